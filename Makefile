@@ -1,0 +1,54 @@
+# Every target works alone on a fresh clone with Python 3.11 and make; the environment is made when it is missing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# pip would compile what it installs, uv does not; without this each start compiles these anew where Python is told to
+# write no bytecode (a minute here, a dozen seconds at each start there)
+COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm lightning torchmetrics sympy pydantic \
+	onnxscript onnx onnx_ir scipy matplotlib)
+# one thread for each of pytest's two workers: two workers with two threads each would wait for one another
+TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+
+.PHONY: help install demo test test-all test-browser check bench docs clean requirements
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+install: $(READY)  ## make .venv with every extra, pinned
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), "Python 3.11 to 3.13 is needed, this is " + sys.version'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.txt)
+	$(PY) -m uv pip install --quiet --python $(PY) -r requirements.txt
+	$(PY) -m uv pip install --quiet --python $(PY) --no-deps -e .
+	$(PY) -m compileall -q -j 2 $(COMPILED) >/dev/null || true
+	touch $(READY)
+
+demo: $(READY)  ## train on generated scenes, show what pyramid pooling changes: demo/index.html
+	$(PY) -m pspnet demo
+
+test: $(READY)  ## the tests, under 6 minutes on 2 cores
+	$(TEST) -n 2 --dist worksteal -m "not slow and not browser"
+
+test-all: $(READY)  ## also the slow ones
+	$(TEST) -m "not browser"
+
+test-browser: $(READY)  ## the playground's story in a real browser; installs Debian's chromium when it is missing
+	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+	$(TEST) -m browser
+
+check: $(READY)  ## style, types, directions of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(TEST) tests/test_structure.py
+
+bench: $(READY)  ## this machine's figures, into benchmarks/results
+	OMP_NUM_THREADS=1 $(PY) benchmarks/run.py
+
+requirements:  ## pin anew: names and versions only
+	$(PY) -m uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 -o requirements.txt
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache

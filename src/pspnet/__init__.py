@@ -1,0 +1,56 @@
+"""pspnet: scene parsing with PSPNet, from a folder of images to a parsed scene, a raster or a service.
+
+The public names load when they are first used (PEP 562), so that `import pspnet` takes no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "PSPNet": "pspnet.nn",
+    "ModelConfig": "pspnet.config",
+    "TrainConfig": "pspnet.config",
+    "LabelSpace": "pspnet.labels",
+    "Segmenter": "pspnet.segmenter",
+    "Segmentation": "pspnet.segmentation",
+    "Scores": "pspnet.metrics",
+    "open_dataset": "pspnet.data",
+    "evaluate": "pspnet.evaluation",
+    "train": "pspnet.training",
+    "import_weights": "pspnet.segmenter",
+    "segment_raster": "pspnet.raster",
+    "export": "pspnet.exporting",
+}
+
+__all__ = [*_PLACES, "__version__"]
+
+if TYPE_CHECKING:
+    from pspnet.config import ModelConfig as ModelConfig
+    from pspnet.config import TrainConfig as TrainConfig
+    from pspnet.data import open_dataset as open_dataset
+    from pspnet.evaluation import evaluate as evaluate
+    from pspnet.exporting import export as export
+    from pspnet.labels import LabelSpace as LabelSpace
+    from pspnet.metrics import Scores as Scores
+    from pspnet.nn import PSPNet as PSPNet
+    from pspnet.raster import segment_raster as segment_raster
+    from pspnet.segmentation import Segmentation as Segmentation
+    from pspnet.segmenter import Segmenter as Segmenter
+    from pspnet.segmenter import import_weights as import_weights
+    from pspnet.training import train as train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'pspnet' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

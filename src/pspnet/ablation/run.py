@@ -1,0 +1,83 @@
+"""Trains and scores every cell of the grid, whatever was done already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pspnet.ablation.cells import Cell, cells_of
+from pspnet.ablation.grid import protocols_of, tables_of
+from pspnet.ablation.pictures import side_by_side
+from pspnet.ablation.tables import write_tables
+from pspnet.config.ablation import AblationConfig
+from pspnet.config.evaluation import EvaluationConfig
+from pspnet.data.dataset import Dataset
+from pspnet.errors import ConfigError
+from pspnet.evaluation import assess
+from pspnet.images import write_bytes
+from pspnet.segmenter import Segmenter
+from pspnet.training import import_lightning, resume, train
+
+Say = Callable[[str], None]
+
+
+def ablate(
+    config: AblationConfig,
+    *,
+    train_data: Dataset | None = None,
+    val_data: Dataset | None = None,
+    say: Say = print,
+    quiet: bool = False,
+) -> Path:
+    """Runs the grid and returns the path of tables.md. What is there already, finished or half-way, is gone on with.
+
+    The tables are written anew after every run, with the seeds that are finished. train_data, val_data: data sets of
+    your own. say: gets a line before each run. quiet: no progress bars. Raises what `pspnet.train` and `assess` raise.
+    """
+    import_lightning()
+    from pspnet.training.preparation import DataSets, open_data
+
+    tables = tables_of(config)  # refuses contradictions before anything runs
+    if train_data is None:
+        sets = open_data(config.recipe.data, config.recipe.check_data)
+    else:
+        sets = DataSets(train_data, val_data)
+    if sets.val is None:
+        raise ConfigError("the grid scores every network on a validation split: set data.val_split, or give val_data")
+    cells = cells_of(config, tables)
+    for number, cell in enumerate(cells, start=1):
+        missing = [kind for kind in ("single", "multi")[: 1 + cell.multi_scale] if kind not in cell.results()]
+        if not missing:
+            continue
+        say(f"run {number} of {len(cells)}: {cell.rows[0]}, seed {cell.recipe.seed}")
+        best = _trained(cell, sets.train, sets.val, quiet)
+        _score(config, cell, best, sets.val, missing)
+        if not config.keep_models:
+            (cell.folder / "last.ckpt").unlink(missing_ok=True)
+        write_tables(config, tables, cells)
+    path = write_tables(config, tables, cells)
+    if config.pictures:
+        side_by_side(config, tables, cells, sets.val)
+    return path
+
+
+def _trained(cell: Cell, train_data: Dataset, val_data: Dataset, quiet: bool) -> Path:
+    if (cell.folder / "config.yaml").is_file():
+        return resume(cell.folder, train_data=train_data, val_data=val_data, quiet=quiet)
+    return train(cell.recipe, train_data=train_data, val_data=val_data, quiet=quiet)
+
+
+def _score(config: AblationConfig, cell: Cell, best: Path, val_data: Dataset, missing: list[str]) -> None:
+    segmenter = Segmenter.load(best, device=cell.recipe.device)
+    single, multi = protocols_of(config)
+    instances = config.instances if config.instances is not None else config.recipe.data.format == "cityscapes"
+    results = cell.results()
+    for kind in missing:
+        protocol = single if kind == "single" else multi
+        report = assess(segmenter, val_data, EvaluationConfig(resamples=0, instances=instances), protocol=protocol)
+        report.save_json(cell.folder / f"scores_{kind}.json")
+        content = report.to_dict()
+        # the tables read this after every run: it stays small, images and pixels are in the file above
+        results[kind] = {name: value for name, value in content.items() if name not in ("per_image", "confusion", "model")}
+        write_bytes(cell.folder / "result.json", json.dumps(results, allow_nan=False).encode())

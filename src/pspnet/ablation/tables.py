@@ -1,0 +1,169 @@
+"""The grid's outcome in the paper's form: means and intervals over seeds, the paper's numbers beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pspnet.ablation.cells import Cell, cell_of
+from pspnet.ablation.grid import GridTable, Row, protocols_of
+from pspnet.config.ablation import AblationConfig
+from pspnet.images import write_bytes
+
+# Student's t at 97.5 % for 1, 2, ... degrees of freedom; beyond them 1.96
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+      2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
+_FOUR = {"class_iou": "class IoU", "class_iiou": "class iIoU", "category_iou": "category IoU",
+         "category_iiou": "category iIoU"}  # fmt: skip
+
+
+def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: list[Cell]) -> Path:
+    """Writes tables.md and tables.json; returns the former's path."""
+    single, multi = protocols_of(config)
+    data = config.recipe.data
+    where = f"{data.format}{f' ({data.root.name})' if data.root else ''}, {data.val_split}"
+    text = [
+        "# The paper's grid on another data set",
+        "",
+        f"Data: {where}. Protocol: {single.name}; multi-scale rows (MS): {multi.name}. Ours: mean over seeds with the half "
+        "width of its 95 % interval (Student's t). Gain: over the table's first trained row, paired by seed. The paper's "
+        "numbers are from ADE20K: compare the order of rows, not their values.",
+    ]
+    content: dict[str, Any] = {"data": where, "protocol": single.name, "multi_scale": multi.name, "tables": {}}
+    for table in tables:
+        rows = [_row(config, cells, table, row) for row in table.rows]
+        claims = [_claim(config, cells, table, low, high) for low, high in table.order]
+        content["tables"][table.name] = {"title": table.title, "rows": rows, "claims": claims}
+        text += ["", f"## {table.name}: {table.title}", "", *_markdown(rows), "", *_claims(claims)]
+    classes = _per_class(config, tables, cells)
+    if classes:
+        content["per_class"] = classes
+        text += ["", f"## Per class: {classes['baseline']} beside {classes['pspnet']}", "", "| class | baseline | PSPNet | gain |",
+                 "| --- | ---: | ---: | ---: |"]  # fmt: skip
+        text += [f"| {c['name']} | {_number(c['baseline'])} | {_number(c['pspnet'])} | {_number(c['gain'], '+.1f')} |"
+                 for c in classes["classes"]]  # fmt: skip
+    write_bytes(config.out / "tables.json", json.dumps(content, indent=1, allow_nan=False).encode())
+    write_bytes(config.out / "tables.md", ("\n".join(text) + "\n").encode())
+    return config.out / "tables.md"
+
+
+def mean_and_half_width(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean, and half of its 95 % interval; None for fewer than 1 and 2 values."""
+    if not values:
+        return None, None
+    if len(values) == 1:
+        return float(values[0]), None
+    freedom = len(values) - 1
+    t = _T[freedom - 1] if freedom <= len(_T) else 1.96
+    return float(np.mean(values)), float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def by_seed(config: AblationConfig, cells: list[Cell], row: Row, score: str = "mean_iou") -> dict[int, float]:
+    """A row's score in % for every seed that is finished."""
+    found = {}
+    for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
+        result = cell_of(config, cells, row, seed).results().get("multi" if row.multi_scale else "single", {})
+        if result.get(score) is not None:
+            found[seed] = 100 * float(result[score])
+    return found
+
+
+def _row(config: AblationConfig, cells: list[Cell], table: GridTable, row: Row) -> dict[str, Any]:
+    content: dict[str, Any] = {"name": row.name, "paper": row.paper, "seeds": 0}
+    if row.recipe is None:
+        return content
+    ious, accuracies = by_seed(config, cells, row), by_seed(config, cells, row, "pixel_accuracy")
+    base = by_seed(config, cells, table.row(table.baseline))
+    gains = [ious[seed] - base[seed] for seed in ious if seed in base] if row.name != table.baseline else []
+    content |= {
+        "seeds": len(ious),
+        "mean_iou": mean_and_half_width(list(ious.values())),
+        "pixel_accuracy": mean_and_half_width(list(accuracies.values())),
+        "gain": mean_and_half_width(gains),
+        "mean_iou_by_seed": {str(seed): value for seed, value in ious.items()},
+    }
+    for score in _FOUR:
+        values = by_seed(config, cells, row, score)
+        if values:
+            content[score] = mean_and_half_width(list(values.values()))
+    return content
+
+
+def _claim(config: AblationConfig, cells: list[Cell], table: GridTable, low: str, high: str) -> dict[str, Any]:
+    """Whether what the paper finds better is better here, seed by seed."""
+    below, above = (by_seed(config, cells, table.row(name)) for name in (low, high))
+    differences = [above[seed] - below[seed] for seed in above if seed in below]
+    mean, half = mean_and_half_width(differences)
+    return {"lower": low, "higher": high, "seeds": len(differences), "holds_in": sum(d > 0 for d in differences),
+            "difference": mean, "half_width": half}  # fmt: skip
+
+
+def _per_class(config: AblationConfig, tables: Sequence[GridTable], cells: list[Cell]) -> dict[str, Any]:
+    """Mean IoU of each class over seeds, for the baseline and the full PSPNet of the first table that has both."""
+    pair = baseline_and_pspnet(tables)
+    if pair is None:
+        return {}
+    found: list[dict[str, list[float]]] = []
+    for row in pair:
+        together: dict[str, list[float]] = {}
+        for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
+            for one in cell_of(config, cells, row, seed).results().get("single", {}).get("classes", []):
+                if one["iou"] is not None:
+                    together.setdefault(one["name"], []).append(100 * one["iou"])
+        found.append(together)
+    rows = []
+    for name in found[0]:
+        if name in found[1]:
+            before, after = float(np.mean(found[0][name])), float(np.mean(found[1][name]))
+            rows.append({"name": name, "baseline": before, "pspnet": after, "gain": after - before})
+    return {"baseline": pair[0].name, "pspnet": pair[1].name, "classes": rows} if rows else {}
+
+
+def baseline_and_pspnet(tables: Sequence[GridTable]) -> tuple[Row, Row] | None:
+    """The rows that are shown side by side: no pyramid, and the paper's pyramid."""
+    for name, low, high in (("T1", "baseline", "B1236+AVE+DR"), ("T4", "+DA+AL", "+DA+AL+PSP")):
+        for table in tables:
+            if table.name == name:
+                return table.row(low), table.row(high)
+    return None
+
+
+def _markdown(rows: list[dict[str, Any]]) -> list[str]:
+    four = [score for score in _FOUR if any(score in row for row in rows)]
+    head = ["row", "mean IoU", "pixel acc.", "gain", *(_FOUR[s] for s in four), "seeds", "paper: mean IoU", "paper: pixel acc."]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for row in rows:
+        paper = [_number(v, ".2f") for v in row["paper"]] if row["paper"] else ["", ""]
+        ours = [_with_width(row.get(s), sign) for s, sign in (("mean_iou", ""), ("pixel_accuracy", ""), ("gain", "+"))]
+        extra = [_with_width(row.get(score)) for score in four]
+        lines.append("| " + " | ".join([row["name"], *ours, *extra, str(row["seeds"] or ""), *paper]) + " |")
+    return lines
+
+
+def _claims(claims: list[dict[str, Any]]) -> list[str]:
+    lines = ["The paper's order, here:", ""]
+    for c in claims:
+        if c["seeds"]:
+            width = "" if c["half_width"] is None else f" ± {c['half_width']:.1f}"
+            told = c["half_width"] is not None and abs(c["difference"]) > c["half_width"]
+            verdict = "not told apart" if not told else "holds" if c["difference"] > 0 else "the other way round"
+            lines.append(f"- {c['lower']} < {c['higher']}: {c['difference']:+.1f}{width}, in {c['holds_in']} of {c['seeds']} "
+                         f"seeds: {verdict}")  # fmt: skip
+        else:
+            lines.append(f"- {c['lower']} < {c['higher']}: not run yet")
+    return lines
+
+
+def _with_width(value: tuple[float | None, float | None] | None, sign: str = "") -> str:
+    if value is None or value[0] is None:
+        return ""
+    return f"{value[0]:{sign}.1f}" + ("" if value[1] is None else f" ± {value[1]:.1f}")
+
+
+def _number(value: float | None, form: str = ".1f") -> str:
+    return "" if value is None else f"{value:{form}}"

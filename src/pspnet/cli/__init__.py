@@ -1,0 +1,74 @@
+"""The command line. Each file of this folder holds the commands of one kind; heavy parts load inside a command.
+
+Exit codes: 0 done, 1 a run failed, 2 the command or its configuration is wrong, 130 / 143 stopped by Ctrl-C / SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pspnet.cli import data, rasters, ship, train, use
+
+app = typer.Typer(
+    name="pspnet",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: drawing boxes would cost 0.3 s of each start
+    pretty_exceptions_enable=False,
+    help="Scene parsing: a class for every pixel. Train, evaluate and use PSPNet on photographs and rasters.\n\n"
+    "Start with pspnet demo, or pspnet segment MODEL photo.jpg --out results.",
+)
+
+
+@app.callback()
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+) -> None:
+    """Options that every command has."""
+
+
+use.add_to(app)
+rasters.add_to(app)
+train.add_to(app)
+data.add_to(app)
+ship.add_to(app)
+
+
+def main() -> None:
+    """The program `pspnet`: runs a command and ends with its exit code. A traceback is shown only with --debug."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    from pspnet.errors import PspnetError, RunInterrupted
+
+    try:
+        app(arguments, prog_name="pspnet")
+        return 0
+    except SystemExit as stop:  # how a command ends: wrong use is 2, Ctrl-C 130
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except PspnetError as error:
+        if debug:
+            raise
+        told = str(error) if isinstance(error, RunInterrupted) else f"error: {error}"
+        print(told, file=sys.stderr)
+        return error.exit_code
+    except Exception as error:  # the last resort: a user sees one line, a developer asks for more
+        if debug:
+            raise
+        print(
+            f"unexpected error: {type(error).__name__}: {error}\nThis is a fault in pspnet; run it again with --debug "
+            "and report what it prints",
+            file=sys.stderr,
+        )
+        return 1

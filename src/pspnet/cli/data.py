@@ -1,0 +1,129 @@
+"""Commands on data sets: data check, data stats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pspnet.cli.shown import console, each, options_of, progress_bar
+
+group = typer.Typer(no_args_is_help=True, help="Look at a data set before a model does.", rich_markup_mode=None)
+
+RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the data set; left out for generated scenes.")]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format", help="Layout: scenes, folder, camvid, ade20k, voc, cityscapes, ... A wrong name lists all."
+    ),
+]
+SplitOption = Annotated[
+    list[str] | None, typer.Option(help="Split to look at; may be repeated. Default: all there are.")
+]
+OptionOption = Annotated[
+    list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value; may be repeated.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(group, name="data")
+
+
+@group.command(no_args_is_help=True)
+def check(
+    root: RootArgument = None,
+    format: FormatOption = "folder",
+    split: SplitOption = None,
+    option: OptionOption = None,
+) -> None:
+    """Read every file and list all faults, each with how to mend it. Exit code 1 when there is an error.
+
+    Errors: unknown codes, unequal sizes, missing pairs, damaged files, a picture in two splits. Warnings: near
+    duplicates, empty labels, classes that a split lacks, images of another mode.
+
+    Example: pspnet data check data/camvid --format camvid
+    """
+    from pspnet.data.doctor import check_splits
+
+    with progress_bar("checking", None) as advance:
+        report = check_splits(format, root, split, options_of(option), progress=each(advance))
+    for fault in report.faults:
+        colour = "red" if fault.severity == "error" else "yellow"
+        console.print(f"{fault.severity} [{fault.kind}] {fault}", style=colour, highlight=False, markup=False)
+    found = f"{len(report.errors)} errors, {len(report.warnings)} warnings"
+    console.print(f"{report.name}: {report.samples} images, {found}", highlight=False)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@group.command(no_args_is_help=True)
+def stats(
+    root: RootArgument = None,
+    format: FormatOption = "folder",
+    split: SplitOption = None,
+    option: OptionOption = None,
+) -> None:
+    """Band means and deviations, sizes, and each class's share of pixels and images.
+
+    Example: pspnet data stats data/camvid --format camvid --split train
+    """
+    from rich.table import Table
+
+    from pspnet.data.catalog import available_splits, open_dataset
+    from pspnet.data.statistics import dataset_statistics
+
+    for name in split or available_splits(format, root):
+        dataset = open_dataset(format, root, name, **options_of(option))
+        with progress_bar(f"reading {name}", len(dataset)) as advance:
+            found = dataset_statistics(dataset, progress=each(advance))
+        console.print(f"{name}: {found.images} images, {found.labelled} with labels", highlight=False)
+        console.print(
+            f"  height {_span(found.height)} px, width {_span(found.width)} px (least, median, greatest)\n"
+            f"  mean {_numbers(found.mean)}\n  std  {_numbers(found.std)}",
+            highlight=False,
+        )
+        if found.labelled:
+            table = Table("", "class", "pixels", "images", box=None, pad_edge=False)
+            rows = zip(found.label_space.names, found.class_shares, found.class_images, strict=True)
+            for number, (title, share, images) in enumerate(rows):
+                table.add_row(str(number), title, f"{share:.2%}", f"{images / found.labelled:.0%}")
+            table.add_row("", "ignored", f"{found.ignored_share:.2%}", "")
+            console.print(table)
+
+
+@group.command(no_args_is_help=True)
+def prepare(
+    name: Annotated[str, typer.Argument(help="ade20k, voc, cityscapes, camvid, loveda ... A wrong name lists all.")],
+    archives: Annotated[
+        list[Path] | None, typer.Argument(help="Downloaded archives (zip, tar). None: say where to get them.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to unpack into.")] = Path("data"),
+) -> None:
+    """Unpack the archives of a published data set, finish its layout and compare the counts with the published ones.
+
+    Example: pspnet data prepare ade20k ADEChallengeData2016.zip --out data/ade20k
+    """
+    from pspnet.data.prepare import how_to_get
+    from pspnet.data.prepare import prepare as unpack
+
+    if not archives and not out.is_dir():
+        console.print(f"{name}: {how_to_get(name)}", highlight=False, markup=False)
+        return
+    made = unpack(name, archives or [], out)
+    for split, count in made.counts.items():
+        wanted = made.expected.get(split)
+        console.print(f"{split}: {count} images" + (f" of {wanted}" if wanted else ""), highlight=False)
+    for note in made.notes:
+        console.print(note, style="yellow", highlight=False, markup=False)
+    console.print(f"-> {made.root}", highlight=False)
+    if not made.complete:
+        raise typer.Exit(1)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _span(values: tuple[int, int, int]) -> str:
+    return ", ".join(map(str, values))

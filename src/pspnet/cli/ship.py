@@ -1,0 +1,73 @@
+"""Commands that bring models in and hand them on: export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pspnet.cli.shown import console, options_of
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this file's commands."""
+    app.command(no_args_is_help=True)(export)
+    app.command("import", no_args_is_help=True)(import_)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A checkpoint, or the name of a model that comes along.")],
+    out: Annotated[Path, typer.Argument(help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch.export).")],
+    precision: Annotated[str, typer.Option(help="fp32; with .xml also fp16, bf16, int8.")] = "fp32",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images for the parity check; with int8 also for calibration.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Greatest number of images used.", min=1)] = 100,
+    argmax: Annotated[bool, typer.Option("--argmax", help="The graph ends with labels instead of logits.")] = False,
+    bound: Annotated[
+        float | None, typer.Option(help="Least share of labels equal to the source's, 0 to 1; else nothing is written.")
+    ] = None,
+) -> None:
+    """Hand a model on: a graph for any batch, height and width, normalisation inside, checked at three sizes.
+
+    Example: pspnet export camvid-small camvid.xml --precision int8 --images data/camvid/train/images
+    """
+    from pspnet.exporting import export as write
+    from pspnet.segmenter import Segmenter
+    from pspnet.segmenting import find_images
+
+    segmenter = Segmenter.load(model, device="cpu", precision="fp32")
+    files = find_images([images])[:limit] if images else None
+    report = write(
+        segmenter, out, precision, images=[segmenter.read(f.path) for f in files] if files else None, argmax=argmax,
+        bound=bound,
+    )  # fmt: skip
+    console.print(str(report), highlight=False, markup=False)
+
+
+def import_(
+    checkpoint: Annotated[str, typer.Argument(help="The other project's file; for smp also a folder or a hub id.")],
+    out: Annotated[Path, typer.Argument(help="Our checkpoint, .safetensors.")],
+    source: Annotated[str, typer.Option(help="semseg, mmseg, smp, csail, caffe or torchvision.")],
+    classes: Annotated[
+        str | None, typer.Option(help="Names where the file has none: ade20k, voc, cityscapes, or a class table (CSV).")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field of the model to set otherwise, as name=value: align_corners=true ..."),
+    ] = None,
+    verify: Annotated[Path | None, typer.Option(help="A recorded output (.npz) to compare with.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+) -> None:
+    """Turn another project's PSPNet checkpoint into ours, with every tensor accounted for and a self-check.
+
+    Example: pspnet import train_epoch_100.pth ade50.safetensors --source semseg --classes ade20k
+    """
+    from pspnet.weights.importing import import_checkpoint
+    from pspnet.weights.store import save_checkpoint
+
+    imported = import_checkpoint(checkpoint, source, classes=classes, settings=options_of(setting), verify=verify)
+    console.print(str(imported.report), highlight=False, markup=False)
+    save_checkpoint(out, imported.model, imported.card, half)
+    console.print(f"-> {out}", highlight=False)

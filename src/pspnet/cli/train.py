@@ -1,0 +1,103 @@
+"""Commands that make models: demo, train, ablate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pspnet.cli.shown import console, fail, options_of
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(demo)
+    app.command(no_args_is_help=True)(train)
+    app.command(no_args_is_help=True)(ablate)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the page and the models.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and order.")] = 0,
+) -> None:
+    """Show what pyramid pooling changes: three networks trained on generated scenes, in minutes, and a page.
+
+    Trains the FCN baseline, one global bin and PSPNet with the same seed and steps; prints their scores and writes
+    index.html with curves and pictures.
+    """
+    from pspnet.demo import run_demo
+
+    run_demo(out, seed)
+
+
+def train(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe: YAML with the settings of a run. See recipes/.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings that replace the recipe's: data.root=DIR model.encoder=resnet50 steps=200 ..."),
+    ] = None,
+    find_rate: Annotated[
+        Path | None,
+        typer.Option(help="Do not train: try growing learning rates, plot the loss into this PNG, suggest one."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to go on with, bit for bit where it stopped.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Train a network. The run's folder holds settings, curves, pictures and checkpoints; best.safetensors is the result.
+
+    Ctrl-C leaves a checkpoint to go on from (exit code 130; SIGTERM: 143).
+
+    Example: pspnet train recipes/camvid_resnet18_half.yaml data.root=data/camvid
+    """
+    import pspnet.training as training
+    from pspnet.config import TrainConfig
+
+    if resume is not None:
+        if recipe is not None or settings:
+            fail("--resume goes on with a run as it was set up; give no recipe and no settings with it")
+        best = training.resume(resume, quiet=quiet)
+    elif recipe is None:
+        fail("no recipe given. Write: pspnet train RECIPE.yaml [name=value ...], or pspnet train --resume RUN")
+    elif find_rate is not None:
+        found = training.find_learning_rate(TrainConfig.from_yaml(recipe, settings or []), plot=find_rate)
+        console.print(
+            f"suggested: optimizer.learning_rate={found.suggestion:.3g}   (curve: {find_rate})", highlight=False
+        )
+        return
+    else:
+        best = training.train(TrainConfig.from_yaml(recipe, settings or []), quiet=quiet)
+    console.print(f"best checkpoint: {best}", highlight=False)
+
+
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="The recipe that every run has in common.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Settings that replace the recipe's, as name=value.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for runs and tables; an earlier one is gone on with.")] = Path(
+        "ablation"
+    ),
+    tables: Annotated[str, typer.Option(help="The paper's tables to make: T1,T2,T3,T4.")] = "T1,T2,T3,T4",
+    seeds: Annotated[int, typer.Option(help="Runs of each row.", min=1)] = 5,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the grid, as name=value: encoders=[resnet18] ...")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Make the paper's tables again over any data set, with the paper's numbers beside ours. Goes on where it stopped.
+
+    Example: pspnet ablate recipes/scenes_resnet18_bilinear.yaml --tables T1,T2 --out ablation
+    """
+    from pspnet.ablation import ablate as run
+    from pspnet.config import TrainConfig
+    from pspnet.config.ablation import AblationConfig
+
+    grid = options_of(setting) | {"out": out, "tables": tables.split(","), "seeds": seeds}
+    grid["recipe"] = TrainConfig.from_yaml(recipe, settings or [])
+    made = run(AblationConfig.model_validate(grid), quiet=quiet)
+    console.print(made.read_text(encoding="utf-8"), highlight=False, markup=False)
+    console.print(f"-> {made}", highlight=False)

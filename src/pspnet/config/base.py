@@ -1,0 +1,130 @@
+"""The base of every settings class: frozen, strict about names, and clear about faults."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from pspnet.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Frozen settings. Building one raises ConfigError that lists every fault with its dotted name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    title: ClassVar[str] = ""  # what the settings are called in an error message; the class name when empty
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise config_error(type(self), error) from None
+
+    # pydantic would otherwise call this __init__ for nested settings too, and lose the dotted names of their faults
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise config_error(cls, error) from None
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with some fields changed, checked again as a whole. What was left out stays left out."""
+        return type(self).model_validate({**self.model_dump(exclude_unset=True), **values})
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a dict. Raises ConfigError naming the file when it is missing or not a mapping."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"'{path}' does not exist; give a YAML file such as those in recipes/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"'{path}' holds {type(content).__name__}; a recipe is a mapping of settings")
+    return content
+
+
+def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Applies `a.b=value` texts to nested settings; values are read as YAML. Raises ConfigError on a malformed one."""
+    result: dict[str, Any] = _copy(values)
+    for text in overrides:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise ConfigError(f"'{text}' is not a setting; write name=value, such as model.encoder=resnet50")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"'{text}': the value is not valid YAML ({' '.join(str(error).split())})") from error
+        *parents, leaf = name.strip().split(".")
+        place = result
+        for parent in parents:
+            below = place.setdefault(parent, {})
+            if not isinstance(below, dict):
+                raise ConfigError(f"'{text}': {parent} holds {below!r}, which has no settings below it")
+            place = below
+        place[leaf] = parsed
+    return result
+
+
+def config_error(settings: type[BaseModel], error: ValidationError) -> ConfigError:
+    """One ConfigError out of all of pydantic's faults."""
+    faults = tuple(_fault(settings, detail) for detail in error.errors())
+    name = getattr(settings, "title", "") or settings.__name__
+    if len(faults) == 1:
+        return ConfigError(f"{name}: {faults[0]}", faults)
+    lines = "\n".join(f"  - {fault}" for fault in faults)
+    return ConfigError(f"{name}: {len(faults)} settings are wrong\n{lines}", faults)
+
+
+def _fault(settings: type[BaseModel], detail: ErrorDetails) -> str:
+    where = [part for part in detail["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPE_NAMES))]
+    name = ".".join(str(part) for part in where)
+    if detail["type"] == "extra_forbidden":
+        known = _field_names(settings, where[:-1])
+        near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+        return f"{name} is not a setting; {hint}"
+    if detail["type"] == "value_error":
+        message = str(detail["ctx"]["error"]) if "ctx" in detail else detail["msg"]
+        return f"{name}: {message}" if name else message
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    given = repr(detail["input"])
+    return f"{name} = {given if len(given) < 80 else given[:77] + '...'}: {message}"
+
+
+_TYPE_NAMES = {"int", "float", "str", "bool", "tuple", "list", "literal", "function-wrap", "function-after", "none"}
+
+
+def _field_names(settings: type[BaseModel], where: list[Any]) -> list[str]:
+    """The fields of the settings at a dotted place."""
+    current = settings
+    for part in where:
+        field = current.model_fields.get(str(part))
+        if field is None:
+            break
+        candidates = [field.annotation, *get_args(field.annotation)]
+        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not nested:
+            break
+        current = nested[0]
+    return list(current.model_fields)
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}

@@ -1,0 +1,123 @@
+"""Every data set by name. A new one is a file, a class table, a line here and a fake writer in tests/fakes.py."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
+from pspnet.data.archives import Source
+from pspnet.data.dataset import Dataset
+from pspnet.data.files import PairedFiles
+from pspnet.errors import ConfigError
+
+
+def _scenes(split: str = "train", *, count: int = 1000, seed: int = 0, size: int = 256) -> Dataset:
+    """Generated scenes: nothing is read."""
+    from pspnet.data.scenes import Scenes  # draws with OpenCV: loaded when used
+
+    return Scenes(count=count, seed=seed, size=size, split=split)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set is opened: open(root, split, **options), or open(split, **options) where nothing is read.
+
+    splits: root -> the parts it has; None where nothing is read. source: where a published data set is got.
+    submit: (folder, name, labels) -> the file written as the benchmark's server takes it.
+    """
+
+    open: Callable[..., Dataset]
+    splits: Callable[[Path], tuple[str, ...]] | None
+    source: Source | None = None
+    submit: Callable[[Path, str, NDArray[np.uint8]], Path] | None = None
+
+    def options(self) -> list[str]:
+        """Names of the options that `open` takes."""
+        return [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+LAYOUTS: dict[str, Layout] = {
+    "scenes": Layout(_scenes, None),
+    "folder": Layout(folder.folder, folder.folder_splits),
+    "raster": Layout(raster.raster, raster.raster_splits),
+    "classified_tiles": Layout(arcgis.classified_tiles, arcgis.classified_tiles_splits),
+    "camvid": Layout(camvid.camvid, camvid.camvid_splits, camvid.SOURCE),
+    "ade20k": Layout(ade20k.ade20k, ade20k.ade20k_splits, ade20k.SOURCE, ade20k.submit_ade20k),
+    "voc": Layout(voc.voc, voc.voc_splits, voc.SOURCE, voc.submit_voc),
+    "cityscapes": Layout(cityscapes.cityscapes, cityscapes.cityscapes_splits, cityscapes.SOURCE,
+                         cityscapes.submit_cityscapes),
+    "coco": Layout(coco.coco, coco.coco_splits, coco.SOURCE),
+    "coco_stuff": Layout(coco.coco_stuff, coco.coco_stuff_splits, coco.STUFF_SOURCE),
+    "loveda": Layout(loveda.loveda, loveda.loveda_splits, loveda.SOURCE, loveda.submit_loveda),
+    "potsdam": Layout(isprs.potsdam, isprs.isprs_splits, isprs.POTSDAM_SOURCE),
+    "vaihingen": Layout(isprs.vaihingen, isprs.isprs_splits, isprs.VAIHINGEN_SOURCE),
+}
+
+
+def open_dataset(format: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Dataset:
+    """Opens a split of a data set, and checks that every image has its labels.
+
+    format: a name in LAYOUTS. root: its folder; None for generated scenes. options: the layout's own settings.
+    Raises ConfigError for an unknown format or option, DataError that holds every fault of the listing. Files are
+    decoded when read; `check_dataset` decodes them all.
+    """
+    dataset = open_unchecked(format, root, split, **options)
+    if isinstance(dataset, PairedFiles):
+        dataset.raise_faults()
+    return dataset
+
+
+def open_unchecked(format: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Dataset:
+    """As `open_dataset`, but a PairedFiles keeps the listing's faults in `.faults`."""
+    layout = layout_of(format)
+    unknown = sorted(set(options) - set(layout.options()))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], layout.options(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(layout.options()) or 'none'}"
+        raise ConfigError(f"{unknown[0]} is no option of the format {format!r}; {hint}")
+    if layout.splits is None:
+        if root is not None:
+            raise ConfigError(f"root = '{root}' with format = {format}: it is generated, not read; leave the folder out")
+        return layout.open(split, **options)
+    if root is None:
+        raise ConfigError(f"format = {format}: give the folder of the data set")
+    return layout.open(Path(root), split, **options)
+
+
+def available_splits(format: str, root: str | Path | None = None) -> tuple[str, ...]:
+    """The splits that a data set has. Raises ConfigError for an unknown format, DataError where there is no folder."""
+    layout = layout_of(format)
+    if layout.splits is None:
+        return ("train", "val")
+    if root is None:
+        raise ConfigError(f"format = {format}: give the folder of the data set")
+    return layout.splits(Path(root))
+
+
+def write_submission(format: str, folder: str | Path, name: str, labels: NDArray[np.uint8]) -> Path:
+    """Writes a prediction (labels 0..K-1 of the data set's own classes) as its benchmark's server takes it.
+
+    name: the sample's. Returns the file. Raises ConfigError for a data set without a submission format.
+    """
+    layout = layout_of(format)
+    if layout.submit is None:
+        known = ", ".join(key for key, value in LAYOUTS.items() if value.submit)
+        raise ConfigError(f"format = {format}: no submission format is known; there is one for {known}")
+    return layout.submit(Path(folder), name, labels)
+
+
+def layout_of(format: str) -> Layout:
+    """The layout called `format`. Raises ConfigError that lists all."""
+    if format not in LAYOUTS:
+        near = difflib.get_close_matches(format, LAYOUTS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"format = {format!r} is not known. {hint}There are: {', '.join(LAYOUTS)}")
+    return LAYOUTS[format]

@@ -1,0 +1,214 @@
+"""Trains the three networks, scores them on scenes that none has seen, and writes what was found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pspnet.config import AugmentConfig, ModelConfig, TrainConfig
+from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
+from pspnet.data.dataset import Sample
+from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Scenes
+from pspnet.engines import pick_device
+from pspnet.metrics import ConfusionMatrix, Scores, percent
+from pspnet.nn import PSPNet
+from pspnet.training import train
+from pspnet.training.folder import RunFolder, write_text
+from pspnet.weights.store import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The demo's settings, chosen so that the whole takes about 3 minutes on two cores without bfloat16."""
+
+    seed: int = 0
+    size_px: int = 128
+    steps: int = 370
+    batch_size: int = 8
+    train_scenes: int = 1000
+    val_scenes: int = 40
+    test_scenes: int = 160
+    learning_rate: float = 0.015
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the three networks: a name and its pyramid."""
+
+    key: str
+    title: str
+    bins: tuple[int, ...]
+
+
+CONTENDERS = (
+    Contender("fcn", "FCN", ()),
+    Contender("one_bin", "One bin", (1,)),
+    Contender("pspnet", "PSPNet", (1, 2, 3, 6)),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a network reached. predictions: (N, size, size) uint8, one for each test scene. curve: lines of metrics.csv."""
+
+    contender: Contender
+    scores: Scores
+    predictions: NDArray[np.uint8]
+    curve: list[dict[str, float]]
+    seconds: float
+    model: PSPNet
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the demo found. outcomes: in the order of CONTENDERS. labels: (N, size, size) of the test scenes."""
+
+    plan: Plan
+    test: Scenes
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    page: Path
+
+    @property
+    def fcn(self) -> Outcome:
+        return self.outcomes[0]
+
+    @property
+    def pspnet(self) -> Outcome:
+        return self.outcomes[-1]
+
+
+class Kept:
+    """Scenes drawn once and held in memory: a Dataset for all three networks."""
+
+    def __init__(self, scenes: Scenes, drawn: Callable[[], None] = lambda: None) -> None:
+        self.label_space, self.bands = scenes.label_space, scenes.bands
+        self.samples: list[Sample] = []
+        for index in range(len(scenes)):
+            self.samples.append(scenes[index])
+            drawn()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def training_config(plan: Plan, contender: Contender, run_dir: Path | None) -> TrainConfig:
+    """The three configs differ in `model.bins` alone."""
+    model = ModelConfig(
+        encoder="resnet18", encoder_options={"depth": 3},  # its features see about 100 px: the hull, not the way
+        bins=contender.bins, decoder_channels=64, auxiliary="none", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return TrainConfig(
+        name=f"demo-{contender.key}", run_dir=run_dir, model=model, steps=plan.steps, batch_size=plan.batch_size,
+        augmentation=AugmentConfig(scale=False, rotate=False, blur=False, mirror=True, crop=None),
+        optimizer={"learning_rate": plan.learning_rate},
+        val_every=-(-plan.steps // 6), pictures=0, seed=plan.seed, workers=0, check_data=False)
+
+
+def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
+    """See `pspnet.demo.run_demo`."""
+    from rich.console import Console
+
+    from pspnet.demo.page import write_page
+
+    started = time.perf_counter()
+    console = Console(quiet=quiet, soft_wrap=True)
+    train_data, val_data, test_data = _draw(plan, console)
+    images = np.stack([sample.image for sample in test_data.samples])
+    labels = np.stack([sample.labels for sample in test_data.samples if sample.labels is not None])
+    outcomes = []
+    for number, contender in enumerate(CONTENDERS, 1):
+        bins = ", ".join(map(str, contender.bins)) or "none"
+        console.print(f"[bold]{number} of {len(CONTENDERS)}: {contender.title}[/bold]  bins: {bins}", highlight=False)
+        run_dir = out_dir / "runs" / contender.key
+        shutil.rmtree(run_dir, ignore_errors=True)
+        began = time.perf_counter()
+        train(training_config(plan, contender, run_dir), train_data=train_data, val_data=val_data, quiet=quiet)
+        seconds = time.perf_counter() - began
+        folder = RunFolder.open(run_dir)
+        # the last model, not the best: the three are compared after the same number of steps
+        model, card = load_checkpoint(folder.last_model)
+        predictions = predict(model, images)
+        matrix = ConfusionMatrix(card.label_space.num_classes)
+        matrix.update(labels, predictions)
+        outcomes.append(Outcome(contender, matrix.scores(names=card.label_space.names), predictions,
+                                folder.read_metrics(), seconds, model))
+        if contender is CONTENDERS[-1]:
+            save_checkpoint(out_dir / "pspnet.safetensors", model, card, half=True)
+    report = Report(plan, Scenes(plan.test_scenes, plan.seed, plan.size_px, "test"), images, labels, tuple(outcomes),
+                    time.perf_counter() - started, out_dir / "index.html")
+    write_text(out_dir / "scores.json", json.dumps(summary(report), indent=1))
+    write_page(report)
+    _show(report, console)
+    return report
+
+
+def _draw(plan: Plan, console: Console) -> tuple[Kept, Kept, Kept]:
+    from rich.progress import Progress
+
+    counts = {"train": plan.train_scenes, "val": min(plan.val_scenes, plan.test_scenes), "test": plan.test_scenes}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("drawing scenes", total=sum(counts.values()))
+        train_data, val_data, test_data = (
+            Kept(Scenes(count, plan.seed, plan.size_px, split), lambda: bar.advance(task)) for split, count in counts.items())
+    return train_data, val_data, test_data
+
+
+@torch.inference_mode()
+def predict(model: PSPNet, images: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.uint8]:
+    """(N, H, W, 3) uint8 -> (N, H, W) uint8 labels."""
+    device = pick_device("auto")
+    model = model.to(device).eval()
+    found = []
+    for first in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[first : first + batch_size]).to(device).permute(0, 3, 1, 2).float()
+        found.append(model(batch).argmax(1).to(torch.uint8).cpu().numpy())
+    return np.concatenate(found)
+
+
+def summary(report: Report) -> dict[str, object]:
+    """What scores.json holds."""
+    networks = {
+        outcome.contender.key: {
+            "bins": outcome.contender.bins, "mean_iou": outcome.scores.mean_iou,
+            "pixel_accuracy": outcome.scores.pixel_accuracy, "seconds": round(outcome.seconds, 1),
+            "iou": dict(zip(outcome.scores.names, outcome.scores.iou.tolist(), strict=True))}
+        for outcome in report.outcomes
+    }
+    return {"plan": asdict(report.plan), "seconds": round(report.seconds, 1), "networks": networks}
+
+
+def _show(report: Report, console: Console) -> None:
+    from rich.table import Table
+
+    plan = report.plan
+    table = Table(title=f"{plan.test_scenes} unseen scenes, after {plan.steps} steps, in %", title_justify="left")
+    table.add_column("")
+    for outcome in report.outcomes:
+        bins = ", ".join(map(str, outcome.contender.bins))
+        table.add_column(f"{outcome.contender.title}\n{f'bins {bins}' if bins else 'no pyramid'}", justify="right")
+    table.add_row("mean IoU", *(percent(outcome.scores.mean_iou) for outcome in report.outcomes), style="bold")
+    table.add_row("pixel accuracy", *(percent(outcome.scores.pixel_accuracy) for outcome in report.outcomes))
+    for kind, names in AMBIGUOUS.items():
+        table.add_section()
+        for name in names:
+            ious = (float(outcome.scores.iou[SCENE_CLASSES.index(name)]) for outcome in report.outcomes)
+            table.add_row(f"{kind}: {name}, IoU", *map(percent, ious))
+    console.print(table)
+    console.print(f"pictures and curves: {report.page}   ({report.seconds:.0f} s)", highlight=False)

@@ -1,0 +1,104 @@
+"""Everything that pspnet raises on purpose.
+
+    PspnetError                  exit code 1
+    |-- ConfigError              a setting or a combination of settings is wrong (also a ValueError); exit code 2
+    |-- MissingExtraError        an optional dependency is not installed (also an ImportError); exit code 2
+    |-- DataError                files of a data set cannot be used
+    |   |-- ImageError           one image cannot be read
+    |   `-- LabelError           one label file holds what its table does not know
+    |-- CheckpointError          a model file is cut off, altered, foreign or too new
+    |-- RasterError              a georeferenced raster or vector cannot be read, matched or written
+    |-- ExportError              an exported model differs from its source, or cannot be made
+    |-- TrainingError            a run cannot start, continue or finish
+    |   `-- RunInterrupted       a run was asked to stop and left its state; exit code 128 + signal (130, 143)
+    `-- ServiceError             a server, a cluster or a client could not do its part
+
+A message names what was wrong, the value, what is accepted and the next step: it is all that a user reads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class PspnetError(Exception):
+    """The root of the tree; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(PspnetError, ValueError):
+    """A setting or a combination of settings is wrong. `faults` holds one line for each, with its dotted name."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults or (message,)
+
+
+class MissingExtraError(PspnetError, ImportError):
+    """An optional dependency is not installed; the message holds the command that installs it."""
+
+    exit_code = 2
+
+
+class DataError(PspnetError):
+    """Files of a data set cannot be used. `faults` holds one line for each fault found."""
+
+    def __init__(self, message: str, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults or (message,)
+
+
+class ImageError(DataError):
+    """One image cannot be read."""
+
+
+class LabelError(DataError):
+    """One label file holds what its table does not know."""
+
+
+class CheckpointError(PspnetError):
+    """A model file is cut off, altered, foreign or of a newer format."""
+
+
+class RasterError(PspnetError):
+    """A georeferenced raster or vector cannot be read, matched or written."""
+
+
+class ExportError(PspnetError):
+    """An exported model differs from its source by more than was asked, or cannot be made."""
+
+
+class TrainingError(PspnetError):
+    """A run cannot start, continue or finish."""
+
+
+class RunInterrupted(TrainingError):  # noqa: N818 - not an error of anybody
+    """A run was asked to stop by a signal, and its state was saved. `exit_code` is the shell's: 128 + the signal."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = 128 + signal
+
+
+class ServiceError(PspnetError):
+    """A server, a cluster or a client could not do its part."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Imports an optional dependency, or says which extra brings it.
+
+    `extra` is one of the extras in pyproject.toml. Raises MissingExtraError with the exact command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise MissingExtraError(
+            f"this needs '{package}', which could not be imported ({error}). Install it with:\n"
+            f'    pip install "pspnet[{extra}]"'
+        ) from error

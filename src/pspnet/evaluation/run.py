@@ -1,0 +1,209 @@
+"""A model, a data set and a protocol in; scores out. Images are read ahead while the network works."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pspnet.config.evaluation import EvaluationConfig
+from pspnet.config.protocol import Protocol, find_protocol
+from pspnet.data.dataset import Dataset, Sample
+from pspnet.errors import ConfigError, DataError
+from pspnet.evaluation.objects import Objects, objects_beside
+from pspnet.evaluation.report import Evaluation
+from pspnet.labels import LabelSpace
+from pspnet.metrics import (
+    Absent,
+    BoundaryCounter,
+    CalibrationCounter,
+    ConfusionMatrix,
+    InstanceCounter,
+    InstanceRules,
+    PerImage,
+    Scores,
+    count_pairs,
+)
+from pspnet.protocols import Predictor, predict_map
+from pspnet.segmenter import Segmenter
+
+Progress = Callable[[int, int], None]
+Found = tuple[NDArray[np.uint8], NDArray[np.float32] | None]  # labels (H, W), confidence (H, W)
+
+_READ_AHEAD = 4  # images decoded ahead of the network
+
+
+def evaluate(
+    segmenter: Segmenter, dataset: Dataset, protocol: str | Protocol = "whole", absent: Absent = "exclude"
+) -> Scores:
+    """Scores of a model on a data set with labels. `assess` gives the whole report.
+
+    Raises ConfigError when the model's and the data set's classes do not match, DataError when a sample has no labels.
+    """
+    return assess(segmenter, dataset, EvaluationConfig(absent=absent, resamples=0), protocol=protocol).scores
+
+
+def assess(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    config: EvaluationConfig | None = None,
+    *,
+    protocol: str | Protocol | None = None,
+    progress: Progress | None = None,
+    objects: Objects = objects_beside,
+    name: str = "",
+) -> Evaluation:
+    """The full report: scores, intervals and whatever else `config` asks for.
+
+    protocol: overrides the config's, and may be a Protocol of your own. progress(done, total) is called after each
+    image. objects: where instances come from. name: what the report calls the data set.
+    """
+    config = config or EvaluationConfig()
+    chosen = find_protocol(protocol or config.protocol)
+    if len(dataset) == 0:
+        raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
+    translation = class_translation(segmenter.card.label_space, dataset.label_space)
+    space = dataset.label_space
+    matrix, per_image = ConfusionMatrix(space.num_classes), PerImage()
+    boundary = BoundaryCounter(space.num_classes, config.boundary_ratio, config.border_px) if config.boundary else None
+    calibration = CalibrationCounter() if config.calibration else None
+    instances = InstanceCounter(InstanceRules.of(space)) if config.instances else None
+    started, waiting = time.perf_counter(), 0.0
+    predictions = predict_all(segmenter, read_ahead(dataset), chosen, config)
+    for done, (sample, (labels, confidence), waited) in enumerate(predictions, start=1):
+        assert sample.labels is not None
+        if translation is not None:
+            labels = translation[labels]
+        counts = count_pairs(sample.labels, labels, matrix.num_classes)
+        matrix.counts += counts
+        per_image.add(sample.name, counts)
+        if boundary is not None:
+            boundary.update(sample.name, sample.labels, labels)
+        if calibration is not None and confidence is not None:
+            calibration.update(sample.labels, labels, confidence)
+        if instances is not None:
+            instances.update(sample.labels, labels, objects(sample))
+        waiting += waited
+        if progress is not None:
+            progress(done, len(dataset))
+    return Evaluation(
+        matrix.scores(config.absent, space.names),
+        chosen,
+        per_image,
+        config,
+        dataset=name,
+        boundary=boundary,
+        calibration=calibration,
+        instances=instances,
+        seconds=time.perf_counter() - started,
+        waiting_seconds=waiting,
+        device=f"{segmenter.engine.name} on {segmenter.engine.device}",
+        provenance=dict(segmenter.card.provenance),
+    )
+
+
+def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] | None:
+    """(256,) table from the model's class indices to the data set's, by name; None where both agree.
+
+    Raises ConfigError when the names are not the same ones: a score would compare different things.
+    """
+    if model.names == data.names:
+        return None
+    numbered = model.names == LabelSpace.numbered(model.num_classes).names
+    if numbered and model.num_classes == data.num_classes:
+        return None  # nobody named the model's classes: its order is taken to be the data set's
+    if sorted(model.names) == sorted(data.names):
+        table = np.full(256, 255, np.uint8)
+        table[: model.num_classes] = [data.index(name) for name in model.names]
+        return table
+    only_model, only_data = [n for n in model.names if n not in data.names], [n for n in data.names if n not in model.names]
+    raise ConfigError(
+        f"the model knows {model.num_classes} classes, the data set {data.num_classes}, and their names differ. "
+        f"Only the model has: {_few(only_model)}; only the data set has: {_few(only_data)}. "
+        "Use the data set that the model was trained for, or a class table that names the classes alike"
+    )
+
+
+def read_ahead(dataset: Dataset, indices: Sequence[int] | None = None) -> Iterator[Sample]:
+    """The samples in order, decoded by two threads ahead of the one who takes them."""
+    order = iter(indices if indices is not None else range(len(dataset)))
+    with ThreadPoolExecutor(2, thread_name_prefix="reader") as pool:
+        pending: list[Future[Sample]] = [pool.submit(dataset.__getitem__, i) for i in itertools.islice(order, _READ_AHEAD)]
+        try:
+            while pending:
+                sample = pending.pop(0).result()
+                pending += [pool.submit(dataset.__getitem__, i) for i in itertools.islice(order, 1)]
+                yield sample
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def predict_all(
+    segmenter: Segmenter, samples: Iterator[Sample], protocol: Protocol, config: EvaluationConfig
+) -> Iterator[tuple[Sample, Found, float]]:
+    """Each labelled sample, its prediction in the model's classes, and the seconds spent waiting for its file."""
+    if protocol.changed(name="", source="") != find_protocol("whole").changed(name="", source=""):
+        predictor = predictor_of(segmenter, config.batch_size)
+        for one, waited in _timed(samples):
+            yield one, predict_one(predictor, one.image, protocol, config.calibration), waited
+        return
+    # whole images need no map of K classes: labels are made strip by strip, and images of one size share a batch
+    batch: list[Sample] = []
+    waiting = 0.0
+    end: list[tuple[Sample | None, float]] = [(None, 0.0)]
+    following: Iterator[tuple[Sample | None, float]] = itertools.chain(_timed(samples), end)
+    for sample, waited in following:
+        full = len(batch) == config.batch_size
+        if batch and (sample is None or full or sample.image.shape != batch[0].image.shape):
+            for one, found in zip(batch, _whole(segmenter, batch, config.calibration), strict=True):
+                yield one, found, waiting
+                waiting = 0.0
+            batch = []
+        if sample is not None:
+            batch.append(sample)
+            waiting += waited
+
+
+def predictor_of(segmenter: Segmenter, batch_size: int) -> Predictor:
+    """What the protocols' engine needs, from a Segmenter: PyTorch or an exported model."""
+    return dataclasses.replace(segmenter.predictor(), batch_windows=batch_size)
+
+
+def predict_one(predictor: Predictor, image: NDArray[np.generic], protocol: Protocol, confidence: bool) -> Found:
+    """Labels (H, W) and, if asked, the label's probability (H, W) under a protocol."""
+    scores, are_logits = predict_map(predictor, image, protocol)
+    best, index = scores.max(2)
+    sure = None
+    if confidence:
+        sure = (1 / (scores - best[..., None]).exp().sum(2) if are_logits else best).cpu().numpy()
+    return index.to(torch.uint8).cpu().numpy(), sure
+
+
+def _whole(segmenter: Segmenter, batch: list[Sample], confidence: bool) -> Iterator[Found]:
+    pixels = np.stack([sample.image.astype(np.float32).transpose(2, 0, 1) for sample in batch])
+    labels, sure = segmenter.labels(torch.from_numpy(np.ascontiguousarray(pixels)), confidence)
+    found = labels.cpu().numpy()
+    certain = itertools.repeat(None) if sure is None else iter(sure.cpu().numpy())
+    yield from zip(found, certain, strict=False)
+
+
+def _timed(samples: Iterator[Sample]) -> Iterator[tuple[Sample, float]]:
+    while True:
+        before = time.perf_counter()
+        sample = next(samples, None)
+        if sample is None:
+            return
+        if sample.labels is None:
+            raise DataError(f"'{sample.name}' has no labels: it cannot be scored. Give a data set or split with labels")
+        yield sample, time.perf_counter() - before
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"

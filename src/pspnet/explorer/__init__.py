@@ -1,0 +1,71 @@
+"""The failure explorer: where a model fails, in the paper's three kinds, as one HTML page with pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pspnet.config.evaluation import EvaluationConfig
+from pspnet.config.protocol import Protocol, find_protocol
+from pspnet.data.dataset import Dataset
+from pspnet.errors import DataError
+from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead
+from pspnet.explorer.choosing import Report, choose
+from pspnet.explorer.finding import Findings, look_at
+from pspnet.explorer.page import Picture, write_page
+from pspnet.segmenter import Segmenter
+
+__all__ = ["Findings", "Report", "explore"]
+
+
+def explore(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    protocol: str | Protocol = "whole",
+    examples: int = 8,
+    batch_size: int = 4,
+    progress: Progress | None = None,
+    title: str = "",
+) -> Report:
+    """Predicts a labelled data set, sorts the errors and writes a page that needs no other file to `out`.
+
+    examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
+    each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does.
+    """
+    if len(dataset) == 0:
+        raise DataError("the data set is empty: there is nothing to explore; check its folder and split")
+    space, chosen = dataset.label_space, find_protocol(protocol)
+    translation = class_translation(segmenter.card.label_space, space)
+    config = EvaluationConfig(batch_size=batch_size, resamples=0)
+    findings = Findings(space.num_classes)
+    predictions = predict_all(segmenter, read_ahead(dataset), chosen, config)
+    for index, (sample, (labels, _), _) in enumerate(predictions):
+        assert sample.labels is not None
+        found = labels if translation is None else translation[labels]
+        look_at(findings, index, sample.name, sample.image, sample.labels, found)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    report = choose(findings, space, examples, title or "a data set", chosen.name)
+    shown = sorted({example.index for kind in report.kinds for example in kind.examples})
+    pictures: dict[int, Picture] = {}
+    again = predict_all(segmenter, read_ahead(dataset, shown), chosen, config)
+    for index, (sample, (labels, _), _) in zip(shown, again, strict=True):
+        assert sample.labels is not None
+        found = labels if translation is None else translation[labels]
+        pictures[index] = Picture(_visible(sample.image), sample.labels, found)
+        if progress is not None:
+            progress(len(dataset), len(dataset))
+    write_page(Path(out), report, space, pictures)
+    return report
+
+
+def _visible(image: np.ndarray) -> np.ndarray:
+    """Any image as (H, W, 3) uint8: 8-bit bands as they are, others stretched from their 2nd to 98th percentile."""
+    bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, 2)
+    if bands.dtype == np.uint8:
+        return bands
+    low, high = np.percentile(bands, [2, 98])
+    return np.clip((bands - low) * (255 / max(high - low, 1e-9)), 0, 255).astype(np.uint8)

@@ -1,0 +1,349 @@
+"""Ordinary images and label PNGs, read and written. Rasters with a place on Earth are read elsewhere (rasterio).
+
+Reading is strict: a file that is cut off, altered, too large or no image is an ImageError that names it.
+What a file means is decided here, once:
+
+orientation   EXIF orientation is applied: pixels come as a viewer shows them.
+order         RGB.
+greyscale     repeated three times where three bands are wanted.
+alpha         composited on white where three bands or one are wanted: hidden pixels stay hidden. With bands=4 it is
+              the fourth band, untouched (near infrared is often stored so).
+16 bits       kept where dtype="native"; to 0..255 by the file's own bit depth: its largest value is compared with
+              255, 1023, 4095, 16383 and 65535, and the first that is not below it becomes 255. A 12-bit camera's
+              file is thus not nearly black. `full_scale` fixes the divisor for a whole series.
+float         kept where dtype="native"; else 0..1 is multiplied by 255, 0..255 is taken as it is.
+palette, CMYK converted to RGB.  animated: the first frame.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pspnet.errors import ImageError, LabelError
+from pspnet.labels import IGNORE, LabelSpace
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
+MAX_PIXELS = 178_956_970  # twice Pillow's warning limit, where Pillow itself refuses; larger ones are rasters
+_FULL_SCALES = (255, 1023, 4095, 16383, 65535)
+# what Pillow's decoders raise on damaged files (found by flipping and cutting bytes of every format, test_images.py)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, AssertionError,
+           struct.error, zlib.error, UnidentifiedImageError, cv2.error)
+
+# MAX_PIXELS is checked on every read; Pillow's own warning at half of it would only be noise on standard error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_image(
+    path: str | Path,
+    *,
+    bands: Literal[1, 3, 4] | None = 3,
+    dtype: Literal["uint8", "native"] = "uint8",
+    full_scale: int | None = None,
+    exif: bool = True,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[Any]:
+    """An image file -> (H, W, bands), RGB order; uint8 0..255, or the file's own type and range with dtype="native".
+
+    bands: 3 (RGB), 1 (luminance), 4 (RGB and alpha, opaque where the file has none), None (as many as the file has:
+    1, 3 or 4). full_scale: the 16-bit value that becomes 255; None: by the file's bit depth (see the module).
+    exif: apply the orientation; False gives the pixels as stored (a TIFF is turned all the same).
+    Raises ImageError naming the file when it is missing, damaged, no image or larger than `max_pixels`.
+    """
+    return decode_image(_read_bytes(path), str(path), bands=bands, dtype=dtype, full_scale=full_scale,
+                        exif=exif, max_pixels=max_pixels)
+
+
+def decode_image(
+    data: bytes,
+    name: str,
+    *,
+    bands: Literal[1, 3, 4] | None = 3,
+    dtype: Literal["uint8", "native"] = "uint8",
+    full_scale: int | None = None,
+    exif: bool = True,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[Any]:
+    """As `read_image`, from a file's bytes; `name` is what an error calls it."""
+    image, size = _open(data, name, max_pixels)
+    try:
+        image.load()  # the whole file, so that a cut one is noticed
+        pixels = _deep_pixels(image, data, name) if _is_deep(image, data) else _pixels(image)
+    except (*_DAMAGE, MemoryError) as error:
+        raise _damaged(name, size, error) from error
+    if exif:
+        pixels = _oriented(pixels, _orientation(image))
+    if dtype == "uint8":
+        pixels = _to_uint8(pixels, name, full_scale)
+    return np.ascontiguousarray(pixels if bands is None else with_bands(pixels, bands))
+
+
+def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) as `read_image` would give it, from the header alone. Raises ImageError as it does."""
+    image, (width, height) = _open(_read_bytes(path), str(path), max_pixels)
+    return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def image_mode(path: str | Path) -> str:
+    """How a file stores its pixels, in Pillow's words: "L", "RGB", "RGBA", "P", "CMYK", "I;16" ... Raises ImageError."""
+    return _open(_read_bytes(path), str(path), MAX_PIXELS)[0].mode
+
+
+def read_palette(path: str | Path) -> NDArray[np.uint8] | None:
+    """(n, 3) RGB colours of a file with a palette, or None where it has none. Raises ImageError."""
+    image, _ = _open(_read_bytes(path), str(path), MAX_PIXELS)
+    colours = image.getpalette("RGB") if image.mode == "P" else None
+    return None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
+
+
+def read_label(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+    """A label file -> (H, W) codes as stored: a palette's indices, or grey values of 1 to 32 bits.
+
+    A colour file comes as (H, W, 3) uint8, for `LabelSpace.decode_colours`. Raises ImageError when the file is
+    damaged, and LabelError when it is JPEG: its codes were altered when it was written.
+    """
+    data = _read_bytes(path)
+    image, size = _open(data, str(path), max_pixels)
+    if image.format in ("JPEG", "WEBP", "JPEG2000"):
+        raise LabelError(f"'{path}' is {image.format}, which alters values when it is written; store labels as PNG")
+    try:
+        image.load()
+        if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
+            codes = np.asarray(image)
+        elif image.mode == "F":
+            codes = np.asarray(image)
+            if not (codes == np.round(codes)).all():
+                raise LabelError(f"'{path}' holds fractions; a label map holds one whole number per pixel")
+            codes = codes.astype(np.int32)
+        else:
+            return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+    except (*_DAMAGE, MemoryError) as error:
+        raise _damaged(str(path), size, error) from error
+    if codes.dtype == np.bool_:
+        return codes.astype(np.uint8)
+    depth, colour_type = _png_header(data)
+    if colour_type == 0 and depth in (2, 4):
+        # Pillow stretches grey PNGs of few bits to 0..255; the codes are the unstretched values
+        codes = codes // (255 // (2**depth - 1))
+    return np.ascontiguousarray(codes)
+
+
+def write_label(
+    path: str | Path, labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False
+) -> None:
+    """Writes (H, W) labels as an indexed PNG in the classes' colours, whole or not at all.
+
+    Pixels hold 0..K-1 and 255 (ignored, black); with codes=True the source's own codes (grey with 16 bits where one
+    exceeds 255, for a palette ends there). Raises LabelError when a label is neither below K nor 255.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0:
+        raise LabelError(f"'{path}': labels are (height, width) whole numbers, not {labels.shape} {labels.dtype}")
+    wrong = (labels != IGNORE) & ((labels < 0) | (labels >= label_space.num_classes))
+    if wrong.any():
+        raise LabelError(f"'{path}': label {int(labels[wrong].flat[0])} is neither one of the "
+                         f"{label_space.num_classes} classes nor {IGNORE} (ignore)")
+    palette = label_space.palette
+    values = labels.astype(np.uint8)
+    if codes:
+        encoded = label_space.encode(values)
+        if int(encoded.max()) > 255:
+            write_png(path, encoded)
+            return
+        values = encoded.astype(np.uint8)
+        palette = np.zeros((256, 3), np.uint8)
+        for code, colour in zip(label_space.codes, label_space.colours, strict=True):
+            if code <= 255:
+                palette[code] = colour
+    image = Image.fromarray(np.ascontiguousarray(values))
+    image.putpalette(palette.tobytes())
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=4)
+    write_bytes(path, stream.getvalue())
+
+
+def write_png(path: str | Path, image: NDArray[Any]) -> None:
+    """Writes (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16, as PNG, whole or not at all."""
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.dtype not in (np.uint8, np.uint16) or image.size == 0 or not (
+        image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    ):
+        raise ImageError(f"'{path}': a PNG holds (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, not {image.shape} "
+                         f"{image.dtype}")
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
+    if not done:
+        raise ImageError(f"'{path}': OpenCV could not encode {image.shape} {image.dtype} as PNG")
+    write_bytes(path, encoded.tobytes())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file whole or not at all: to a temporary name beside it, then renamed. Makes its folder.
+
+    Raises ImageError naming the file and the reason.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ImageError(f"'{path}' cannot be written: {error.strerror or error}") from error
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"'{path}' does not exist") from None
+    except OSError as error:
+        raise ImageError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def _open(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The image with nothing decoded but its header, and its stored (width, height)."""
+    if not data:
+        raise ImageError(f"'{name}' is empty (0 bytes); copy it again")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"'{name}' says it has more than {MAX_PIXELS:,} pixels ({error}); if that is true, "
+                         "treat it as a raster: `pspnet raster` reads it in windows") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"'{name}' is no image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, ...), or its header "
+                         f"is damaged; it begins with {data[:8]!r}") from error
+    except _DAMAGE as error:
+        raise ImageError(f"'{name}' has a damaged header ({error}); copy it again") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(f"'{name}' has {width} x {height} pixels; at most {max_pixels:,} are read at once. "
+                         "`pspnet raster` reads larger ones in windows")
+    return image, (width, height)
+
+
+def _damaged(name: str, size: tuple[int, int], error: BaseException) -> ImageError:
+    what = str(error) or type(error).__name__
+    return ImageError(f"'{name}' ({size[0]} x {size[1]} by its header) is cut off or damaged: {what}. Copy it again")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; damaged or absent EXIF is 1, because viewers show such a file as stored.
+
+    Read here, because Pillow's reader warns through Python's process-wide filters, which threads cannot silence.
+    """
+    exif = image.info.get("exif") if image.format != "TIFF" else None  # Pillow and OpenCV turn a TIFF while reading it
+    if not isinstance(exif, bytes):
+        return 1
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    try:
+        if order is None:
+            return 1
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(count):
+            tag, _kind, _number, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * entry)
+            if tag == 0x0112:
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:  # the block is cut off
+        return 1
+    return 1
+
+
+def _oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Stored pixels -> as seen (EXIF 2.3, tag 274)."""
+    if orientation in (2, 4, 5, 7):
+        pixels = pixels[:, ::-1]
+    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)  # quarter turns against the clock
+    return np.rot90(pixels, turns)
+
+
+def _pixels(image: Image.Image) -> NDArray[Any]:
+    """(H, W, 1 | 3 | 4) in the file's own type."""
+    if image.mode in ("1", "L"):
+        grey = np.asarray(image.convert("L"))
+        return np.asarray(image.convert("RGBA")) if "transparency" in image.info else grey[..., None]
+    if image.mode in ("I", "I;16", "I;16B", "F"):
+        return np.asarray(image)[..., None]
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """More than 8 bits in several bands: Pillow would drop the lower 8."""
+    if image.format == "PNG":
+        depth, colour_type = _png_header(data)
+        return depth == 16 and colour_type != 0
+    bits = getattr(image, "tag_v2", {}).get(258, (8,)) if image.format == "TIFF" else (8,)
+    return max(bits) > 8 and len(bits) > 1
+
+
+def _deep_pixels(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ImageError(f"'{name}' has more than 8 bits in a form that OpenCV cannot read "
+                         f"({image.format} {image.mode})")
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[pixels.shape[2]]
+    return cv2.cvtColor(pixels, code)
+
+
+def _png_header(data: bytes) -> tuple[int, int]:
+    """(bits per sample, colour type) of a PNG; (0, -1) for another file."""
+    return (data[24], data[25]) if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 else (0, -1)
+
+
+def _to_uint8(pixels: NDArray[Any], name: str, full_scale: int | None) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    if pixels.dtype.kind == "f":
+        if not (low >= 0 and high <= 255):  # written so that NaN is refused too
+            raise ImageError(f"'{name}' holds {low:g} to {high:g} in floating point; 0..1 and 0..255 are understood. "
+                             'Scale it first, or train a model on its own range (dtype="native")')
+        return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
+    if low < 0 or high > _FULL_SCALES[-1]:
+        raise ImageError(f"'{name}' holds {low:g} to {high:g}; 0..65535 can be scaled to 0..255. Scale it first")
+    scale = full_scale or next(scale for scale in _FULL_SCALES if scale >= high)
+    return np.clip(np.round(pixels * (255.0 / scale)), 0, 255).astype(np.uint8)
+
+
+def with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
+    """(H, W, 1, 3 or 4) -> (H, W, 1, 3 or 4): grey repeated, alpha composited on white or added opaque."""
+    if pixels.shape[2] == bands:
+        return pixels
+    opaque = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
+    if bands == 4:
+        colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        return np.concatenate([colour, np.full_like(colour[..., :1], opaque)], axis=2)
+    if pixels.shape[2] == 4:
+        colour, alpha = pixels[..., :3].astype(np.float32), pixels[..., 3:].astype(np.float32) / opaque
+        over = colour * alpha + opaque * (1 - alpha)
+        pixels = (np.round(over) if pixels.dtype.kind in "iu" else over).astype(pixels.dtype)
+    if bands == 3:
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    if pixels.shape[2] == 1:
+        return pixels
+    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and OpenCV
+    return (np.round(grey) if pixels.dtype.kind in "iu" else grey).astype(pixels.dtype)[..., None]
+
+

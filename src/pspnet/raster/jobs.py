@@ -1,0 +1,136 @@
+"""One piece of work of many: a whole raster, or some rows of a large one. What a worker process does."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pspnet.config.raster import RasterConfig
+from pspnet.errors import PspnetError
+from pspnet.raster.maps import RasterReport, check_targets, finish, segment_raster
+from pspnet.raster.pipeline import Run, classify
+from pspnet.raster.progress import Watch
+from pspnet.raster.store import TileStore
+from pspnet.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Job:
+    """source -> target; with rows (first, after the last) only these rows of its map, kept as unfinished work."""
+
+    source: str
+    target: str
+    polygons: str | None = None
+    rows: tuple[int, int] | None = None
+
+    @property
+    def part(self) -> Path:
+        """Where the rows wait until all are there."""
+        assert self.rows is not None
+        return Path(f"{self.target}.rows-{self.rows[0]:09d}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job. error: empty when it succeeded. warnings: what the run had to say."""
+
+    job: Job
+    error: str = ""
+    seconds: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+    data_share: float = 0.0
+    unreadable: int = 0
+    warnings: Sequence[str] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, to travel between processes and into the summary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        job = dict(values["job"])
+        rows = job.get("rows")
+        job["rows"] = None if rows is None else (int(rows[0]), int(rows[1]))
+        return cls(**{**values, "job": Job(**job)})
+
+
+def do_job(segmenter: Segmenter, job: Job, config: RasterConfig) -> Outcome:
+    """Does the work; a fault becomes an outcome, so that it does not stop the other rasters."""
+    began = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            report = _work(segmenter, job, _own(config, job))
+        except PspnetError as error:
+            return Outcome(job, str(error), time.monotonic() - began)
+        except Exception as error:  # a fault of ours or of a library: told, and the other rasters go on
+            text = traceback.format_exception_only(error)[-1].strip()
+            return Outcome(job, f"unexpected: {text}", time.monotonic() - began)
+    told = tuple(dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning))
+    seconds = time.monotonic() - began
+    if report is None:
+        return Outcome(job, "", seconds, warnings=told)
+    return Outcome(job, "", seconds, report.shares, report.data_share, len(report.unreadable), told)
+
+
+def stitch(segmenter: Segmenter, jobs: Sequence[Job], config: RasterConfig) -> RasterReport:
+    """One map from the finished rows of its jobs. Tiles are copied as they are. Raises RasterError."""
+    began, config = time.monotonic(), _own(config, jobs[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the jobs have told them
+        run = Run.of(segmenter, jobs[0].source, config)
+    identity = run.identity()
+    store = TileStore(Path(jobs[0].target), config.block_px, identity, overwrite=True)
+    parts = [TileStore(job.part, config.block_px, identity, overwrite=False) for job in jobs]
+    try:
+        if store.state.get("rows") != run.height:
+            counts, unreadable = np.zeros(256, np.int64), list[Any]()
+            for part in parts:
+                for key in part.places:
+                    data = part.get(key)
+                    assert data is not None
+                    store.put(key, data)
+                counts += np.array(part.state["counts"], np.int64)
+                unreadable += part.state.get("unreadable", [])
+            store.commit(rows=run.height, counts=counts.tolist(), unreadable=unreadable)
+        report = finish(run, store, Watch(None, run.width, run.height, run.height), began, 0)
+        for part in parts:
+            part.discard()
+        return report
+    finally:
+        for one in (store, *parts):
+            one.close()
+
+
+def remove_parts(target: Path) -> None:
+    """Rows of a map that is finished: a process ended between the two."""
+    for path in target.parent.glob(f"{target.name}.rows-*"):
+        path.unlink(missing_ok=True)
+
+
+def _work(segmenter: Segmenter, job: Job, config: RasterConfig) -> RasterReport | None:
+    if job.rows is None:
+        return segment_raster(segmenter, job.source, job.target, config)
+    check_targets(job.source, Path(job.target), config)
+    run = Run.of(segmenter, job.source, config)
+    store = TileStore(job.part, config.block_px, run.identity(), config.overwrite)
+    try:
+        first, stop = job.rows
+        if store.state.get("rows", first) < stop:
+            classify(run, store, range(first, stop), Watch(None, run.width, run.height, first))
+        if "counts" not in store.state:  # nothing was stored: rows without data are committed, too
+            store.commit(rows=stop, counts=[0] * 256, unreadable=[])
+    finally:
+        store.close()
+    return None
+
+
+def _own(config: RasterConfig, job: Job) -> RasterConfig:
+    return config if job.polygons is None else config.changed(polygons=Path(job.polygons))

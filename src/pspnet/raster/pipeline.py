@@ -1,0 +1,134 @@
+"""A model applied to rows of a raster: windows are read, seen, blended and written at the same time.
+
+Three threads: one reads (GDAL), one computes and blends (torch), this one cuts tiles, compresses and writes. Memory
+holds a few windows, the last rows of a row of windows, and one row of tiles: O(width x tile), whatever the height.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.config.raster import RasterConfig
+from pspnet.raster.bands import MapBands
+from pspnet.raster.progress import Watch
+from pspnet.raster.reading import Block, views
+from pspnet.raster.source import Source, examine
+from pspnet.raster.store import TileStore
+from pspnet.raster.writing import TileWriter
+from pspnet.segmenter import Segmenter
+from pspnet.streaming import ahead, blended_pieces
+from pspnet.tiling import Window, spans
+
+Values = NDArray[np.uint8]
+# settings that do not change a map's pixels: unfinished work may be continued with others
+FREE = {"overwrite", "skip_errors", "cache_mb", "batch_size", "min_area_m2", "polygons"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One raster, one model, one map."""
+
+    segmenter: Segmenter
+    source: Source
+    config: RasterConfig
+    bands: MapBands
+
+    @classmethod
+    def of(cls, segmenter: Segmenter, source: str | Path, config: RasterConfig) -> Run:
+        """Looks at the raster. Raises RasterError and ConfigError as `examine` and `MapBands.of` do."""
+        card = segmenter.card
+        found = examine(source, config, card.band_names, segmenter.model.mean.tolist(), card.value_range)
+        return cls(segmenter, found, config, MapBands.of(config, card.label_space))
+
+    @property
+    def height(self) -> int:
+        return self.source.grid.height
+
+    @property
+    def width(self) -> int:
+        return self.source.grid.width
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a map's pixels. Unfinished work of a run with another identity is never continued."""
+        weights = hashlib.sha256()
+        for name, value in self.segmenter.model.state_dict().items():
+            weights.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        weights.update(json.dumps(self.segmenter.card.to_dict(), sort_keys=True, default=str).encode())
+        local = Path(self.source.path)
+        stat = local.stat() if local.is_file() else None
+        crop, area = self.source.crop, self.source.area
+        return {
+            "source": str(local.absolute()) if stat else self.source.path,
+            "source_state": [stat.st_size, stat.st_mtime_ns] if stat else None,
+            "crop": [crop.top, crop.left, crop.height, crop.width],
+            "bands": list(self.source.indexes),
+            "area": None if area is None else hashlib.sha256(area.wkb).hexdigest(),
+            "with_confidence": self.bands.confidence,
+            "model": f"{self.segmenter.engine.name} {weights.hexdigest()}",
+            **self.config.model_dump(mode="json", exclude=FREE | {"bands", "confidence"}),
+        }
+
+
+def classify(run: Run, store: TileStore, rows: range, watch: Watch) -> TileWriter:
+    """Stores the tiles of these rows of the map, from where the store's last commit ended.
+
+    rows: whole rows of tiles; the last may end with the map. Raises RasterError for what cannot be read or written.
+    """
+    unreadable: set[Block] = {(a, b, c, d) for a, b, c, d in store.state.get("unreadable", [])}
+    writer = TileWriter(store, run.height, run.width, rows, len(run.bands.descriptions), run.config.compression_level,
+                        threads=min(4, os.cpu_count() or 1))
+    pieces = _pieces(run, range(writer.rows, rows.stop), unreadable)
+    try:
+        for place, values in pieces:
+            if values is not None:
+                writer.put(place, values)
+            if place.right == run.width:
+                writer.finish(place.bottom, unreadable=sorted(unreadable))
+            watch.saw(place)
+    finally:
+        pieces.close()
+        writer.close()
+    return writer
+
+
+def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Window, Values | None], None, None]:
+    """Finished rectangles that touch these rows, (bands, h, w) or None without data, from top to bottom.
+
+    The row of windows before the first is computed, too: its last pixels are blended into the first ones needed.
+    """
+    config, device = run.config, run.segmenter.engine.device
+    batch = config.batch_size or (1 if device.type == "cpu" else 4)
+    lines = spans(run.height, config.tile_px, config.overlap_px)
+    needed = [i for i, line in enumerate(lines) if line.core_stop > rows.start and line.core_start < rows.stop]
+    if not needed:  # a run that was stopped while it finished the file
+        return
+    read = views(run.source, config.tile_px, config.overlap_px, range(max(needed[0] - 1, 0), needed[-1] + 1),
+                 config.cache_mb, unreadable if config.skip_errors else None)
+
+    def seen() -> Generator[tuple[Window, Values | None], None, None]:
+        windows = ahead(read, 2 * batch)
+        try:
+            for piece in blended_pieces(windows, run.segmenter.probabilities, config.overlap_px, batch):
+                if piece.probabilities is None or piece.core.bottom <= rows.start:
+                    yield piece.core, None
+                else:
+                    yield piece.core, run.bands.reduce(piece.probabilities, piece.valid)
+        finally:
+            windows.close()
+
+    pieces = ahead(seen(), 8)
+    try:
+        for place, values in pieces:
+            if place.bottom > rows.start:
+                yield place, values
+    finally:
+        pieces.close()

@@ -1,0 +1,73 @@
+"""Jobs on one machine: worker processes that load the model once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from pspnet.config.raster import RasterConfig
+from pspnet.raster.jobs import Job, Outcome, do_job
+from pspnet.segmenter import Segmenter
+
+_worker: tuple[Segmenter, RasterConfig] | None = None  # of this process
+
+
+def default_workers() -> int:
+    """One for each GPU; on processors one for every four cores, which a network uses better than sixteen."""
+    return torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // 4)
+
+
+def run_pool(
+    jobs: Sequence[Job], model: str, config: RasterConfig, workers: int, device: str = "auto"
+) -> Iterator[Outcome]:
+    """Outcomes as they come. A process that dies takes only the jobs with it that were at work; the rest go on."""
+    left = list(jobs)
+    while left:
+        before = len(left)
+        yield from _until_broken(left, model, config, workers, device)
+        assert len(left) < before, "a pool must take work from the list"
+
+
+def _until_broken(left: list[Job], model: str, config: RasterConfig, workers: int, device: str) -> Iterator[Outcome]:
+    """Takes jobs from `left` until none is there, or a worker died."""
+    context = multiprocessing.get_context("spawn")  # a forked torch hangs
+    devices = context.Queue()
+    for number in range(workers):
+        several = device == "auto" and torch.cuda.device_count() > 1
+        devices.put(f"cuda:{number % torch.cuda.device_count()}" if several else device)
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    running: dict[Future[dict[str, object]], Job] = {}
+    with ProcessPoolExecutor(workers, context, _start, (model, config.model_dump_json(), threads, devices)) as pool:
+        while left or running:
+            while left and len(running) < workers:  # no more than are at work: a dead worker costs no waiting job
+                job = left.pop(0)
+                running[pool.submit(_do, job)] = job
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            broken = False
+            for future in done:
+                job = running.pop(future)
+                try:
+                    yield Outcome.from_dict(future.result())
+                except BrokenProcessPool:
+                    broken = True
+                    yield Outcome(job, "its worker process was killed, perhaps for want of memory")
+            if broken:
+                for job in running.values():
+                    yield Outcome(job, "its worker process was killed, perhaps for want of memory")
+                return
+
+
+def _start(model: str, config: str, threads: int, devices: multiprocessing.Queue[str]) -> None:
+    global _worker
+    torch.set_num_threads(threads)
+    _worker = Segmenter.load(model, device=devices.get()), RasterConfig.model_validate_json(config)
+
+
+def _do(job: Job) -> dict[str, object]:
+    assert _worker is not None
+    return do_job(_worker[0], job, _worker[1]).to_dict()

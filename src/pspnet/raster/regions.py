@@ -1,0 +1,77 @@
+"""Connected regions of label maps, strip by strip: runs of equal pixels, joined where they touch (4 neighbours)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.raster.writing import NODATA
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of equal pixels in the rows of a label map.
+
+    index: (h, w) the run that each pixel belongs to, counted in reading order. first: (runs,) its first pixel in the
+    flattened map. links: pairs of runs of one class that touch from row to row.
+    """
+
+    index: NDArray[np.int32]
+    first: Ids
+    labels: NDArray[np.uint8]
+    lengths: Ids
+    links: tuple[Ids, Ids]
+
+    @property
+    def rows(self) -> Ids:
+        """(runs,) the row of each run."""
+        return self.first // self.index.shape[1]
+
+    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """(runs,) the sum of each run's pixels in a map (h, w)."""
+        return np.add.reduceat(values.ravel(), self.first, dtype=np.float64)
+
+
+def find_runs(labels: NDArray[np.uint8]) -> Runs:
+    """Runs of a label map (h, w); those of NODATA are runs too, but have no links."""
+    width = labels.shape[1]
+    starts = np.ones(labels.shape, bool)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
+    index = np.cumsum(starts.ravel(), dtype=np.int32).reshape(labels.shape)
+    index -= 1
+    first = np.flatnonzero(starts)
+    own = labels.ravel()[first]
+    # two runs that touch begin to do so where one of them begins
+    touching = starts[1:] | starts[:-1]
+    touching &= labels[1:] == labels[:-1]
+    touching &= labels[1:] != NODATA
+    place = np.flatnonzero(touching)
+    flat = index.ravel()
+    links = (flat[place].astype(np.int64), flat[place + width].astype(np.int64))
+    return Runs(index, first, own, np.diff(first, append=labels.size), links)
+
+
+def connected(count: int, a: Ids, b: Ids) -> Ids:
+    """(count,) the smallest member of each member's group, when a[i] and b[i] belong together.
+
+    Roots are hung below smaller roots that they touch, and paths are shortened, until no pair is left apart: a few
+    rounds of whole-array operations (after Shiloach and Vishkin 1982, "An O(log n) parallel connectivity algorithm").
+    """
+    parent = np.arange(count, dtype=np.int64)
+    while len(a):
+        a, b = parent[a], parent[b]
+        apart = a != b
+        a, b = a[apart], b[apart]
+        high, low = np.maximum(a, b), np.minimum(a, b)
+        np.minimum.at(parent, high, low)
+        while True:
+            above = parent[parent]
+            if np.array_equal(above, parent):
+                break
+            parent = above
+    return parent

@@ -1,0 +1,122 @@
+"""What is read: which bands of which raster, inside which area; checked before the first window."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pspnet.config.raster import RasterConfig
+from pspnet.data.grids import BandReader, Grid, grid_of, open_raster
+from pspnet.errors import RasterError, require
+from pspnet.raster.area import area_of_interest, window_of
+from pspnet.tiling import Window
+
+SAMPLES, SAMPLE_PX = 3, 256  # places along each side where values are looked at before the start, and their size
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raster as one run reads it. Picklable: each thread and process opens it for itself.
+
+    crop: the part that is worked on, in pixels of the file; grid: that part's place on the Earth. indexes: band
+    numbers in the model's order. area: a shapely geometry in the grid's CRS outside of which nothing is written, or
+    None. value_range: lowest and highest value seen in the samples, None where they held no data.
+    """
+
+    path: str
+    crop: Window
+    grid: Grid
+    indexes: tuple[int, ...]
+    fill: tuple[float, ...]
+    nodata: float | None
+    area: Any
+    dtype: str
+    value_range: tuple[float, float] | None
+    area_or_point: str | None  # whether a pixel's value stands for its area or its middle, as the file says
+
+    def reader(self, dataset: Any) -> BandReader:
+        return BandReader(dataset, self.indexes, self.fill, self.nodata)
+
+
+def examine(
+    path: str | Path, config: RasterConfig, band_names: Sequence[str], fill: Sequence[float],
+    trained_range: tuple[float, float],
+) -> Source:
+    """Opens a raster and finds out how to read it for a model with these bands.
+
+    fill: the model's mean of each band. Warns where the values are unlike `trained_range`, where bands had to be
+    guessed, or where the file has no CRS. Raises RasterError where bands are missing or the area of interest is empty.
+    """
+    name = str(path)
+    with open_raster(name) as dataset:
+        grid = grid_of(dataset)
+        if any(np.dtype(kind).kind == "c" for kind in dataset.dtypes):
+            raise RasterError(f"'{name}' holds complex numbers; write its amplitude to a real raster first")
+        indexes = config.bands or choose_bands(dataset, band_names, name)
+        if len(indexes) != len(band_names):
+            raise RasterError(f"bands = {indexes} names {len(indexes)} bands; the model reads {len(band_names)}: "
+                              f"{', '.join(band_names)}")
+        if max(indexes) > dataset.count:
+            raise RasterError(f"'{name}' has no band {max(indexes)}, only 1 to {dataset.count}")
+        if grid.crs is None:
+            warnings.warn(f"'{name}' has no coordinate system; the map will have none either. If you know it, set it "
+                          "first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)", stacklevel=3)
+        area = None if config.aoi is None else area_of_interest(config.aoi, config.aoi_crs, grid.crs)
+        crop = Window(0, 0, grid.height, grid.width) if area is None else window_of(area, grid, name)
+        # a box along the grid's own axes is the window itself: no pixel of the window lies outside
+        is_box = isinstance(config.aoi, tuple) and config.aoi_crs is None and grid.transform.is_rectilinear
+        source = Source(name, crop, grid.part(crop), tuple(indexes), tuple(fill), config.nodata,
+                        None if is_box else area, str(np.result_type(*(dataset.dtypes[i - 1] for i in indexes))), None,
+                        dataset.tags().get("AREA_OR_POINT"))
+        seen = _sample(source, dataset)
+    low, high = trained_range
+    if seen is not None and (seen[1] > high + 0.5 * (high - low) or seen[0] < low - 0.5 * (high - low)
+                             or seen[1] < low + 0.05 * (high - low)):
+        warnings.warn(f"'{name}' ({source.dtype}) holds values from {seen[0]:g} to {seen[1]:g}; the model was trained "
+                      f"on {low:g} to {high:g}. Its map cannot be trusted; scale the raster to that range",
+                      stacklevel=3)
+    return Source(**{**source.__dict__, "value_range": seen})
+
+
+def choose_bands(dataset: Any, band_names: Sequence[str], name: str) -> tuple[int, ...]:
+    """Band numbers for the model's bands: by description, by colour, or the first ones that are not alpha."""
+    colours = [kind.name.lower() for kind in dataset.colorinterp]
+    wanted = [band.lower() for band in band_names]
+    for known in ([(d or "").lower() for d in dataset.descriptions], colours):
+        if all(known.count(band) == 1 for band in wanted):
+            return tuple(known.index(band) + 1 for band in wanted)
+    plain = [i + 1 for i, colour in enumerate(colours) if colour != "alpha"]
+    if len(plain) < len(wanted):
+        hint = " (it has a palette: gdal_translate -expand rgb makes it three bands)" if "palette" in colours else ""
+        raise RasterError(f"'{name}' has {len(plain)} bands besides alpha{hint}; the model reads {len(wanted)}: "
+                          f"{', '.join(band_names)}")
+    chosen = tuple(plain[: len(wanted)])
+    if len(plain) > len(wanted):
+        warnings.warn(f"'{name}' has {len(plain)} bands that do not say what they are; bands {chosen} are taken as "
+                      f"{', '.join(band_names)}. Give bands=... if they are in another order", stacklevel=4)
+    return chosen
+
+
+def _sample(source: Source, dataset: Any) -> tuple[float, float] | None:
+    """Lowest and highest value (1st and 99th percentile) in small windows spread over the crop."""
+    errors = require("rasterio.errors", "raster")
+    reader, values = source.reader(dataset), []
+    height, width = min(SAMPLE_PX, source.crop.height), min(SAMPLE_PX, source.crop.width)
+    for row in np.linspace(0, source.crop.height - height, SAMPLES).astype(int):
+        for column in np.linspace(0, source.crop.width - width, SAMPLES).astype(int):
+            window = Window(source.crop.top + int(row), source.crop.left + int(column), height, width)
+            try:
+                pixels, valid = reader.read(window)
+            except errors.RasterioIOError:  # a broken block is the run's to report, in its place
+                continue
+            kept = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
+            values.append(kept[:, ::7])
+    found = np.concatenate(values, axis=1) if values else np.empty((1, 0))
+    if not found.size:
+        return None
+    return float(np.percentile(found, 1)), float(np.percentile(found, 99))

@@ -1,0 +1,202 @@
+"""Overlapping windows of a large image, predicted in batches and blended, piece by finished piece.
+
+Every window finishes one rectangle of its own, its core; the cores divide the image. A core's first rows and columns
+are shared with the windows above and to the left, whose last `overlap` pixels are kept until then: that is all the
+memory that blending takes, (K, overlap, width), whatever the height of the image and the number of its windows.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pspnet.tiling import Span, Window, profile, spans
+
+T = TypeVar("T")
+Reader = Callable[[Window], NDArray[Any] | None]  # a window's (h, w, bands); None where there is nothing to see
+Predictor = Callable[[Tensor], Tensor]  # (B, bands, h, w) float32 -> probabilities (B, K, h, w)
+
+
+@dataclass(frozen=True)
+class View:
+    """One window of an image. pixels: (bands, h, w) of any type, or None where there is nothing to see.
+
+    valid: (h, w) bool, or None where every pixel counts; the stream hands it on, cut to the core.
+    """
+
+    rows: Span
+    columns: Span
+    pixels: NDArray[Any] | None
+    valid: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A finished rectangle. probabilities: (K, h, w) on the predictor's device, or None where nothing was seen."""
+
+    core: Window
+    probabilities: Tensor | None
+    valid: NDArray[np.bool_] | None = None
+
+
+def blended_pieces(
+    views: Iterable[View], predict: Predictor, overlap_px: int, batch_size: int = 4
+) -> Generator[Piece, None, None]:
+    """One piece for each view, in the views' order: rows of windows from top to bottom, each from left to right.
+
+    Views with nothing to see may be left out, and the first rows of windows too: the cores below the first row that is
+    given are what they would be in a complete run, so an interrupted one can go on. All windows have one size.
+    """
+    blender = _Blender(overlap_px)
+    waiting: list[View] = []
+    seen = 0
+    for view in views:
+        waiting.append(view)
+        seen += view.pixels is not None
+        if seen == batch_size or len(waiting) >= 64:
+            yield from blender.blend(waiting, predict)
+            waiting, seen = [], 0
+    yield from blender.blend(waiting, predict)
+
+
+def blended_strips(
+    read: Reader,
+    predict: Predictor,
+    height: int,
+    width: int,
+    num_classes: int,
+    tile_px: int,
+    overlap_px: int,
+    batch_size: int = 4,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yields (first row, probabilities (K, rows, width)) from top to bottom; every row once; 0 where `read` gave None.
+
+    Holds one row of windows' cores, (K, tile, width). `blended_pieces` holds less and asks for more care.
+    """
+    strip = np.zeros((num_classes, 0, width), np.float32)
+    for piece in blended_pieces(_views(read, height, width, tile_px, overlap_px), predict, overlap_px, batch_size):
+        core = piece.core
+        if core.left == 0:
+            strip = np.zeros((num_classes, core.height, width), np.float32)
+        if piece.probabilities is not None:
+            strip[:, :, core.left : core.right] = piece.probabilities.cpu().numpy()
+        if core.right == width:
+            yield core.top, strip
+
+
+def ahead(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
+    """The same items, made by a thread of their own that runs up to `depth` items ahead.
+
+    An exception of the maker reaches the taker in its place. When the taker stops, so does the thread, after the item
+    it is making; the generator is closed in the thread that ran it.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def offer(kind: str, content: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put((kind, content), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not offer("item", item):
+                    break
+            offer("end", None)
+        except BaseException as error:  # any error at all belongs to the taker, not to this thread
+            offer("error", error)
+        finally:
+            items.close()
+
+    maker = threading.Thread(target=make, name="ahead", daemon=True)
+    maker.start()
+    try:
+        while True:
+            kind, content = ready.get()
+            if kind == "item":
+                yield cast(T, content)
+            elif kind == "error":
+                raise content
+            else:
+                return
+    finally:
+        stopped.set()
+        maker.join()
+
+
+def as_float(image: NDArray[Any]) -> NDArray[np.float32]:
+    """(H, W, bands) of any type -> (bands, H, W) float32, values unchanged."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+
+
+class _Blender:
+    """Holds the last rows and columns of finished windows until their neighbours arrive."""
+
+    def __init__(self, overlap: int) -> None:
+        self.overlap = overlap
+        self.ramp = torch.from_numpy(profile(2 * overlap, overlap, "cosine")[:overlap].copy())  # weight of the newer
+        self.beside: tuple[int, Tensor] | None = None  # (first column of the next core, (K, h, overlap))
+        self.row = -1  # first row of the cores at work
+        self.above: dict[int, Tensor] = {}  # first column of a core -> (K, overlap, core's width)
+        self.below: dict[int, Tensor] = {}
+        self.below_row = -1  # first row of the cores that `below` belongs to
+
+    @torch.inference_mode()
+    def blend(self, views: list[View], predict: Predictor) -> list[Piece]:
+        images = [_to_float(view.pixels) for view in views if view.pixels is not None]
+        found = iter(predict(torch.stack(images)) if images else ())
+        return [self._place(view, next(found) if view.pixels is not None else None) for view in views]
+
+    def _place(self, view: View, seen: Tensor | None) -> Piece:
+        """Blends one window's (K, h, w) with what is kept, keeps its own last rows and columns, returns its core."""
+        rows, columns = view.rows, view.columns
+        core = Window(rows.core_start, columns.core_start, rows.core_stop - rows.core_start,
+                      columns.core_stop - columns.core_start)
+        if rows.core_start != self.row:
+            self.above = self.below if self.below_row == rows.core_start else {}
+            self.below, self.below_row, self.row, self.beside = {}, rows.core_stop, rows.core_start, None
+        if seen is None:
+            self.beside = None
+            return Piece(core, None)
+        self.ramp = self.ramp.to(seen.device)
+        inner = columns.core
+        if columns.fade and self.beside is not None and self.beside[0] == columns.core_start:
+            shared = seen[:, :, inner.start : inner.start + columns.fade]
+            shared.copy_(torch.lerp(self.beside[1], shared, self.ramp))
+        rest = seen[:, :, inner.stop : inner.stop + self.overlap]
+        self.beside = (columns.core_stop, rest.clone()) if rest.shape[2] else None
+        seen = seen[:, :, inner]
+        inner = rows.core
+        above = self.above.pop(columns.core_start, None)
+        if rows.fade and above is not None:
+            shared = seen[:, inner.start : inner.start + rows.fade]
+            shared.copy_(torch.lerp(above, shared, self.ramp[:, None]))
+        rest = seen[:, inner.stop : inner.stop + self.overlap]
+        if rest.shape[1]:
+            self.below[columns.core_start] = rest.clone()
+        valid = None if view.valid is None else view.valid[rows.core, columns.core]
+        return Piece(core, seen[:, inner], valid)
+
+
+def _to_float(pixels: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).float()
+
+
+def _views(read: Reader, height: int, width: int, tile_px: int, overlap_px: int) -> Iterator[View]:
+    for rows in spans(height, tile_px, overlap_px):
+        for columns in spans(width, tile_px, overlap_px):
+            image = read(Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
+            yield View(rows, columns, None if image is None else image.transpose(2, 0, 1))

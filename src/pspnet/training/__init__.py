@@ -1,0 +1,67 @@
+"""Training on the Lightning Trainer: `train` starts a run, `resume` goes on with one, bit for bit.
+
+Everything a run writes lies in one folder; `folder.py` lists it. This file imports no heavy library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pspnet.config.train import TrainConfig
+from pspnet.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from pspnet.training.finder import RateSearch
+    from pspnet.training.preparation import DataSets
+
+
+def train(config: TrainConfig, *, train_data: Dataset | None = None, val_data: Dataset | None = None,
+          quiet: bool = False) -> Path:
+    """Trains a network and returns the path of its best checkpoint, RUN/best.safetensors.
+
+    train_data, val_data: data sets of your own, in place of `config.data`. quiet: nothing on the terminal.
+    Raises ConfigError and DataError, all faults together, before anything is computed; TrainingError when the run
+    cannot go on; RunInterrupted when Ctrl-C or SIGTERM stopped it, after its state was saved.
+    """
+    import_lightning()
+    from pspnet.training.run import start
+
+    return start(config, _sets(train_data, val_data), quiet)
+
+
+def resume(run_dir: str | Path, *, train_data: Dataset | None = None, val_data: Dataset | None = None,
+           quiet: bool = False) -> Path:
+    """Goes on with the run in `run_dir` where it was stopped or killed, and returns the path of its best checkpoint.
+
+    The result is bit for bit that of a run that was never stopped, on the same kind of processor with the same number
+    of devices and threads. A finished run is left as it is. Raises what `train` raises.
+    """
+    import_lightning()
+    from pspnet.training.run import go_on
+
+    return go_on(run_dir, _sets(train_data, val_data), quiet)
+
+
+def find_learning_rate(config: TrainConfig, *, train_data: Dataset | None = None, steps: int = 100,
+                       plot: str | Path | None = None) -> RateSearch:
+    """Tries `steps` growing learning rates, each for one batch, and suggests the one at which the loss falls fastest.
+
+    The network is thrown away. plot: a PNG of loss over rate is written there. Raises ConfigError, DataError.
+    """
+    from pspnet.training.finder import search_rate
+
+    return search_rate(config, _sets(train_data, None), steps, None if plot is None else Path(plot))
+
+
+def import_lightning() -> None:
+    """Loads Lightning, quickly. Raises MissingExtraError where it is not installed."""
+    from pspnet.training.quick_start import import_lightning as load
+
+    load()
+
+
+def _sets(train_data: Dataset | None, val_data: Dataset | None) -> DataSets | None:
+    from pspnet.training.preparation import DataSets
+
+    return None if train_data is None else DataSets(train_data, val_data)

@@ -1,0 +1,156 @@
+"""A run's folder: all that a run leaves, and all that another program needs to watch it.
+
+    config.yaml         the resolved TrainConfig: what was derived from the data is written down
+    state.json          process id, status, step, time left; renewed about once a second
+    metrics.csv         a line every few steps and one for each validation
+    scores_best.json    scores of the best validation: per class, confusion matrix, worst images
+    scores_last.json    the same of the latest one
+    pictures/           predictions at each validation: image, labels, prediction, mistakes
+    tensorboard/        the curves for TensorBoard
+    last.ckpt           everything needed to go on (weights, optimiser, position)
+    best.safetensors    the model that scored best: what `train` returns
+    last.safetensors    the model after the last step
+    summary.json        what the run took and reached, written at its end
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pspnet.config.base import read_yaml
+from pspnet.config.train import TrainConfig
+from pspnet.errors import TrainingError
+
+Status = Literal["preparing", "running", "validating", "finished", "interrupted", "failed"]
+COLUMNS = ("step", "epoch", "seconds", "loss", "loss_pixel", "loss_auxiliary", "loss_image", "loss_points", "learning_rate",
+           "images_per_s", "data_waiting", "val_loss", "val_mean_iou", "val_mean_accuracy", "val_pixel_accuracy")
+
+
+class RunFolder:
+    """Names and writes the files of a run. Only the first process of a run writes."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.state = self.path / "state.json"
+        self.metrics = self.path / "metrics.csv"
+        self.pictures = self.path / "pictures"
+        self.tensorboard = self.path / "tensorboard"
+        self.last_state = self.path / "last.ckpt"
+        self.best_model = self.path / "best.safetensors"
+        self.last_model = self.path / "last.safetensors"
+        self.summary = self.path / "summary.json"
+        self._state: dict[str, Any] = {}
+        self._state_written = 0.0
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run. Raises TrainingError where there is none."""
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise TrainingError(f"'{path}' holds no config.yaml; give the folder of a run, such as runs/NAME")
+        if folder.state.is_file():
+            folder._state = folder.read_state()
+        return folder
+
+    def create(self, config: TrainConfig) -> None:
+        """Makes the folder. Raises TrainingError where one is that holds a run."""
+        if self.config.exists():
+            raise TrainingError(
+                f"'{self.path}' already holds a run. Continue it with: pspnet train --resume {self.path}, "
+                "or give another run_dir")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.config, config.to_yaml())
+
+    def read_config(self) -> TrainConfig:
+        return TrainConfig.model_validate(read_yaml(self.config))
+
+    def read_state(self) -> dict[str, Any]:
+        """The latest state.json. Raises TrainingError when it is damaged."""
+        try:
+            return dict(json.loads(self.state.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"'{self.state}' cannot be read: {error}") from error
+
+    def status(self) -> str:
+        """The run's status, or "killed" where a process of this machine should be at work and is not."""
+        state = self.read_state()
+        if state["status"] in ("preparing", "running", "validating") and state["host"] == socket.gethostname():
+            try:
+                os.kill(int(state["pid"]), 0)
+            except ProcessLookupError:
+                return "killed"
+            except PermissionError:  # it lives, as another user's
+                pass
+        return str(state["status"])
+
+    def update_state(self, status: Status | None = None, now: bool = False, **values: Any) -> None:
+        """Changes state.json; it is written at once when the status changes, else at most once a second."""
+        changed = status is not None and status != self._state.get("status")
+        self._state.update(values)
+        if status is not None:
+            self._state["status"] = status
+        if changed or now or time.time() - self._state_written > 1.0:
+            self._state_written = time.time()
+            fixed = {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(self._state_written, 3)}
+            write_text(self.state, json.dumps({**self._state, **fixed}, indent=1))
+
+    def append_metrics(self, **values: float | int | None) -> None:
+        """Adds a line to metrics.csv. Names are those of COLUMNS; what is left out stays empty."""
+        unknown = values.keys() - set(COLUMNS)
+        assert not unknown, unknown
+        new = not self.metrics.exists()
+        line = io.StringIO()
+        writer = csv.DictWriter(line, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow({name: _number(value) for name, value in values.items() if value is not None})
+        with self.metrics.open("a", encoding="utf-8") as file:  # one write, so a reader sees whole lines
+            file.write(line.getvalue())
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.csv, each with the columns that are not empty. A last line that is cut off is left out."""
+        if not self.metrics.exists():
+            return []
+        text = self.metrics.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(whole))]
+
+    def forget_after(self, step: int) -> None:
+        """Drops the lines of metrics.csv after `step`: a resumed run will write them again."""
+        if not self.metrics.exists():
+            return
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = lines[:1] + [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
+        write_text(self.metrics, "".join(kept))
+
+    def scores(self, which: Literal["best", "last"]) -> Path:
+        return self.path / f"scores_{which}.json"
+
+
+def new_run_dir(config: TrainConfig, parent: str | Path = "runs") -> Path:
+    """`config.run_dir`, or runs/NAME with the first free number."""
+    if config.run_dir is not None:
+        return config.run_dir
+    name = config.name or "-".join((config.data.format, config.model.encoder, config.model.decoder))
+    candidates = (Path(parent) / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+
+def _number(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"

@@ -1,0 +1,80 @@
+"""Pictures of predictions: image, labels, prediction and mistakes side by side, a row for each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.labels import IGNORE, LabelSpace
+
+MAX_WIDTH_PX = 360  # of one column
+MARGIN_PX, HEADER_PX = 6, 24
+
+
+@dataclass(frozen=True)
+class Example:
+    """image: (H, W, bands) or, before `shrink`, (bands, H, W) float. labels, predicted: (H, W) uint8."""
+
+    name: str
+    image: NDArray[Any]
+    labels: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+
+def shrink(example: Example) -> Example:
+    """The example with an (h, w, 3) uint8 image, all three at most MAX_WIDTH_PX wide."""
+    image = visible(np.moveaxis(example.image, 0, -1))
+    height, width = image.shape[:2]
+    scale = min(1.0, MAX_WIDTH_PX / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST) for m in (example.labels, example.predicted)]
+    return Example(example.name, cv2.resize(image, size, interpolation=cv2.INTER_AREA), small[0], small[1])
+
+
+def visible(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W, bands) of any range -> (H, W, 3) uint8: the first three bands, or the first as grey. 0..255 stays as it is;
+    other ranges are stretched from their 2nd to their 98th percentile."""
+    bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    if image.min(initial=0) < 0 or image.max(initial=0) > 255 or image.max(initial=0) <= 1:
+        low, high = np.percentile(bands, (2, 98))
+        bands = (bands.astype(np.float64) - low) * (255 / max(high - low, 1e-9))
+    return np.ascontiguousarray(bands.clip(0, 255).round().astype(np.uint8))
+
+
+def draw(examples: list[Example], label_space: LabelSpace) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: a header line, then image | labels | prediction | mistakes for each example.
+
+    Mistakes are red over a grey image; pixels that do not count are black there and in the labels.
+    """
+    if not examples:
+        raise ValueError("no example to draw")
+    palette = label_space.palette
+    rows = []
+    for example in examples:
+        counted = example.labels != IGNORE
+        grey = np.repeat((example.image.mean(axis=2, keepdims=True) * 0.6).astype(np.uint8), 3, axis=2)
+        wrong = counted & (example.labels != example.predicted)
+        mistakes = np.where(wrong[..., None], np.array([230, 40, 40], np.uint8), grey)
+        mistakes[~counted] = 0
+        rows.append(_beside([example.image, palette[example.labels], palette[example.predicted], mistakes]))
+    width = max(row.shape[1] for row in rows)
+    header = np.full((HEADER_PX, width, 3), 255, np.uint8)
+    column = (rows[0].shape[1] + MARGIN_PX) // 4
+    for number, title in enumerate(("image", "labels", "prediction", "mistakes")):
+        cv2.putText(header, title, (number * column + 2, HEADER_PX - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (30, 30, 30), 1,
+                    cv2.LINE_AA)
+    padded = [_below(np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)) for row in rows]
+    return np.vstack([header, *padded])
+
+
+def _beside(parts: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    gap = np.full((parts[0].shape[0], MARGIN_PX, 3), 255, np.uint8)
+    return np.hstack([part for pair in ((p, gap) for p in parts) for part in pair][:-1])
+
+
+def _below(row: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.vstack([row, np.full((MARGIN_PX, row.shape[1], 3), 255, np.uint8)])

@@ -1,0 +1,129 @@
+"""What a run leaves behind: the best and the last model with their cards, and a summary of what it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from pspnet import __version__
+from pspnet.config.train import TrainConfig
+from pspnet.metrics import Scores
+from pspnet.nn.pspnet import PSPNet
+from pspnet.training.folder import RunFolder, write_text
+from pspnet.training.module import TrainingModule
+from pspnet.training.preparation import DataSets, value_range
+from pspnet.training.reporting import Clock
+from pspnet.training.validation import Validation
+from pspnet.weights.store import card_for, save_checkpoint
+
+
+class Results:
+    """Writes models and summary. Only the first process of a run writes."""
+
+    def __init__(self, folder: RunFolder, config: TrainConfig, data: DataSets) -> None:
+        self.folder, self.config, self.data = folder, config, data
+        self.commit = source_commit()
+        self._range: tuple[float, float] | None = None
+
+    def save_best(self, module: TrainingModule, found: Validation, step: int) -> None:
+        self._save(self.folder.best_model, module.best, found.scores, step)
+
+    def _save(self, path: Path, model: PSPNet, scores: Scores | None, step: int) -> None:
+        self._range = self._range or value_range(self.data.train)
+        names = getattr(self.data.train, "band_names", None)
+        provenance: dict[str, Any] = {
+            "data": self.config.data.format, "training_images": len(self.data.train), "step": step,
+            "recipe": shareable(self.config), "pspnet": __version__, "commit": self.commit,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"), "hardware": hardware(self.config)["name"]}
+        if scores is not None:
+            provenance["scores"] = {"split": self.config.data.val_split, **scores.to_dict()}
+            provenance["scores"].pop("confusion")
+        card = card_for(
+            model, self.data.train.label_space, value_range=self._range, protocol="whole", provenance=provenance,
+            **({"band_names": tuple(names)} if names else {}))
+        save_checkpoint(path, model, card)
+
+    def finish(self, trainer: pl.Trainer, module: TrainingModule, clock: Clock) -> Path:
+        """Writes the last model and the summary; returns the best model's path. Without validation that is the last."""
+        if not trainer.is_global_zero:
+            return self.folder.best_model
+        step = trainer.global_step
+        last = self._scores("last")
+        self._save(self.folder.last_model, module.best, last[1] if last and last[0] == step else None, step)
+        best = self._scores("best")
+        if best is None or not self.folder.best_model.exists():
+            part = self.folder.best_model.with_suffix(".part")
+            shutil.copyfile(self.folder.last_model, part)
+            os.replace(part, self.folder.best_model)
+        seconds = max(clock.trained_s, 1e-9)
+        summary = {
+            "steps": step, "planned_steps": module.steps, "images": clock.images,
+            "epochs": clock.images / len(self.data.train), "training_s": round(clock.trained_s, 2),
+            "validation_s": round(clock.validation, 2), "images_per_s": clock.images / seconds,
+            "step_s": seconds / max(step, 1), "data_waiting_share": clock.waiting / seconds,
+            "parameters": sum(p.numel() for p in module.model.parameters()), "precision": self.config.precision,
+            "devices": trainer.world_size, "hardware": hardware(self.config), "torch": torch.__version__,
+            "pspnet": __version__, "commit": self.commit,
+            "best": _brief(best), "last": _brief(last), "best_model": self.folder.best_model.name,
+        }
+        write_text(self.folder.summary, json.dumps(summary, indent=1))
+        self.folder.update_state("finished", now=True, step=step, eta_s=0.0, message="")
+        return self.folder.best_model
+
+    def _scores(self, which: Any) -> tuple[int, Scores] | None:
+        path = self.folder.scores(which)
+        if not path.exists():
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return int(content["step"]), Scores.from_dict(content)
+
+
+def _brief(found: tuple[int, Scores] | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    step, scores = found
+    return {"step": step, "mean_iou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy}
+
+
+def shareable(config: TrainConfig) -> dict[str, Any]:
+    """The config without the names of this machine's folders: a checkpoint goes to other people."""
+    values = config.model_dump(mode="json")
+    values.pop("run_dir")
+    for place, name in ((values["data"], "root"), (values, "init_from"), (values["model"], "encoder_weights")):
+        if place[name] not in (None, "random", "imagenet"):
+            place[name] = Path(place[name]).name
+    return values
+
+
+def hardware(config: TrainConfig) -> dict[str, Any]:
+    """What the run computed on."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    found: dict[str, Any] = {"name": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if config.device == "cuda":
+        found |= {"name": torch.cuda.get_device_name(), "processor": processor, "gpus": config.devices}
+        found["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    return found
+
+
+def source_commit() -> str | None:
+    """The commit of the source that runs, where it is a git checkout; a '+' says that files were changed since."""
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"], cwd=folder,
+                              capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

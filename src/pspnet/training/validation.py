@@ -1,0 +1,154 @@
+"""Validation while training: one confusion matrix over whole images, early stopping, the best model, pictures.
+
+It is not Lightning's validation loop: a run may be stopped and resumed at any image of it, and Lightning's loop, resumed
+from a state that was saved at the same step, leaves that validation out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from pspnet.data.dataset import Dataset
+from pspnet.errors import DataError, PspnetError
+from pspnet.labels import IGNORE
+from pspnet.metrics import ConfusionMatrix, Scores, count_pairs
+from pspnet.nn.pspnet import PSPNet
+from pspnet.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX
+from pspnet.streaming import as_float, blended_strips
+from pspnet.training.batches import quiet_worker
+from pspnet.training.pictures import Example, shrink
+
+WORST_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one validation found. loss: mean cross entropy of the counted pixels. images: (name, mean IoU, pixel
+    accuracy) of each image, worst first. examples: pictures to draw, in the data set's order."""
+
+    scores: Scores
+    loss: float
+    images: list[tuple[str, float, float]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+    def to_json(self, step: int) -> str:
+        worst = [{"name": n, "mean_iou": iou, "pixel_accuracy": a} for n, iou, a in self.images[:WORST_IMAGES]]
+        content = {"step": step, "loss": self.loss, **self.scores.to_dict(), "worst_images": worst}
+        return json.dumps(content, indent=1)
+
+
+class _Samples(TorchDataset[Any]):
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[int, str, Tensor, NDArray[np.uint8]] | PspnetError:
+        try:
+            sample = self.dataset[index]
+            if sample.labels is None:
+                return DataError(f"'{sample.name}' has no labels; validation needs labels for every image")
+            return index, sample.name, torch.from_numpy(as_float(sample.image)), sample.labels
+        except PspnetError as error:
+            return error
+
+
+def chosen(dataset: Dataset, limit: int | None) -> list[int]:
+    """The indices that are validated: all, or `limit` evenly spread ones."""
+    count = len(dataset)
+    return list(range(count)) if limit is None or limit >= count else [i * count // limit for i in range(limit)]
+
+
+@torch.no_grad()
+def validate(
+    model: PSPNet,
+    dataset: Dataset,
+    indices: Sequence[int],
+    device: torch.device,
+    precision: Callable[[], AbstractContextManager[Any]],
+    workers: int = 0,
+    pictures: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Validation:
+    """Scores `model` on whole images, each process every world_size-th; all processes get the common result.
+
+    An image beyond 2 megapixels is seen in blended windows and adds nothing to the loss. `progress` is called with the
+    number of images done by this process; what it raises ends the validation.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    drawn = {indices[i * len(indices) // pictures] for i in range(pictures)} if indices and pictures else set()
+    matrix = ConfusionMatrix(model.config.num_classes)
+    loss_sum, loss_pixels = 0.0, 0
+    images: list[tuple[str, float, float]] = []
+    examples: list[tuple[int, Example]] = []
+    loader: DataLoader[Any] = DataLoader(
+        _Samples(dataset), batch_size=None, sampler=list(indices[rank::world]), num_workers=workers,
+        collate_fn=_as_is, worker_init_fn=quiet_worker, generator=torch.Generator(),
+    )
+    for done, item in enumerate(loader):
+        progress(done)
+        if isinstance(item, PspnetError):
+            raise item
+        index, name, image, labels = item
+        with precision():
+            predicted, losses = predict(model, image.to(device), labels)
+        if losses is not None:
+            loss_sum, loss_pixels = loss_sum + losses[0], loss_pixels + losses[1]
+        counts = count_pairs(labels, predicted, model.config.num_classes)
+        matrix.counts += counts
+        own = Scores(counts)
+        if counts.any():  # an image without a counted pixel has no score of its own
+            images.append((name, own.mean_iou, own.pixel_accuracy))
+        if index in drawn:
+            examples.append((index, shrink(Example(name, image.numpy(), labels, predicted))))
+    if world > 1:
+        found: list[Any] = [None] * world
+        dist.all_gather_object(found, (matrix.counts, loss_sum, loss_pixels, images, examples))
+        matrix.counts = sum((f[0] for f in found), np.zeros_like(matrix.counts))
+        loss_sum, loss_pixels = sum(f[1] for f in found), sum(f[2] for f in found)
+        images = [image for f in found for image in f[3]]
+        examples = [example for f in found for example in f[4]]
+    loss = loss_sum / loss_pixels if loss_pixels else float("nan")
+    scores = matrix.scores(names=dataset.label_space.names)
+    return Validation(
+        scores, loss, sorted(images, key=lambda entry: entry[1]), [example for _, example in sorted(examples, key=_first)])
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _first(pair: tuple[int, Example]) -> int:
+    return pair[0]
+
+
+def predict(
+    model: PSPNet, image: Tensor, labels: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], tuple[float, int] | None]:
+    """Labels of one image (bands, H, W), and (sum of the cross entropy, counted pixels) where it fits as a whole."""
+    height, width = image.shape[-2:]
+    if height * width > WHOLE_PIXELS:
+        windows = image.movedim(0, -1).cpu().numpy()
+        predicted = np.empty((height, width), np.uint8)
+        strips = blended_strips(
+            lambda window: windows[window.slices], lambda batch: model(batch.to(image.device)).float().softmax(dim=1),
+            height, width, model.config.num_classes, WINDOW_PX, OVERLAP_PX, batch_size=1)
+        for top, probabilities in strips:
+            predicted[top : top + probabilities.shape[1]] = probabilities.argmax(axis=0)
+        return predicted, None
+    logits = model(image[None]).float()
+    target = torch.from_numpy(labels).to(image.device).long()[None]
+    loss = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
+    best = logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    return best, (float(loss), int((labels != IGNORE).sum()))

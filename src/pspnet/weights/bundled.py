@@ -1,0 +1,77 @@
+"""Models that come along, called by name: in the package, in a `models` folder, or where PSPNET_MODELS points.
+
+Each folder has an `index.json`: name -> {"file", "sha256", "about"}. A file whose hash differs is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pspnet.errors import CheckpointError
+
+PACKAGE_MODELS = Path(__file__).parent.parent / "models"  # these are in the wheel
+REPOSITORY_MODELS = Path(__file__).parents[3] / "models"  # beside a source checkout only
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """One line of a folder's index."""
+
+    name: str
+    path: Path
+    sha256: str
+    about: str
+
+
+def model_folders() -> list[Path]:
+    """Where names are looked up, first to last."""
+    given = os.environ.get("PSPNET_MODELS")
+    folders = [Path(given)] if given else []
+    return [f for f in [*folders, PACKAGE_MODELS, REPOSITORY_MODELS, Path("models")] if (f / "index.json").is_file()]
+
+
+def bundled_models() -> dict[str, BundledModel]:
+    """Every model known by name."""
+    found: dict[str, BundledModel] = {}
+    for folder in model_folders():
+        try:
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            for name, entry in index.items():
+                found.setdefault(
+                    name, BundledModel(name, folder / entry["file"], entry["sha256"], entry.get("about", ""))
+                )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"'{folder / 'index.json'}' is damaged: {error}") from error
+    return found
+
+
+def find_model(source: str | Path) -> Path:
+    """The file behind a path or a name. Raises CheckpointError with the names there are, or when a hash differs."""
+    path = Path(source)
+    if path.is_file() or isinstance(source, Path) or path.suffix or len(path.parts) > 1:
+        return path
+    models = bundled_models()
+    if str(source) not in models:
+        near = difflib.get_close_matches(str(source), models, n=1)
+        names = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(models)) or 'none'}"
+        raise CheckpointError(f"{str(source)!r} is neither a file nor a model that comes along; {names}")
+    model = models[str(source)]
+    if not model.path.is_file():
+        raise CheckpointError(f"model {model.name!r}: '{model.path}' is missing; install the package again")
+    if _sha256(model.path, model.path.stat().st_mtime_ns) != model.sha256:
+        raise CheckpointError(
+            f"model {model.name!r}: '{model.path}' is not the file that was published (its SHA-256 differs); "
+            "install the package again, or load the file by its path if the change was meant"
+        )
+    return model.path
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, _changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

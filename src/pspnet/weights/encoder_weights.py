@@ -1,0 +1,264 @@
+"""What fills a new network's encoder: ImageNet's weights or a file's (SPEC H10).
+
+    model = PSPNet(config)
+    print(load_encoder_weights(model))      # as config.encoder_weights says: "random", "imagenet", or a path
+
+A file may use the names of torchvision, timm, semseg, CSAIL, MMSegmentation or pspnet, bare or inside a checkpoint; of a
+whole network only its encoder is taken. Nothing in a file is ever run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+from timm.models import adapt_input_conv, get_pretrained_cfg
+from torch import Tensor, nn
+
+from pspnet.config.model import IMAGENET_MEAN, ModelConfig, encoder_family
+from pspnet.errors import CheckpointError, ConfigError
+from pspnet.nn import PSPNet
+from pspnet.weights import inverted_residuals, swin
+from pspnet.weights.pickles import find_state, read_file
+from pspnet.weights.rename import Rename, listed
+
+FOLDER_VARIABLE = "PSPNET_ENCODER_WEIGHTS"  # an environment variable: a folder of weights for places without a network
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+logger = logging.getLogger("pspnet")
+
+
+@dataclass(frozen=True)
+class EncoderReport:
+    """What became of an encoder's tensors. Names are the encoder's, without 'encoder.'; `unused` are the file's.
+
+    adapted: (name, how). random: (name, why it was left at its random start). notes: what the user should know.
+    """
+
+    source: str
+    loaded: tuple[str, ...] = ()
+    adapted: tuple[tuple[str, str], ...] = ()
+    random: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.source == "random":
+            return "encoder: random weights"
+        lines = [f"encoder weights from {self.source}: {len(self.loaded)} tensors loaded as they are, "
+                 f"{len(self.adapted)} adapted, {len(self.random)} left random"]
+        for title, pairs in (("adapted", self.adapted), ("left random", self.random)):
+            reasons: dict[str, list[str]] = {}
+            for name, reason in pairs:
+                reasons.setdefault(reason, []).append(name)
+            lines += [f"  {title}: {listed(names)} ({reason})" for reason, names in reasons.items()]
+        if self.unused:
+            lines.append(f"  not used: {listed(self.unused)}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def load_encoder_weights(model: PSPNet) -> EncoderReport:
+    """Fills model.encoder as its config asks, reports and logs what was done.
+
+    Bands other than 3: the first convolution's RGB filters are summed for one band; for n bands they are repeated in
+    turn and scaled by 3 / n, so that its output keeps its size (timm's rule). Swin: tables of another window and
+    absolute positions are interpolated; what options removed or added is left out or random, and listed. Raises
+    ConfigError when there are no ImageNet weights for the encoder, CheckpointError when they cannot be had or do not fit.
+    """
+    config = model.config
+    if config.encoder_weights == "random":
+        return EncoderReport("random")
+    if config.encoder_weights == "imagenet":
+        name = imagenet_name(config)
+        source, state = _imagenet(name, config, model.encoder)
+        notes = _normalisation_notes(name, config)
+    else:
+        path = Path(config.encoder_weights).expanduser()
+        source, state, notes = f"'{path}'", _from_file(path, config, model.encoder), ()
+    report = _fill(model.encoder, state, source, config, notes)
+    logger.info("%s", report)
+    return report
+
+
+def imagenet_name(config: ModelConfig) -> str:
+    """The pretrained network of timm, with its tag, whose weights fit an encoder best. Raises ConfigError: there is none."""
+    encoder, options = config.encoder, config.encoder_options
+    family = encoder_family(encoder)
+    name, hint = encoder, "encoder_weights = random, or the path of a file"
+    if family == "mobilenetv2":
+        name = {0.5: "mobilenetv2_050", 1.0: "mobilenetv2_100", 1.4: "mobilenetv2_140"}.get(options.width_multiplier, "")
+        hint = "encoder_options.width_multiplier = 0.5, 1.0 or 1.4, or encoder_weights = random or the path of a file"
+    elif family == "efficientnet" and options.padding == "nominal":
+        name = f"tf_{encoder}"  # the networks that came from TensorFlow are the ones trained with that padding
+    elif family == "efficientnet":
+        hint = "encoder_options.padding = nominal with norm_eps = 0.001: then TensorFlow's weights of b0..b7 fit"
+    elif family == "swin":
+        large_window = (options.window_size or 0) >= 12 and encoder in ("swin_base", "swin_large")
+        name = f"{encoder}_patch4_{'window12_384' if large_window else 'window7_224'}"
+    elif family == "resnet":
+        hint = "resnet18, 34, 50, 101 or 152, or with a deep stem resnet50s, 101s, 152s, 50c, 101c or 152c"
+    if not name or not timm.is_model(name) or not timm.is_model_pretrained(name):
+        width = f" at width {options.width_multiplier:g}" if family == "mobilenetv2" else ""
+        raise ConfigError(
+            f"encoder_weights = imagenet with encoder = {encoder}{width}: no ImageNet weights are published for it in timm. "
+            f"Choose {hint}")
+    if family == "timm":
+        return f"{name}.{get_pretrained_cfg(name).tag}"  # the tag asked for, or timm's first choice
+    # timm's first choice, unless it was trained with another normalisation than the model's default and another was not
+    tags = sorted(timm.list_pretrained(f"{name}.*"), key=lambda full: not full.endswith(f".{get_pretrained_cfg(name).tag}"))
+    return next((full for full in tags if _normalisation(full)[0] == IMAGENET_MEAN), tags[0])
+
+
+def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, dict[str, Tensor]]:
+    """(where from, tensors under our names): a file in the folder of FOLDER_VARIABLE before anything is fetched."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        stems = (name, name.split(".")[0])
+        paths = [Path(folder) / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
+        found = next((path for path in paths if path.is_file()), None)
+        if found is not None:
+            return f"'{found}'", _from_file(found, config, encoder)
+    logger.info("fetching %s, or taking it from timm's cache", name)
+    try:
+        if encoder_family(config.encoder) == "timm":
+            net = timm.create_model(name, pretrained=True, features_only=True)
+            return name, {f"body.{key}": value for key, value in net.state_dict().items()}
+        state = timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        where = f"; {FOLDER_VARIABLE} = {folder} has no such file" if folder else ""
+        raise CheckpointError(
+            f"encoder_weights = imagenet with encoder = {config.encoder}: {name} could not be fetched ({reason}){where}. "
+            f"Without a network: download model.safetensors of timm/{name} from the Hugging Face hub elsewhere, save it here "
+            f"as {name}.safetensors, and either name its folder in the environment variable {FOLDER_VARIABLE} or set "
+            "encoder_weights to its path") from error
+    return name, _under_our_names(state, config, encoder)
+
+
+def _from_file(path: Path, config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
+    markers = {
+        "resnet": r"layer1\.0\.conv1\.weight",
+        "efficientnet": r"conv_stem\.weight|features\.0\.0\.weight",
+        "mobilenetv2": r"conv_stem\.weight|features\.0\.0\.weight",
+        "swin": swin.MARKER,
+        "timm": "|".join(re.escape(name) for name in _timm_names(next(iter(encoder.state_dict())))),
+    }
+    marker = markers[encoder_family(config.encoder)]
+    state, _ = find_state(read_file(path), path, marker)
+    # in a whole network's file the encoder stands under `encoder.` or `backbone.`
+    prefix = next((name[: found.start(1)] for name in state if (found := re.search(rf"(?:^|\.)({marker})", name))), "")
+    return _under_our_names({name.removeprefix(prefix): value for name, value in state.items()}, config, encoder)
+
+
+# a deep stem's three convolutions, which timm numbers as one sequence
+_DEEP_STEM_INIT: tuple[Rename, ...] = (  # semseg's and CSAIL's ImageNet files
+    (r"conv1\.", "conv1.0."), (r"bn1\.", "conv1.1."), (r"conv2\.", "conv1.3."), (r"bn2\.", "conv1.4."),
+    (r"conv3\.", "conv1.6."), (r"bn3\.", "bn1."))
+_DEEP_STEM_WHOLE: tuple[Rename, ...] = (  # semseg's and MMSegmentation's networks
+    (r"(?:layer0|stem)\.7\.", "bn1."), (r"(?:layer0|stem)\.(\d)\.", r"conv1.\1."))
+_TORCHVISION_EFFICIENTNET: tuple[Rename, ...] = (
+    (r"features\.0\.0\.", "conv_stem."), (r"features\.0\.1\.", "bn1."),
+    *(
+        (rf"features\.{stage + 1}\.(\d+)\.block\.{place}\.", rf"blocks.{stage}.\1.{ours}.")
+        for stage in range(7)
+        for place, ours in (
+            {"0.0": "conv_dw", "0.1": "bn1", "1.fc1": "se.conv_reduce", "1.fc2": "se.conv_expand", "2.0": "conv_pw",
+             "2.1": "bn2"}
+            if stage == 0 else
+            {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2.fc1": "se.conv_reduce",
+             "2.fc2": "se.conv_expand", "3.0": "conv_pwl", "3.1": "bn3"}
+        ).items()
+    ),
+)
+
+
+def _under_our_names(state: Mapping[str, Tensor], config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
+    """The tensors under the encoder's names; names that are not the encoder's stay as they are."""
+    family = encoder_family(config.encoder)
+    rules: tuple[Rename, ...] = ()
+    if family == "swin":
+        return swin.to_ours(state)
+    if family == "resnet" and config.encoder[-1] in "sc" and "conv1.0.weight" not in state:
+        rules = _DEEP_STEM_INIT if "conv3.weight" in state else _DEEP_STEM_WHOLE
+    elif family == "mobilenetv2" and "features.0.0.weight" in state:
+        rules = inverted_residuals.torchvision_mobilenet("")
+    elif family == "efficientnet" and "features.0.0.weight" in state:
+        rules = _TORCHVISION_EFFICIENTNET
+    elif family == "timm":
+        places = {theirs: ours for ours in encoder.state_dict() for theirs in _timm_names(ours)}
+        return {places.get(name, name): value for name, value in state.items()}
+    return {swin.renamed(name, rules).removeprefix("encoder."): value for name, value in state.items()}
+
+
+def _timm_names(ours: str) -> tuple[str, ...]:
+    """What a tensor of TimmEncoder may be called in a file: timm flattens some sequences (stem_0 for stem.0)."""
+    name = ours.removeprefix("body.")
+    plain = re.sub(r"^(body|model)\.", "", name)
+    return name, plain, re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", plain)
+
+
+def _fill(
+    encoder: nn.Module, state: Mapping[str, Tensor], source: str, config: ModelConfig, notes: tuple[str, ...]
+) -> EncoderReport:
+    chosen: dict[str, Tensor] = {}
+    adapted: list[tuple[str, str]] = []
+    random: list[tuple[str, str]] = []
+    expected = encoder.state_dict()
+    for name, own in expected.items():
+        if name not in state:
+            if not name.endswith("num_batches_tracked"):  # old files lack these counters, which nothing here reads
+                random.append((name, "not in the file"))
+        elif state[name].shape == own.shape:
+            chosen[name] = state[name]
+        else:
+            fitted, how = _fit(name, state[name], own)
+            if fitted is None:
+                random.append((name, how))
+            else:
+                chosen[name] = fitted
+                adapted.append((name, how))
+    share = sum(expected[name].numel() for name in chosen) / sum(value.numel() for value in expected.values())
+    if (random and encoder_family(config.encoder) != "swin") or share < 0.5:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in random[:4])
+        raise CheckpointError(
+            f"{source} does not fit encoder = {config.encoder}: {len(random)} of its {len(expected)} tensors cannot be "
+            f"filled ({reasons}{' ...' if len(random) > 4 else ''}). The file has {listed(state, 4)}. "
+            "Is it the right network, width and depth?")
+    encoder.load_state_dict(chosen, strict=False)
+    changed = {name for name, _ in adapted}
+    return EncoderReport(
+        source, tuple(name for name in chosen if name not in changed), tuple(adapted), tuple(random),
+        tuple(name for name in state if name not in expected), notes)
+
+
+def _fit(name: str, value: Tensor, own: Tensor) -> tuple[Tensor | None, str]:
+    """(the tensor in our shape, how it was adapted), or (None, why it cannot be)."""
+    have, want = tuple(value.shape), tuple(own.shape)
+    if len(have) == 4 and have[1] == 3 and have[:1] + have[2:] == want[:1] + want[2:]:
+        return adapt_input_conv(want[1], value), f"RGB to {want[1]} bands"
+    if name.endswith("relative_position_bias_table") and have[1:] == want[1:]:
+        windows = [(round(rows**0.5) + 1) // 2 for rows in (have[0], want[0])]
+        return swin.fit_table(value, want[0]), f"window {windows[0]} to {windows[1]}, bicubic"
+    if name == "absolute_pos_embed" and want[1] in have[1:]:
+        return swin.fit_positions(value, *want[2:]), f"{'x'.join(map(str, have))} to {want[2]} x {want[3]} cells"
+    return None, f"shape {have} in the file, {want} in the network"
+
+
+def _normalisation_notes(name: str, config: ModelConfig) -> tuple[str, ...]:
+    trained, own = _normalisation(name), config.normalisation
+    if config.in_bands != 3 or trained == own:
+        return ()
+    return (
+        f"{name} was trained with mean {trained[0]} and std {trained[1]} of images in 0..255; the model has mean {own[0]} "
+        f"and std {own[1]}. Set mean and std where your images have that range",)
+
+
+def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) in 0..255 that a pretrained network of timm was trained with."""
+    told = get_pretrained_cfg(name)
+    return tuple(round(255 * v, 3) for v in told.mean), tuple(round(255 * v, 3) for v in told.std)

@@ -1,0 +1,211 @@
+"""Other projects' checkpoints -> our network, with both sides of every name accounted for and a self-check at the end.
+
+    imported = import_checkpoint("train_epoch_100.pth", "semseg", classes="ade20k")
+    print(imported.report)
+    save_checkpoint("model.safetensors", imported.model, imported.card)
+
+A source is one file beside this one: a rename table, plus the config that its weights do not hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from pspnet.errors import CheckpointError, ConfigError
+from pspnet.labels import LabelSpace
+from pspnet.nn import PSPNet
+from pspnet.weights import caffe, csail, mmseg, semseg, smp, torchvision
+from pspnet.weights.pickles import find_state, read_file
+from pspnet.weights.rename import Foreign, Ledger, Plan, build, listed
+from pspnet.weights.selfcheck import SelfCheck, self_check, verify_recording
+from pspnet.weights.store import ModelCard, card_for
+
+log = logging.getLogger(__name__)
+
+Classes = str | Path | Sequence[str] | LabelSpace
+State = tuple[dict[str, Tensor], dict[str, Any]]
+KNOWN_TABLES = {150: "ade20k", 21: "voc", 19: "cityscapes"}  # a hint only: other data sets have as many classes
+
+
+class Source(NamedTuple):
+    """read: a path or name -> (state, what lay beside it). plan: what to do with it. sign: a name that it always has."""
+
+    read: Callable[[str | Path], State]
+    plan: Callable[[Foreign], Plan]
+    sign: str
+
+
+def _pickled(marker: str) -> Callable[[str | Path], State]:
+    return lambda source: find_state(read_file(Path(source)), Path(source), marker)
+
+
+SOURCES: dict[str, Source] = {
+    "semseg": Source(_pickled(semseg.MARKER), semseg.plan, r"cls\.0\.weight"),
+    "mmseg": Source(_pickled(mmseg.MARKER), mmseg.plan, r"decode_head\.conv_seg\.weight"),
+    "smp": Source(smp.read, smp.plan, r"decoder\.psp\."),
+    "csail": Source(csail.read, csail.plan, r"conv_last\.0\.weight"),
+    "caffe": Source(caffe.read, caffe.plan, r"conv1_1_3x3_s2\.weight"),
+    "torchvision": Source(_pickled(torchvision.MARKER), torchvision.plan, torchvision.SIGN),
+}
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did; `print(report)` shows it. provenance(): the same as JSON, for the checkpoint."""
+
+    path: Path
+    source: str
+    model: str
+    ledger: Ledger
+    check: SelfCheck | None
+    notes: tuple[str, ...]
+    verified: float | None = None
+
+    def __str__(self) -> str:
+        ledger = self.ledger
+        lines = [f"{self.path} ({self.source}) -> {self.model}", f"  {len(ledger.renamed)} tensors renamed"]
+        for reason, names in _by_reason(ledger.dropped).items():
+            lines.append(f"  {len(names)} left out: {reason}: {listed(names, 3)}")
+        for reason, names in _by_reason(ledger.filled).items():
+            lines.append(f"  {len(names)} filled with {reason}")
+        if ledger.unmatched:
+            lines.append(f"  {len(ledger.unmatched)} UNMATCHED, known to no rule and not imported:")
+            lines += [f"    {name}" for name in ledger.unmatched]
+        else:
+            lines.append("  0 unmatched")
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.check:
+            lines.append(
+                f"  self-check passed: logits finite, spread {self.check.spread:.3g}, {self.check.classes_seen} classes "
+                f"seen, the largest with {self.check.largest_share:.0%} of the pixels"
+            )
+            if self.check.classes_seen == 1:
+                lines.append("  CAUTION: one class wins every pixel of the check images; look at images of your own")
+        else:
+            lines.append("  no self-check was made")
+        if self.verified is not None:
+            lines.append(f"  verified against the recording: largest difference {self.verified:.2g}")
+        return "\n".join(lines)
+
+    def provenance(self) -> dict[str, Any]:
+        return {
+            "imported_from": self.path.name,
+            "source": self.source,
+            "left_out": {reason: len(names) for reason, names in _by_reason(self.ledger.dropped).items()},
+            "unmatched": list(self.ledger.unmatched),
+            "notes": list(self.notes),
+            "self_check": asdict(self.check) if self.check else None,
+            "verified": self.verified,
+        }
+
+
+class Imported(NamedTuple):
+    """The network in evaluation mode on the CPU, its card, and what was done."""
+
+    model: PSPNet
+    card: ModelCard
+    report: ImportReport
+
+
+def import_checkpoint(
+    path: str | Path,
+    source: str,
+    *,
+    classes: Classes | None = None,
+    settings: Mapping[str, Any] | None = None,
+    verify: str | Path | None = None,
+    check: bool = True,
+) -> Imported:
+    """Reads a checkpoint of another project.
+
+    path: the file; for smp also a folder or a hub id, for csail either file or the folder. source: one of SOURCES.
+    classes: names for files that hold none: 'ade20k', 'voc', 'cityscapes', a class table (CSV), a list of names.
+    settings: fields of ModelConfig to set otherwise than the source usually does, such as {"align_corners": True}.
+    verify: an .npz recorded with the original project (see `verify_recording`). check: the self-check.
+
+    Raises ConfigError for a wrong source, setting or number of classes; CheckpointError when the file is damaged, of
+    another kind, wants to run code, or a tensor is missing, or the self-check or the recording disagrees. Names in the
+    file that are known to no rule are listed in the report and logged as a warning.
+    """
+    if source not in SOURCES:
+        raise ConfigError(f"source = {source!r}; there are: {', '.join(SOURCES)}")
+    given = _label_space(classes)
+    said = dict(settings or {})
+    if given and source == "torchvision":
+        said.setdefault("num_classes", given.num_classes)
+    state, meta = SOURCES[source].read(path)
+    foreign = Foreign(Path(path), state, meta, said)
+    _check_source(foreign, source)
+    plan = SOURCES[source].plan(foreign)
+    model, ledger = build(plan, foreign, source)
+    label_space, note = _choose_classes(given, plan.label_space, model.config.num_classes, foreign.path)
+    notes = (*plan.notes, *([note] if note else []))
+    checked = self_check(model, foreign.path, trained=not plan.encoder_only) if check else None
+    verified = verify_recording(model, Path(verify)) if verify else None
+    title = f"{model.config.encoder}, {model.config.num_classes} classes, bins {model.config.bins}"
+    report = ImportReport(foreign.path, source, title, ledger, checked, notes, verified)
+    if ledger.unmatched:
+        log.warning(
+            "'%s': %d tensors are known to no rule of %s and were not imported: %s",
+            path, len(ledger.unmatched), source, listed(ledger.unmatched),
+        )  # fmt: skip
+    card = card_for(model, label_space, protocol=plan.protocol, provenance=report.provenance())
+    return Imported(model, card, report)
+
+
+def _check_source(foreign: Foreign, source: str) -> None:
+    """Says which other source a file looks like, instead of naming the first tensor that it lacks."""
+    if any(name.startswith("pyramid.fusion.") for name in foreign.state):
+        raise CheckpointError(f"'{foreign.path}' is a pspnet checkpoint already; use it as it is: Segmenter.load(...)")
+    matches = [
+        name for name, known in SOURCES.items() if any(re.search(rf"(?:^|\.){known.sign}", key) for key in foreign.state)
+    ]
+    others = [name for name in matches if name != source]
+    # torchvision's sign is weak: an encoder's names are in other projects' files too
+    if source in matches and (source != "torchvision" or not others):
+        return
+    if others:
+        raise CheckpointError(
+            f"'{foreign.path}' is no {source} checkpoint; its names are those of {others[0]}: source={others[0]}"
+        )
+    raise CheckpointError(
+        f"'{foreign.path}' is no {source} checkpoint. It has {len(foreign.state)} tensors: {listed(foreign.state)}"
+    )
+
+
+def _label_space(classes: Classes | None) -> LabelSpace | None:
+    if classes is None or isinstance(classes, LabelSpace):
+        return classes
+    if isinstance(classes, (str, Path)):
+        is_file = isinstance(classes, Path) or classes.endswith(".csv") or Path(classes).is_file()
+        return LabelSpace.from_csv(classes) if is_file else LabelSpace.named(str(classes))
+    return LabelSpace(tuple(classes))
+
+
+def _choose_classes(
+    given: LabelSpace | None, found: LabelSpace | None, count: int, path: Path
+) -> tuple[LabelSpace, str | None]:
+    """The user's classes, else the file's, else numbers."""
+    if given is not None:
+        if given.num_classes != count:
+            raise ConfigError(f"classes: {given.num_classes} given; '{path}' tells {count} apart")
+        return given, None
+    if found is not None and found.num_classes == count:
+        return found, None
+    hint = f"; if they are {KNOWN_TABLES[count]}'s, say classes={KNOWN_TABLES[count]}" if count in KNOWN_TABLES else ""
+    why = f"the file names {found.num_classes} classes for {count} outputs" if found else "the file names no classes"
+    return LabelSpace.numbered(count), f"{why}: they are called class_0 .. class_{count - 1}{hint}"
+
+
+def _by_reason(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    result: dict[str, list[str]] = {}
+    for name, reason in pairs:
+        result.setdefault(reason, []).append(name)
+    return result

@@ -1,0 +1,194 @@
+"""Our checkpoint: one safetensors file that holds a network and everything needed to use it as it was meant.
+
+The tensors are the network's state dict. The metadata holds, under the key "pspnet", one JSON text: format version,
+ModelConfig, classes and colours, bands, evaluation protocol, provenance. Loading parses JSON and copies numbers; no
+code of the file ever runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pspnet.config.model import ModelConfig
+from pspnet.errors import CheckpointError, ConfigError
+from pspnet.labels import LabelSpace
+from pspnet.nn import PSPNet
+
+FORMAT = 1  # raised when an older pspnet would misread the file
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model needs besides its weights.
+
+    label_space: classes, colours, source codes. band_names: one for each input band. value_range: lowest and highest
+    value of the images trained on, in their own units, to warn about others. protocol: name of the evaluation
+    protocol that its scores were measured with. temperature: divides the logits before softmax (calibration).
+    provenance: free JSON (data, recipe, commit, hardware, scores).
+    """
+
+    label_space: LabelSpace
+    band_names: tuple[str, ...] = ("red", "green", "blue")
+    value_range: tuple[float, float] = (0.0, 255.0)
+    protocol: str = "whole"
+    temperature: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "label_space": self.label_space.to_dict(),
+            "band_names": list(self.band_names),
+            "value_range": list(self.value_range),
+            "protocol": self.protocol,
+            "temperature": self.temperature,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelCard:
+        low, high = data["value_range"]
+        return cls(
+            LabelSpace.from_dict(data["label_space"]),
+            tuple(data["band_names"]),
+            (float(low), float(high)),
+            str(data["protocol"]),
+            float(data.get("temperature", 1.0)),
+            dict(data["provenance"]),
+        )
+
+
+def card_for(model: PSPNet, label_space: LabelSpace | None = None, **fields: Any) -> ModelCard:
+    """A card with what the model itself tells: numbered classes and bands where nobody named them."""
+    bands = model.config.in_bands
+    names = ("red", "green", "blue") if bands == 3 else tuple(f"band_{i + 1}" for i in range(bands))
+    return ModelCard(label_space or LabelSpace.numbered(model.config.num_classes), **{"band_names": names, **fields})
+
+
+def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool = False) -> Path:
+    """Writes one .safetensors file, by a temporary name and a rename. Returns its path.
+
+    half: stores floating-point weights as float16 (they load as float32 again), at half the size. Raises
+    CheckpointError when the card does not fit the model, or the file cannot be written.
+    """
+    path = Path(path)
+    if card.label_space.num_classes != model.config.num_classes:
+        raise CheckpointError(
+            f"the card names {card.label_space.num_classes} classes, the model has {model.config.num_classes}"
+        )
+    state = {
+        name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, value in model.state_dict().items()
+    }
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, part, metadata={"pspnet": header_text(model.config, card)})
+        part.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a model is as readable as any file
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"'{path}' cannot be written: {error}") from error
+    return path
+
+
+def read_header(path: str | Path) -> tuple[ModelConfig, ModelCard]:
+    """Config and card of a checkpoint, without its weights. Raises CheckpointError as `load_checkpoint` does."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"'{path}' does not exist or is not a file; give a .safetensors file made by pspnet")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(_damaged(path, error)) from error
+    if "pspnet" not in metadata:
+        raise CheckpointError(
+            f"'{path}' is a safetensors file but not a pspnet checkpoint (it has no 'pspnet' metadata). "
+            "Another project's weights enter with: pspnet import FILE OUT --source semseg|mmseg|smp|..."
+        )
+    return parse_header(metadata["pspnet"], path)
+
+
+def header_text(config: ModelConfig, card: ModelCard) -> str:
+    """The JSON text that every model file of ours carries, exported ones too."""
+    # the weights are in the very file, whatever they started from
+    plain = config.model_dump(mode="json") | {"encoder_weights": "random"}
+    return json.dumps({"format": FORMAT, "config": plain, "card": card.to_dict()})
+
+
+def parse_header(text: str, path: str | Path) -> tuple[ModelConfig, ModelCard]:
+    """What `header_text` wrote. Raises CheckpointError naming `path` when it is damaged or of a newer format."""
+    try:
+        header = json.loads(text)
+        version = int(header["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"'{path}' has damaged metadata: {error}") from error
+    if version > FORMAT:
+        raise CheckpointError(
+            f"'{path}' has checkpoint format {version}; this pspnet reads up to {FORMAT}. Update: pip install -U pspnet"
+        )
+    try:
+        return ModelConfig.model_validate(header["config"]), ModelCard.from_dict(header["card"])
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"'{path}' has damaged metadata: {error}") from error
+
+
+def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
+    """The network, in evaluation mode on the CPU, and its card.
+
+    Raises CheckpointError when the file is cut off, not ours, of a newer format, or its tensors are not those that its
+    config describes: the message says which.
+    """
+    config, card = read_header(path)
+    if card.label_space.num_classes != config.num_classes:
+        raise CheckpointError(
+            f"'{path}' names {card.label_space.num_classes} classes but its network has {config.num_classes}"
+        )
+    model = PSPNet(config)
+    expected = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(_damaged(Path(path), error)) from error
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    altered = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
+    ]
+    for what, names in (("lacks", missing), ("has unknown", unknown), ("has altered", altered)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CheckpointError(
+                f"'{path}' {what} tensors: {', '.join(names[:3])}{more}. It is not the file that was saved"
+            )
+    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
+    broken = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(f"'{path}' holds values that are not finite in {broken[0]} ({len(broken)} tensors)")
+    return model.eval(), card
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    size = path.stat().st_size if path.exists() else 0
+    return f"'{path}' ({size:,} bytes) is cut off or damaged: {error}. Copy or download it again"

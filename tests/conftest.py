@@ -1,0 +1,24 @@
+"""One thread a test process (two run side by side), no colours, and nothing from the outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_COLOR", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach for a hub fails at once instead of waiting
+torch.set_num_threads(1)
+
+SHARED = Path(os.environ.get("PSPNET_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real images beside the project; only slow tests may ask for it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there: real images are not part of the repository")
+    return SHARED

@@ -1,0 +1,137 @@
+"""The failure explorer puts made-up failures of each kind into the right drawer, and its page stands alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pspnet.data.dataset import Sample
+from pspnet.errors import DataError
+from pspnet.explorer import explore
+from pspnet.explorer.finding import Findings, look_at
+from pspnet.labels import LabelSpace
+
+NAMES = ("sky", "water", "road", "boat", "car", "building", "skyscraper", "bed", "pillow", "wall")
+SPACE = LabelSpace(NAMES)
+SKY, WATER, ROAD, BOAT, CAR, BUILDING, SKYSCRAPER, BED, PILLOW, WALL = range(10)
+
+
+def scene(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and a prediction (120, 160): boats on water, cars on road, two kinds of house, a pillow on a bed."""
+    labels = np.full((120, 160), SKY, np.uint8)
+    if index % 2:
+        labels[60:, :] = BED
+        labels[:60, :] = WALL
+        labels[80:100, 60:90] = PILLOW
+    else:
+        labels[70:, :80], labels[70:, 80:] = WATER, ROAD
+        labels[85:97, 20:45], labels[85:97, 110:135] = BOAT, CAR
+        labels[20:50, 30:50] = BUILDING if index % 4 else SKYSCRAPER
+    found = labels.copy()
+    if index >= 12:  # the first scenes are predicted well, so that the surroundings' meaning can be learnt
+        found[labels == BOAT] = CAR
+        found[labels == PILLOW] = BED
+        found[labels == BUILDING], found[labels == SKYSCRAPER] = SKYSCRAPER, BUILDING
+    return labels, found
+
+
+class Scenes:
+    label_space, bands = SPACE, 3
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> Sample:
+        labels, _ = scene(index)
+        colours = np.array([[90 + 12 * c, 120, 200 - 15 * c] for c in range(10)])
+        colours[PILLOW] = colours[BED] + 3
+        image = colours[labels] + np.random.default_rng(index).integers(-9, 10, (120, 160, 3))
+        return Sample(image.clip(0, 255).astype(np.uint8), labels, f"scene_{index}")
+
+
+class Predicted:
+    """Stands in for a Segmenter: it recognises an image and gives its made-up prediction."""
+
+    card = SimpleNamespace(label_space=SPACE)
+
+    def __init__(self) -> None:
+        self.known = {Scenes()[i].image.astype(np.int64).sum(): scene(i)[1] for i in range(16)}
+
+    def labels(self, images: torch.Tensor, confidence: bool) -> tuple[torch.Tensor, None]:
+        return torch.from_numpy(np.stack([self.known[int(i.astype(np.int64).sum())] for i in images.numpy()])), None
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, str]:
+    path = tmp_path_factory.mktemp("page") / "failures.html"
+    report = explore(Predicted(), Scenes(), path, title="made-up <scenes>")  # type: ignore[arg-type]
+    return report, path.read_text()
+
+
+def pairs(report: object, kind: str) -> set[tuple[str, str]]:
+    return {(NAMES[g.label], NAMES[g.predicted]) for g in report.kind(kind).groups}  # type: ignore[attr-defined]
+
+
+def test_each_kind_of_failure_is_recognised(page: tuple[object, str]) -> None:
+    report, _ = page
+    assert pairs(report, "mismatched") == {("boat", "car")}
+    assert pairs(report, "inconspicuous") == {("pillow", "bed")}
+    assert pairs(report, "confusable") == {("building", "skyscraper"), ("skyscraper", "building")}
+    shares = report.to_dict()["share_of_wrong_pixels"]  # type: ignore[attr-defined]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(shares[kind] > 0.05 for kind in ("mismatched", "inconspicuous", "confusable"))
+
+
+def test_missed_objects_are_counted_by_size_and_contrast(page: tuple[object, str]) -> None:
+    missed = {NAMES[m.label]: m for m in page[0].missed}  # type: ignore[attr-defined]
+    assert (missed["pillow"].objects, missed["pillow"].missed, missed["pillow"].taken_for) == (8, 0.25, BED)
+    assert missed["boat"].missed == 0.25
+    assert missed["car"].missed == 0
+    objects = {NAMES[o.label]: o for o in page[0].objects}  # type: ignore[attr-defined]
+    assert objects["pillow"].contrast < objects["car"].contrast
+
+
+def test_pairs_are_the_confusion_matrix_s(page: tuple[object, str]) -> None:
+    first = page[0].pairs[0]  # type: ignore[attr-defined]
+    assert {NAMES[first.first], NAMES[first.second]} == {"building", "skyscraper"}
+    assert first.rate == pytest.approx(first.pixels / (8 * 600))
+
+
+def test_the_page_stands_alone_and_escapes(page: tuple[object, str]) -> None:
+    text = page[1]
+    assert "made-up &lt;scenes&gt;" in text
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    assert text.count("<figure>") == sum(len(k.examples) for k in page[0].kinds)  # type: ignore[attr-defined]
+    assert "$" not in re.sub(r"base64,[^\"]*", "", text)
+    for word in ("Mismatched relationships", "such surroundings are", "Objects by size and contrast"):
+        assert word in text
+
+
+def test_errors_along_borders_are_told_apart() -> None:
+    labels, found = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    labels[:, 30:], found[:, 32:] = 1, 1
+    findings = Findings(2)
+    look_at(findings, 0, "a", np.zeros((60, 60, 3), np.uint8), labels, found)
+    assert findings.error_pixels == findings.border_pixels == 120
+    assert not findings.regions
+
+
+def test_nothing_wrong_and_nothing_at_all(tmp_path: Path) -> None:
+    class Good(Scenes):
+        def __len__(self) -> int:
+            return 4
+
+    explore(Predicted(), Good(), tmp_path / "good.html")  # type: ignore[arg-type]
+    assert (tmp_path / "good.html").read_text().count("None were found.") == 3
+
+    class Empty(Scenes):
+        def __len__(self) -> int:
+            return 0
+
+    with pytest.raises(DataError, match="empty"):
+        explore(Predicted(), Empty(), tmp_path / "empty.html")  # type: ignore[arg-type]

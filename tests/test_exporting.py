@@ -1,0 +1,129 @@
+"""Exported models give the source's logits at every size, carry its card, and are opened wherever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
+from pspnet.errors import CheckpointError, ConfigError, ExportError
+from pspnet.exporting import ExportReport, export
+from pspnet.weights.store import ModelCard
+
+
+def segmenter(**changes: object) -> Segmenter:
+    torch.manual_seed(0)
+    config = ModelConfig(**{"encoder": "resnet18", "num_classes": 3, "encoder_options": {"depth": 3}, **changes})
+    model = PSPNet(config)
+    torch.nn.init.normal_(model.classifier.weight)
+    return Segmenter(model, ModelCard(LabelSpace(("sea", "land", "sky"))), device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def source() -> Segmenter:
+    return segmenter(bins=(1, 2, 3, 6), reduce=False)
+
+
+@pytest.fixture(scope="module")
+def folder(source: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    check_report(export(source, folder / "model.onnx"))
+    assert [p.name for p in folder.iterdir()] == ["model.onnx"]
+    return folder
+
+
+def check_report(report: ExportReport) -> None:
+    assert len(report.parity) == 3
+    assert min(p.label_agreement for p in report.parity) > 0.9995
+    assert max(p.largest_difference for p in report.parity) < 1e-4 * max(p.logits_spread for p in report.parity) + 1e-4
+
+
+def check_sizes(source: Segmenter, exported: Segmenter) -> None:
+    assert exported.classes == source.classes
+    for size in [(1, 3, 33, 47), (3, 3, 64, 64), (1, 3, 121, 40), (2, 3, 97, 150)]:
+        images = torch.rand(size, generator=torch.Generator().manual_seed(sum(size))) * 255
+        difference = (exported.logits(images) - source.logits(images)).abs().max()
+        assert difference < 2e-4, (size, difference)
+
+
+def test_every_size_and_batch_is_exact(source: Segmenter, folder: Path) -> None:
+    check_sizes(source, Segmenter.load(folder / "model.onnx"))
+
+
+@pytest.mark.slow
+def test_openvino_is_exact_at_every_size(source: Segmenter, tmp_path: Path) -> None:
+    check_report(export(source, tmp_path / "model.xml"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.bin", "model.xml"]
+    check_sizes(source, Segmenter.load(tmp_path / "model.xml"))
+
+
+def test_an_exported_model_segments(source: Segmenter, folder: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    exported = Segmenter.load(folder / "model.onnx")
+    result = exported.segment(image)
+    assert (result.labels == source.segment(image).labels).mean() > 0.999
+    assert exported.segment(image, protocol="mmseg-ms").labels.shape == (50, 70)
+    with pytest.raises(ConfigError, match="checkpoint it was exported from"):
+        _ = exported.model
+
+
+def test_what_cannot_be_is_refused(source: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, precision, words in [
+        ("m.tflite", "fp32", "tflite"), ("m.onnx", "int8", "OpenVINO"), ("m.xml", "int8", "calibration"),
+        ("m.xml", "int4", "int4"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            export(source, tmp_path / name, precision)
+    with pytest.raises(ConfigError, match=r"\(H, W, 3\)"):
+        export(source, tmp_path / "m.onnx", images=[np.zeros((40, 40, 1))])
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(CheckpointError, match=r"broken\.onnx"):
+        Segmenter.load(tmp_path / "broken.onnx")
+    (tmp_path / "some.pt2").write_bytes(b"x")
+    monkeypatch.delenv("PSPNET_TRUST_PT2", raising=False)
+    with pytest.raises(ConfigError, match="PSPNET_TRUST_PT2"):
+        Segmenter.load(tmp_path / "some.pt2")
+
+
+def test_a_foreign_onnx_is_refused(folder: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(folder / "model.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(CheckpointError, match="no pspnet header"):
+        Segmenter.load(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pool": "max", "align_corners": True},
+        {"decoder": "unet", "concat": "pooled_first"},
+        {"decoder": "fpn", "encoder": "mobilenetv2", "encoder_options": {"width_multiplier": 0.35}},
+        {"decoder": "progressive", "pyramid": "progressive", "input_scale": 0.5},
+        {"fusion": "plain", "bins": (1, 3, 5, 6), "encoder_options": {"depth": 4}},
+        {"encoder": "efficientnet_b0", "encoder_options": {}, "bins": (1, 2)},
+        {"pointrend": True, "encoder_options": {"depth": 4}},
+    ],
+    ids=str,
+)
+def test_the_family_exports(changes: dict[str, object], tmp_path: Path) -> None:
+    report = export(segmenter(**changes), tmp_path / "model.onnx")
+    assert len(report.parity) == (1 if changes.get("pointrend") else 3)
+
+
+@pytest.mark.slow
+def test_int8_and_pt2_and_labels(source: Segmenter, tmp_path: Path) -> None:
+    images = [np.random.default_rng(i).integers(0, 256, (64, 64, 3), np.uint8) for i in range(8)]
+    report = export(source, tmp_path / "int8.xml", "int8", images=images, bound=0.5)
+    assert report.size_bytes < 0.5 * export(source, tmp_path / "whole.xml").size_bytes
+    assert export(source, tmp_path / "m.pt2").parity[0].label_agreement > 0.9995
+    export(source, tmp_path / "labels.onnx", argmax=True)
+    with pytest.raises(ExportError, match="Nothing was written"):
+        export(source, tmp_path / "strict.xml", "int8", images=images, bound=1.0)
+    assert not (tmp_path / "strict.xml").exists()

@@ -1,0 +1,254 @@
+"""Predictions against counting by hand, against real tensors, against PyTorch's own counter and against a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pspnet.config.model import EncoderOptions, ModelConfig
+from pspnet.inspection import (
+    DENSE,
+    GROUPED,
+    KINDS,
+    Call,
+    CallLedger,
+    Cost,
+    Machine,
+    ModelInfo,
+    measure_machine,
+    model_info,
+)
+from pspnet.nn import PSPNet
+
+SLOW_MACHINE = Machine("test", dict.fromkeys(KINDS, 1e9), bytes_per_s=1e9, seconds_per_call=0.0)
+SMALL_SWIN = EncoderOptions(embed_dim=12, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4), window_size=4)
+
+
+def info(**values: Any) -> ModelInfo:
+    size = {name: values.pop(name) for name in ("height", "width", "batch") if name in values}
+    return model_info(ModelConfig(num_classes=5, **values), machine=SLOW_MACHINE, **{"height": 48, "width": 64, **size})
+
+
+@pytest.mark.parametrize(
+    ("weight", "options", "cells", "multiplications"),
+    [
+        ((8, 6, 3, 3), {"padding": 1}, 2 * 8 * 10 * 12, 6 * 9),  # each output cell, each input channel, nine taps
+        ((8, 6, 3, 3), {"padding": 1, "stride": 2}, 2 * 8 * 5 * 6, 6 * 9),
+        ((6, 1, 5, 5), {"padding": 2, "groups": 6}, 2 * 6 * 10 * 12, 25),  # depthwise: its own channel only
+    ],
+)
+def test_convolutions_cost_two_for_each_multiplication(
+    weight: tuple[int, ...], options: dict[str, int], cells: int, multiplications: int
+) -> None:
+    inputs, kernel = torch.randn(2, 6, 10, 12, requires_grad=True), torch.randn(weight, requires_grad=True)
+    with CallLedger() as ledger:
+        output = F.conv2d(inputs, kernel, **options)
+    assert sum(call.flops for call in ledger.calls) == 2 * cells * multiplications
+    with CallLedger() as ledger:
+        output.backward(torch.ones_like(output))
+    assert sum(call.flops for call in ledger.calls) == 2 * 2 * cells * multiplications  # of the input, of the weight
+
+
+def test_products_and_transposed_convolutions_are_counted() -> None:
+    with CallLedger() as ledger:
+        torch.nn.Linear(5, 7)(torch.ones(3, 5))
+        torch.ones(4, 3, 5) @ torch.ones(4, 5, 2)
+        F.conv_transpose2d(torch.ones(1, 2, 3, 3), torch.ones(2, 4, 2, 2), stride=2)
+    assert [call.flops for call in ledger.calls if call.flops] == [2 * 3 * 7 * 5, 2 * 4 * 3 * 2 * 5, 2 * 9 * 2 * 4 * 4]
+
+
+def test_memory_is_that_of_the_tensors_alive_at_once() -> None:
+    with CallLedger() as ledger:
+        first = torch.ones(1000)  # 4000 bytes
+        second = first + 1  # 8000
+        view = second.view(10, 100)[1:]
+        del first, second  # the view keeps its storage
+        assert ledger.live_bytes == 4000
+        third = view * 2  # 4000 + 3600
+        del view, third
+    assert ledger.live_bytes == 0
+    assert ledger.peak_bytes == 8000
+
+
+def test_what_was_there_before_is_not_counted_again() -> None:
+    weight = torch.ones(100, 100)
+    with CallLedger() as ledger:
+        product = torch.ones(1, 100) @ weight.t()  # a view of what was there
+        weight.add_(1)
+    assert ledger.peak_bytes == 800
+    del product
+
+
+def test_views_cost_nothing_and_the_rest_its_traffic() -> None:
+    x = torch.ones(1000)
+    with CallLedger() as ledger:
+        x.view(10, 100).transpose(0, 1)
+        x.add_(1)
+    assert ledger.calls == [("dense", 0, 8000)]
+
+
+def test_time_is_the_longer_of_arithmetic_and_traffic() -> None:
+    machine = Machine("test", {DENSE: 100.0, GROUPED: 10.0}, bytes_per_s=10.0, seconds_per_call=0.5)
+    calls = (Call(DENSE, 200, 10), Call(DENSE, 0, 40), Call(GROUPED, 30, 1))
+    assert Cost(0, 0, calls).seconds(machine) == pytest.approx(2 + 4 + 3 + 3 * 0.5)
+
+
+@pytest.mark.parametrize(("fusion", "gflop"), [("plain", 312), ("folded", 246)])
+def test_the_known_cost_of_pspnet_50(fusion: str, gflop: float) -> None:
+    """Recorded for 480 x 480 and 150 classes by an independent count."""
+    found = model_info(ModelConfig(encoder="resnet50", fusion=fusion), 480, 480, machine=SLOW_MACHINE)
+    assert found.segment.flops / 1e9 == pytest.approx(gflop, rel=0.01)
+    assert 2.9 < found.train.flops / found.segment.flops < 3.4  # forward, to the inputs, to the weights; auxiliary head
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"encoder": "resnet18"}, {"encoder": "efficientnet_b0", "decoder": "unet"},
+     {"encoder": "swin_tiny", "encoder_options": SMALL_SWIN, "decoder": "fpn", "auxiliary": "image"},
+     {"encoder": "mobilenetv2", "pointrend": True, "pointrend_options": {"points": 64}, "decoder": "progressive",
+      "auxiliary": "none", "in_bands": 5}],
+    ids=lambda values: str(values["encoder"]))
+def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: dict[str, Any]) -> None:
+    found = info(**values)
+    model = PSPNet(found.config).eval()
+    images = torch.randn(1, found.config.in_bands, 48, 64)
+    with torch.no_grad(), CallLedger() as ledger:
+        model(images)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        features: list[Tensor] = model.encoder(images)
+        model(images)
+    by_name = {stage.name: stage for stage in found.stages}
+    encoder = [stage for stage in found.stages if stage.name.startswith("encoder")]
+    assert sum(stage.parameters for stage in found.stages) == found.parameters == sum(
+        p.numel() for p in model.parameters())
+    assert sum(stage.flops for stage in found.stages) == found.segment.flops
+    assert found.segment.flops == sum(call.flops for call in ledger.calls) or values["encoder"] == "swin_tiny"
+    assert [stage.shape for stage in encoder] == [tuple(f.shape[1:]) for f in features]
+    assert all(stage.flops > 0 and stage.parameters > 0 for stage in encoder)
+    counts = counter.get_flop_counts()
+    for part in ("pyramid", "classifier"):
+        assert by_name[part].flops == sum(counts[f"PSPNet.{part}"].values())
+    assert by_name.keys() & {"auxiliary"} == ({"auxiliary"} if found.config.auxiliary != "none" else set())
+    held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers(), images])
+    assert found.segment.memory_bytes == pytest.approx(held + ledger.peak_bytes, rel=0.02)
+
+
+def test_a_model_is_described_by_its_config_and_left_alone() -> None:
+    config = ModelConfig(encoder="resnet18", num_classes=5)
+    model = PSPNet(config).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert model_info(model, 48, 64, machine=SLOW_MACHINE).segment == info(encoder="resnet18").segment
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_costs_grow_with_batch_and_size() -> None:
+    one, two = info(encoder="resnet18", batch=1), info(encoder="resnet18", batch=2)
+    large = info(encoder="resnet18", height=96, width=128)
+    assert two.train.flops == pytest.approx(2 * one.train.flops, rel=0.02)
+    assert one.train.memory_bytes < two.train.memory_bytes < 2 * one.train.memory_bytes  # weights count once
+    assert two.segment == one.segment
+    assert large.segment.flops == pytest.approx(4 * one.segment.flops, rel=0.05)
+
+
+def test_the_table_names_parts_units_and_machine() -> None:
+    text = str(info(encoder="resnet18", batch=4))
+    assert "encoder 5, stride 8  512 x 6 x 8" in text
+    assert "training step, 4 x 48 x 64 px" in text
+    assert "auxiliary            (training only)" in text
+    assert "GFLOP" in text
+    assert "MiB" in text
+    assert "test: 1 GFLOP/s, 1.0 GB/s" in text
+
+
+def test_the_machine_is_measured() -> None:
+    machine = measure_machine(seconds=0.05)
+    assert all(1e7 < rate < 1e14 for rate in machine.flops_per_s.values())
+    assert set(machine.flops_per_s) == set(KINDS)
+    assert 1e7 < machine.bytes_per_s < 1e13
+    assert 0 < machine.seconds_per_call < 1e-2
+
+
+PROGRAM = textwrap.dedent("""
+    import json, sys, time
+    import torch
+    from pspnet.config.loss import LossConfig
+    from pspnet.config.model import ModelConfig
+    from pspnet.losses import SegmentationLoss
+    from pspnet.nn import PSPNet
+
+    def now(kind):
+        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(kind))
+
+    values, mode, batch, side = json.loads(sys.argv[1])
+    warm = torch.nn.Conv2d(3, 8, 3)
+    warm(torch.randn(1, 3, 8, 8)).sum().backward()
+    torch.optim.SGD(warm.parameters(), lr=0.1, momentum=0.9).step()
+    torch.rand(64, 64) @ torch.rand(64, 64)
+    open("/proc/self/clear_refs", "w").write("5")  # forget the peak of the imports
+    base = now("VmRSS")
+    model, images = PSPNet(ModelConfig(**values)), torch.rand(batch, 3, side, side)
+    labels, criterion = torch.zeros(batch, side, side, dtype=torch.int64), SegmentationLoss(LossConfig(), 150, None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        if mode == "segment":
+            with torch.no_grad():
+                model.eval()(images)
+        else:
+            outputs = model.forward_train(images)
+            loss = criterion(outputs.logits, labels) + criterion(outputs.auxiliary, labels)
+            loss.backward()
+            del outputs, loss
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.process_time() - start)
+    print(json.dumps([now("VmHWM") - base, min(seconds)]))
+""")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="a process's peak memory is read from /proc")
+@pytest.mark.parametrize(
+    ("values", "mode", "batch", "side"),
+    [
+        ({"encoder": "resnet18"}, "segment", 1, 384), ({"encoder": "mobilenetv2"}, "segment", 1, 384),
+        ({"encoder": "swin_tiny"}, "segment", 1, 256), ({"encoder": "resnet18"}, "train", 2, 192),
+        ({"encoder": "efficientnet_b0"}, "train", 2, 128), ({"encoder": "resnet18", "decoder": "unet"}, "train", 1, 192),
+    ],
+    ids=str)
+def test_memory_and_time_are_close_to_a_real_process(values: dict[str, Any], mode: str, batch: int, side: int) -> None:
+    """Memory within 25 %, time (of the processor, on one thread) within a factor of 3.
+
+    The allocator of the first run is told to give freed blocks back at once: as it comes (the second run, whose time
+    counts), glibc keeps some of them, which is more memory than any network asks for.
+    """
+    eager = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", PROGRAM, json.dumps([values, mode, batch, side])]
+    results = []
+    for settings in (eager, {}):
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        results.append(json.loads(run.stdout.splitlines()[-1]))
+    peak, seconds = results[0][0], results[1][1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = model_info(ModelConfig(**values), side, side, batch, measure_machine(seconds=0.5))
+    finally:
+        torch.set_num_threads(threads)
+    cost = found.segment if mode == "segment" else found.train
+    assert cost.memory_bytes == pytest.approx(peak, rel=0.25)
+    assert seconds / 3 < cost.seconds(found.machine) < seconds * 3
