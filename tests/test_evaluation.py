@@ -51,7 +51,7 @@ class Photos:
 def segmenter() -> Segmenter:
     torch.manual_seed(0)
     model = PSPNet(ModelConfig(encoder="resnet18", num_classes=4, auxiliary="none"))
-    return Segmenter(model, card_for(model, SPACE), device="cpu")
+    return Segmenter(model, card_for(model, SPACE), device="cpu", precision="fp32")
 
 
 def independent_counts(segmenter: Segmenter, data: Photos) -> np.ndarray:

@@ -58,7 +58,7 @@ def toy_model(**changes: Any) -> ModelConfig:
 def toy_run(folder: Path, **changes: Any) -> TrainConfig:
     values: dict[str, Any] = {
         "run_dir": folder, "model": toy_model(), "augmentation": AugmentConfig(crop=33), "steps": 6, "batch_size": 2,
-        "val_every": 3, "workers": 0, "pictures": 1, "log_every": 1, "optimizer": {"learning_rate": 0.005}}
+        "val_every": 3, "workers": 0, "pictures": 1, "log_every": 1, "precision": "fp32", "optimizer": {"learning_rate": 0.005}}
     return TrainConfig(**values | changes)
 
 
