@@ -82,6 +82,16 @@ def test_rows_change_what_the_paper_changes(tmp_path: Path) -> None:
     assert usual.rows[1].paper == (42.78, 80.76)
 
 
+def test_the_auxiliary_rows_have_the_head_where_the_recipe_has_none(tmp_path: Path) -> None:
+    bare = RECIPE.model_dump(exclude_unset=True)
+    bare["model"] = bare["model"] | {"auxiliary": "none"}
+    tables = {table.name: table for table in tables_of(config(tmp_path, recipe=bare))}
+    heads = {row.name: row.recipe.model.auxiliary for row in tables["T2"].rows if row.recipe is not None}
+    assert heads == {"without": "none"} | {f"weight {w}": "pixel" for w in (0.3, 0.4, 0.6, 0.9)}
+    steps = [row.recipe.model.auxiliary for row in tables["T4"].rows if row.recipe is not None]
+    assert steps == ["none", "none", "pixel", "pixel", "pixel", "pixel"]
+
+
 def test_equal_recipes_are_trained_once(tmp_path: Path) -> None:
     everything = config(tmp_path, seeds=2)
     cells = cells_of(everything, tables_of(everything))
