@@ -21,6 +21,7 @@ import io
 import os
 import secrets
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -96,6 +97,13 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
+def sniff_size(data: bytes, name: str) -> tuple[int, int]:
+    """(height, width) that a file's header claims, as stored, of any extent; no pixel is decoded. Raises ImageError."""
+    image, (width, height) = _open(data, name, sys.maxsize)
+    image.close()
+    return height, width
+
+
 def image_mode(path: str | Path) -> str:
     """How a file stores its pixels, in Pillow's words: "L", "RGB", "RGBA", "P", "CMYK", "I;16" ... Raises ImageError."""
     return _open(_read_bytes(path), str(path), MAX_PIXELS)[0].mode
@@ -148,20 +156,26 @@ def write_label(
     Pixels hold 0..K-1 and 255 (ignored, black); with codes=True the source's own codes (grey with 16 bits where one
     exceeds 255, for a palette ends there). Raises LabelError when a label is neither below K nor 255.
     """
+    write_bytes(path, encode_label(labels, label_space, codes=codes, name=str(path)))
+
+
+def encode_label(
+    labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False, name: str = "labels"
+) -> bytes:
+    """The bytes that `write_label` writes; `name` is what an error calls them."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0:
-        raise LabelError(f"'{path}': labels are (height, width) whole numbers, not {labels.shape} {labels.dtype}")
+        raise LabelError(f"'{name}': labels are (height, width) whole numbers, not {labels.shape} {labels.dtype}")
     wrong = (labels != IGNORE) & ((labels < 0) | (labels >= label_space.num_classes))
     if wrong.any():
-        raise LabelError(f"'{path}': label {int(labels[wrong].flat[0])} is neither one of the "
+        raise LabelError(f"'{name}': label {int(labels[wrong].flat[0])} is neither one of the "
                          f"{label_space.num_classes} classes nor {IGNORE} (ignore)")
     palette = label_space.palette
     values = labels.astype(np.uint8)
     if codes:
         encoded = label_space.encode(values)
         if int(encoded.max()) > 255:
-            write_png(path, encoded)
-            return
+            return encode_png(encoded, name)
         values = encoded.astype(np.uint8)
         palette = np.zeros((256, 3), np.uint8)
         for code, colour in zip(label_space.codes, label_space.colours, strict=True):
@@ -171,24 +185,29 @@ def write_label(
     image.putpalette(palette.tobytes())
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=4)
-    write_bytes(path, stream.getvalue())
+    return stream.getvalue()
 
 
 def write_png(path: str | Path, image: NDArray[Any]) -> None:
     """Writes (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16, as PNG, whole or not at all."""
+    write_bytes(path, encode_png(image, str(path)))
+
+
+def encode_png(image: NDArray[Any], name: str = "image") -> bytes:
+    """The bytes that `write_png` writes; `name` is what an error calls them."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
     if image.dtype not in (np.uint8, np.uint16) or image.size == 0 or not (
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
     ):
-        raise ImageError(f"'{path}': a PNG holds (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, not {image.shape} "
+        raise ImageError(f"'{name}': a PNG holds (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, not {image.shape} "
                          f"{image.dtype}")
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
     if not done:
-        raise ImageError(f"'{path}': OpenCV could not encode {image.shape} {image.dtype} as PNG")
-    write_bytes(path, encoded.tobytes())
+        raise ImageError(f"'{name}': OpenCV could not encode {image.shape} {image.dtype} as PNG")
+    return encoded.tobytes()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
