@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 
 from pspnet.errors import CheckpointError, ConfigError, DataError, ImageError, RunInterrupted, TrainingError
 from pspnet.training import find_learning_rate, import_lightning, resume, train
-from pspnet.training.folder import RunFolder
+from pspnet.training.folder import RunFolder, at_work
 from pspnet.weights.store import load_checkpoint
 from toys import Toys, ended, in_child, toy_model, toy_run
 
@@ -166,6 +167,27 @@ class TestFolder:
         assert RunFolder.open(tmp_path).status() == "killed"
         RunFolder(tmp_path).update_state("running")
         assert RunFolder.open(tmp_path).status() == "running"
+
+    def test_a_process_nobody_waited_for_or_another_with_its_id_is_not_at_work(self) -> None:
+        child = in_child(lambda: None)
+        while Path(f"/proc/{child}/stat").exists() and ") Z " not in Path(f"/proc/{child}/stat").read_text():
+            time.sleep(0.01)
+        assert not at_work(child, time.time())  # os.kill still finds it
+        ended(child)
+        assert at_work(os.getpid(), time.time())
+        if Path("/proc/self/stat").exists():
+            assert not at_work(os.getpid(), time.time() - 86_400 * 3650)
+
+    def test_iou_of_every_class_over_time(self, plain: Path, tmp_path: Path) -> None:
+        rows = RunFolder.open(plain).read_class_iou()
+        assert [row["step"] for row in rows] == [10, 20, 30]
+        scores = json.loads((plain / "scores_last.json").read_text())
+        assert [rows[-1][c["name"]] for c in scores["classes"]] == pytest.approx([c["iou"] for c in scores["classes"]])
+        folder = RunFolder(tmp_path)
+        folder.append_class_iou(5, ("a, b", "c"), (0.5, float("nan")))
+        folder.append_class_iou(9, ("a, b", "c"), (0.6, 0.1))
+        folder.forget_after(5)
+        assert folder.read_class_iou() == [{"step": 5, "a, b": 0.5}]
 
     def test_a_line_that_is_being_written_is_not_read(self, plain: Path, tmp_path: Path) -> None:
         folder = RunFolder(tmp_path)
@@ -484,6 +506,7 @@ class TestChoices:
     ])
     def test_every_choice_runs(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         assert train(toy_run(tmp_path / "run", **{"steps": 2, "val_every": 1} | changes), **toys()).exists()
+        assert not torch.are_deterministic_algorithms_enabled(), "the caller's switches are as they were"
 
     def test_without_validation_the_last_model_is_the_result(self, tmp_path: Path) -> None:
         path = train(toy_run(tmp_path / "run"), train_data=Toys(), quiet=True)

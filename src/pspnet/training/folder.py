@@ -3,6 +3,7 @@
     config.yaml         the resolved TrainConfig: what was derived from the data is written down
     state.json          process id, status, step, time left; renewed about once a second
     metrics.csv         a line every few steps and one for each validation
+    class_iou.csv       a line for each validation: IoU of every class
     scores_best.json    scores of the best validation: per class, confusion matrix, worst images
     scores_last.json    the same of the latest one
     pictures/           predictions at each validation: image, labels, prediction, mistakes
@@ -21,6 +22,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +43,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.state = self.path / "state.json"
         self.metrics = self.path / "metrics.csv"
+        self.class_iou = self.path / "class_iou.csv"
         self.pictures = self.path / "pictures"
         self.tensorboard = self.path / "tensorboard"
         self.last_state = self.path / "last.ckpt"
@@ -82,13 +85,9 @@ class RunFolder:
     def status(self) -> str:
         """The run's status, or "killed" where a process of this machine should be at work and is not."""
         state = self.read_state()
-        if state["status"] in ("preparing", "running", "validating") and state["host"] == socket.gethostname():
-            try:
-                os.kill(int(state["pid"]), 0)
-            except ProcessLookupError:
-                return "killed"
-            except PermissionError:  # it lives, as another user's
-                pass
+        working = state["status"] in ("preparing", "running", "validating") and state["host"] == socket.gethostname()
+        if working and not at_work(int(state["pid"]), float(state["updated"])):
+            return "killed"
         return str(state["status"])
 
     def update_state(self, status: Status | None = None, now: bool = False, **values: Any) -> None:
@@ -117,19 +116,29 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.csv, each with the columns that are not empty. A last line that is cut off is left out."""
-        if not self.metrics.exists():
-            return []
-        text = self.metrics.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(whole))]
+        return _read_lines(self.metrics)
+
+    def append_class_iou(self, step: int, names: Sequence[str], iou: Sequence[float]) -> None:
+        """Adds a line to class_iou.csv: step, then the IoU (0..1) of each class; empty where a class has none (NaN)."""
+        line = io.StringIO()
+        writer = csv.writer(line, lineterminator="\n")
+        if not self.class_iou.exists():
+            writer.writerow(["step", *(name.replace("\n", " ") for name in names)])
+        writer.writerow([step, *("" if value != value else _number(float(value)) for value in iou)])
+        with self.class_iou.open("a", encoding="utf-8") as file:
+            file.write(line.getvalue())
+
+    def read_class_iou(self) -> list[dict[str, float]]:
+        """The lines of class_iou.csv: step, and the IoU of each class that has one."""
+        return _read_lines(self.class_iou)
 
     def forget_after(self, step: int) -> None:
-        """Drops the lines of metrics.csv after `step`: a resumed run will write them again."""
-        if not self.metrics.exists():
-            return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = lines[:1] + [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
-        write_text(self.metrics, "".join(kept))
+        """Drops the lines of metrics.csv and class_iou.csv after `step`: a resumed run will write them again."""
+        for path in (self.metrics, self.class_iou):
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                whole = [line for line in lines[1:] if line.endswith("\n")]
+                write_text(path, "".join(lines[:1] + [line for line in whole if int(line.split(",", 1)[0]) <= step]))
 
     def scores(self, which: Literal["best", "last"]) -> Path:
         return self.path / f"scores_{which}.json"
@@ -144,12 +153,43 @@ def new_run_dir(config: TrainConfig, parent: str | Path = "runs") -> Path:
     return next(path for path in candidates if not path.exists())
 
 
+def at_work(pid: int, known_at: float) -> bool:
+    """Whether the process that had this id at the time `known_at` (seconds since 1970) is still at work on this machine.
+
+    Where /proc tells, a process that ended and was not yet waited for is not at work, and neither is another one that
+    got the same id later.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, as another user's
+        pass
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    except (OSError, StopIteration):
+        return True
+    if fields[0] in ("Z", "X"):
+        return False
+    began = int(booted.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return began <= known_at + 5.0  # btime is a whole second, and clocks are set
+
+
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
+
+def _read_lines(path: Path) -> list[dict[str, float]]:
+    """A CSV's whole lines, each with the columns that are not empty."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(whole))]
 
 
 def _number(value: float | int) -> str:

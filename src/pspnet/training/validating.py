@@ -91,6 +91,7 @@ class Validator(pl.Callback):  # type: ignore[misc]
         if trainer.is_global_zero:
             text = found.to_json(step)
             write_text(self.folder.scores("last"), text)
+            self.folder.append_class_iou(step, found.scores.names, found.scores.iou.tolist())
             if found.examples:
                 picture = draw(found.examples, self.dataset.label_space)
                 write_png(self.folder.pictures / f"step_{step:06d}.png", picture)
