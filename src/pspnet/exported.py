@@ -7,6 +7,7 @@ wherever a checkpoint is.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,12 @@ class OnnxEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the processor, in the precision that the model was exported for."""
+    """OpenVINO on the processor. precision: fp32 or bf16; None: what the model was exported for."""
 
     name = "openvino"
     device = CPU
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, precision: str | None = None) -> None:
         openvino = require("openvino", "export")
         core = openvino.Core()
         try:
@@ -59,18 +60,22 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise CheckpointError(f"'{path}' cannot be opened by OpenVINO: {_line(error)}") from error
         self.header: str | None = _runtime_info(model, "pspnet")
-        # OpenVINO would choose bfloat16 by itself where the processor has it: an fp32 export means float32
-        precision = {"bf16": "bf16", "fp16": "f32", "fp32": "f32"}.get(
-            _runtime_info(model, "pspnet_precision") or "fp32"
-        )
+        # OpenVINO would choose bfloat16 by itself where the processor has it: an fp32 export means float32, an int8
+        # export leaves the rest to OpenVINO
+        precision = precision or _runtime_info(model, "pspnet_precision") or "fp32"
+        hint = {"bf16": "bf16", "fp16": "f32", "fp32": "f32"}.get(precision)
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        if precision:
-            settings["INFERENCE_PRECISION_HINT"] = precision
+        if hint:
+            settings["INFERENCE_PRECISION_HINT"] = hint
         self._compiled = core.compile_model(model, "CPU", settings)
+        self._own = threading.local()  # a request serves one call at a time
 
     def coarse(self, images: Tensor) -> Tensor:
-        found = self._compiled([np.ascontiguousarray(images.float().numpy())])
-        return torch.from_numpy(np.array(found[0]))
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        # copied out: the request's own memory holds the next result
+        found = self._own.request.infer([np.ascontiguousarray(images.float().numpy())], share_inputs=True)
+        return torch.from_numpy(found[0])
 
 
 class PortableEngine:
@@ -100,6 +105,12 @@ ENGINES: dict[str, Any] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": 
 def is_exported(path: str | Path) -> bool:
     """Whether a path's ending is one of an exported model."""
     return Path(path).suffix.lower() in ENGINES
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """The files that make an exported model: OpenVINO keeps the weights beside the .xml."""
+    path = Path(path)
+    return (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,)
 
 
 def open_exported(path: str | Path) -> tuple[Engine, ModelConfig, ModelCard]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,13 +17,14 @@ from torch import Tensor
 from pspnet.config.model import ModelConfig
 from pspnet.engines import Engine, TorchEngine, pick_device
 from pspnet.errors import ConfigError, ImageError
-from pspnet.exported import is_exported, open_exported
+from pspnet.exported import files_of, is_exported, open_exported
 from pspnet.images import read_image, with_bands
 from pspnet.labels import Colour
 from pspnet.nn import PSPNet
 from pspnet.nn.blocks import resize
 from pspnet.nn.upsampling import upsample_labels
 from pspnet.protocols import Predictor, predict_probabilities
+from pspnet.runtimes import Choice, choose_engine, engine_named
 from pspnet.segmentation import Segmentation
 from pspnet.streaming import as_float, blended_strips
 from pspnet.weights.bundled import find_model
@@ -39,7 +42,12 @@ class Segmenter:
         result = seg.segment("street.jpg")
 
     device: "auto" (a GPU when there is one), "cpu", "cuda", ... precision: "auto", "fp32", "bf16". engine: what computes
-    the logits, when it is not PyTorch; then the network may be left out and its config given in its place.
+    the logits: "torch" (the default: it starts at once), "compile", "openvino", "onnxruntime", or "auto": the fastest of
+    those installed whose labels agree with PyTorch's in float32. `.engine.name` says which it is, `.choice` how it was
+    chosen, and the log "pspnet" too. A graph for OpenVINO or onnxruntime takes 10 to 60 s to make; it and the choice are
+    kept in the user's cache (see `pspnet.runtimes`), so a second start is quick. An engine of one's own (an object as
+    `pspnet.engines.Engine`) may be given too; then the network may be left out and its config given in its place. files: what
+    such an engine was read from.
     """
 
     def __init__(
@@ -49,26 +57,42 @@ class Segmenter:
         *,
         device: str = "auto",
         precision: str = "auto",
-        engine: Engine | None = None,
+        engine: Engine | str | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
+        self.files = tuple(files)
         self._model = model if isinstance(model, PSPNet) else None
         self.config = model.config if isinstance(model, PSPNet) else model
         self.card = card or card_for(self.model)
-        self.engine = engine or TorchEngine(self.model, pick_device(device), precision)
+        self.choice: Choice | None = None
+        if engine == "auto":
+            self.engine, self.choice = choose_engine(self.model, pick_device(device), precision)
+        elif isinstance(engine, str):
+            self.engine = engine_named(engine, self.model, pick_device(device), precision)
+        else:
+            self.engine = engine or TorchEngine(self.model, pick_device(device), precision)
         mean = model.mean.tolist() if isinstance(model, PSPNet) else self.config.normalisation[0]
         self.mean: tuple[float, ...] = tuple(mean)  # of each band, in the images' own units: the colour to pad with
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str = "auto", precision: str = "auto") -> Segmenter:
+    def load(
+        cls, source: str | Path, *, device: str = "auto", precision: str = "auto", engine: str | None = None
+    ) -> Segmenter:
         """A checkpoint, an exported model (.onnx, .xml, .pt2), or the name of a model that comes along.
 
-        Raises CheckpointError saying what is wrong with it.
+        An exported model runs in its own engine and precision. Raises CheckpointError saying what is wrong with the file,
+        ConfigError for an engine that does not exist or that an exported model does not have.
         """
         if is_exported(source):
-            engine, config, exported_card = open_exported(source)
-            return cls(config, exported_card, engine=engine)
+            own, config, exported_card = open_exported(source)
+            if engine not in (None, "auto", own.name):
+                raise ConfigError(
+                    f"engine = {engine!r} with '{source}': an exported model runs in {own.name}. Leave engine out, or give "
+                    "the checkpoint it was exported from"
+                )
+            return cls(config, exported_card, engine=own, files=files_of(source))
         model, card = load_checkpoint(find_model(source))
-        return cls(model, card, device=device, precision=precision)
+        return cls(model, card, device=device, precision=precision, engine=engine)
 
     @property
     def model(self) -> PSPNet:
@@ -86,6 +110,17 @@ class Segmenter:
     @property
     def colours(self) -> tuple[Colour, ...]:
         return self.card.label_space.colours
+
+    def fingerprint(self) -> str:
+        """Engine and SHA-256 of what decides results: the network's weights, or an exported model's files; and the card."""
+        found = hashlib.sha256()
+        if self._model is not None:
+            for name, value in self._model.state_dict().items():
+                found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        for file in self.files:
+            found.update(file.read_bytes())
+        found.update(json.dumps(self.card.to_dict(), sort_keys=True, default=str).encode())
+        return f"{self.engine.name} {found.hexdigest()}"
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Writes the checkpoint; `half` stores it in float16."""

@@ -94,7 +94,7 @@ class PSPNetRasterFunction:
         pixels = np.asarray(pixelBlocks["raster_pixels"]).astype(np.float32)
         mask = pixelBlocks.get("raster_mask")
         known: np.ndarray[Any, Any] = np.broadcast_to(True if mask is None else np.asarray(mask) != 0, pixels.shape)
-        mean = self.segmenter.model.mean.cpu().numpy()[:, None, None]
+        mean = np.array(self.segmenter.mean, np.float32)[:, None, None]
         pixels = np.where(known & np.isfinite(pixels), pixels, mean)
         with torch.inference_mode():
             best = self.segmenter.probabilities(torch.from_numpy(pixels)[None]).argmax(dim=1)[0].cpu().numpy()

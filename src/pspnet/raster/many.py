@@ -12,6 +12,7 @@ from typing import Any
 from pspnet.config.raster import RasterConfig
 from pspnet.data.grids import open_raster
 from pspnet.errors import ConfigError, RasterError
+from pspnet.exported import is_exported, open_exported
 from pspnet.raster.cluster import run_cluster
 from pspnet.raster.jobs import Job, Outcome, do_job, remove_parts, stitch
 from pspnet.raster.pool import default_workers, run_pool
@@ -58,7 +59,7 @@ def segment_rasters(
     """
     config, folder = config or RasterConfig(), Path(folder)
     checkpoint = str(find_model(model).absolute())
-    read_header(checkpoint)  # a damaged model is one clear error, not one for each raster
+    _check_model(checkpoint)  # a damaged model is one clear error, not one for each raster
     workers = workers or default_workers()
     rasters = dict(_targets(sources, folder))
     report = ManyReport(folder)
@@ -115,6 +116,13 @@ def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, 
     if not found:
         raise ConfigError("the list of rasters is empty")
     return found
+
+
+def _check_model(path: str) -> None:
+    if is_exported(path):
+        open_exported(path)
+    else:
+        read_header(path)
 
 
 def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterator[tuple[str, Path]]:

@@ -7,7 +7,6 @@ holds a few windows, the last rows of a row of windows, and one row of tiles: O(
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Run:
     def of(cls, segmenter: Segmenter, source: str | Path, config: RasterConfig) -> Run:
         """Looks at the raster. Raises RasterError and ConfigError as `examine` and `MapBands.of` do."""
         card = segmenter.card
-        found = examine(source, config, card.band_names, segmenter.model.mean.tolist(), card.value_range)
+        found = examine(source, config, card.band_names, segmenter.mean, card.value_range)
         return cls(segmenter, found, config, MapBands.of(config, card.label_space))
 
     @property
@@ -59,10 +58,6 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What decides a map's pixels. Unfinished work of a run with another identity is never continued."""
-        weights = hashlib.sha256()
-        for name, value in self.segmenter.model.state_dict().items():
-            weights.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        weights.update(json.dumps(self.segmenter.card.to_dict(), sort_keys=True, default=str).encode())
         local = Path(self.source.path)
         stat = local.stat() if local.is_file() else None
         crop, area = self.source.crop, self.source.area
@@ -73,7 +68,7 @@ class Run:
             "bands": list(self.source.indexes),
             "area": None if area is None else hashlib.sha256(area.wkb).hexdigest(),
             "with_confidence": self.bands.confidence,
-            "model": f"{self.segmenter.engine.name} {weights.hexdigest()}",
+            "model": self.segmenter.fingerprint(),
             **self.config.model_dump(mode="json", exclude=FREE | {"bands", "confidence"}),
         }
 
