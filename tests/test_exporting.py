@@ -10,6 +10,7 @@ import torch
 
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.errors import CheckpointError, ConfigError, ExportError
+from pspnet.exported import OpenVinoEngine
 from pspnet.exporting import ExportReport, export
 from pspnet.weights.store import ModelCard
 
@@ -68,6 +69,19 @@ def test_an_exported_model_segments(source: Segmenter, folder: Path) -> None:
     assert exported.segment(image, protocol="mmseg-ms").labels.shape == (50, 70)
     with pytest.raises(ConfigError, match="checkpoint it was exported from"):
         _ = exported.model
+    assert Segmenter.load(folder / "model.onnx", engine="auto").engine.name == "onnxruntime"
+    with pytest.raises(ConfigError, match="runs in onnxruntime"):
+        Segmenter.load(folder / "model.onnx", engine="openvino")
+
+
+def test_openvino_runs_the_same_graph(source: Segmenter, folder: Path) -> None:
+    engine = OpenVinoEngine(folder / "model.onnx", "fp32")
+    images = torch.rand((2, 3, 40, 56), generator=torch.Generator().manual_seed(0)) * 255
+    found = engine.coarse(images)
+    kept = found.clone()
+    assert (found - source.logits(images)).abs().max() < 2e-4
+    engine.coarse(images + 30)
+    assert torch.equal(found, kept)  # a later call leaves an earlier result alone
 
 
 def test_what_cannot_be_is_refused(source: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

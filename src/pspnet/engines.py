@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Protocol
 
 import torch
@@ -37,6 +39,41 @@ class TorchEngine:
         images = images.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.model.coarse_logits(images).float()
+
+
+class CompiledEngine(TorchEngine):
+    """PyTorch through torch.compile: a minute or more at the first image, then one graph for every size.
+
+    Raises ConfigError where it cannot be compiled; on a processor that takes a C++ compiler and Python's headers.
+    """
+
+    name = "compile"
+
+    def __init__(self, model: PSPNet, device: torch.device, precision: str = "auto") -> None:
+        super().__init__(model, device, precision)
+        if device.type == "cpu" and not any(map(shutil.which, [os.environ.get("CXX") or "g++", "g++", "clang++"])):
+            raise ConfigError(
+                "engine = 'compile' needs a C++ compiler on a processor, and neither g++ nor clang++ is here. Install one "
+                "(Debian, Ubuntu: apt-get install g++ python3-dev), or use engine = 'torch' or 'openvino'"
+            )
+        self._compiled = torch.compile(self.model.coarse_logits, dynamic=True)
+        self._ran = False
+
+    @torch.no_grad()  # the compiler knows inference mode less well, and a graph has no version counters to save
+    def coarse(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, memory_format=torch.channels_last)
+        try:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                found = self._compiled(images).float()
+        except Exception as error:  # compilers fail in many classes of their own
+            if self._ran:
+                raise
+            raise ConfigError(
+                f"engine = 'compile': torch.compile failed here ({' '.join(str(error).split())[:300]}). On a processor it "
+                "needs a C++ compiler and Python's headers; use engine = 'torch' or 'openvino'"
+            ) from error
+        self._ran = True
+        return found
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pspnet.errors import ConfigError, ExportError, require
-from pspnet.nn import PSPNet
+from pspnet.graphs import GraphNetwork, quiet_exporters, write_onnx, write_pt2
 from pspnet.segmenter import Segmenter
 from pspnet.streaming import as_float
 from pspnet.weights.store import header_text
@@ -88,7 +86,7 @@ def export(
     suffix = path.suffix.lower()
     _check_request(segmenter, path, precision, images, argmax)
     samples = [np.asarray(image) for image in images] if images is not None else _made_up(segmenter)
-    network = _Exported(segmenter.model, argmax).eval().cpu()
+    network = GraphNetwork(segmenter.model, "labels" if argmax else "logits")
     example = torch.from_numpy(as_float(samples[0])[None])
     fixed = segmenter.config.pointrend
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,10 +95,10 @@ def export(
         made = folder / path.name
         header = header_text(segmenter.config, segmenter.card)
         if suffix == ".pt2":
-            _write_pt2(network, example, fixed, made, header)
+            write_pt2(network, example, fixed, made, header)
         else:
             onnx_file = made.with_suffix(".onnx")
-            _write_onnx(network, example, fixed, onnx_file, header)
+            write_onnx(network, example, fixed, onnx_file, header)
             if suffix == ".xml":
                 _write_openvino(onnx_file, made, precision, samples, header)
                 onnx_file.unlink()
@@ -120,18 +118,6 @@ def export(
         shutil.rmtree(folder, ignore_errors=True)
     size = sum(f.stat().st_size for f in (path, path.with_suffix(".bin")) if f.is_file())
     return ExportReport(path, precision, engine, size, parity, bound)
-
-
-class _Exported(nn.Module):
-    """The network as others call it: float32 images in, logits or labels out."""
-
-    def __init__(self, model: PSPNet, argmax: bool) -> None:
-        super().__init__()
-        self.model, self.argmax = model, argmax
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits.argmax(dim=1) if self.argmax else logits
 
 
 def _check_request(
@@ -156,32 +142,6 @@ def _check_request(
             raise ConfigError(f"an image of shape {image.shape}: the model takes (H, W, {segmenter.config.in_bands})")
 
 
-def _dynamic(fixed: bool) -> dict[str, dict[int, Any]] | None:
-    dim = torch.export.Dim
-    return None if fixed else {"images": {0: dim.DYNAMIC, 2: dim.DYNAMIC, 3: dim.DYNAMIC}}
-
-
-def _write_onnx(network: nn.Module, example: Tensor, fixed: bool, path: Path, header: str) -> None:
-    require("onnxscript", "export")
-    # a batch of one would be taken for a constant
-    batch = example if fixed else torch.cat([example, example])
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            network, (batch,), dynamo=True, dynamic_shapes=_dynamic(fixed), input_names=["images"],
-            output_names=["labels" if getattr(network, "argmax", False) else "logits"], verbose=False,
-        )  # fmt: skip
-    assert program is not None
-    program.model.metadata_props["pspnet"] = header
-    program.save(path)
-
-
-def _write_pt2(network: nn.Module, example: Tensor, fixed: bool, path: Path, header: str) -> None:
-    batch = example if fixed else torch.cat([example, example])
-    with _quiet(), torch.no_grad():
-        program = torch.export.export(network, (batch,), dynamic_shapes=_dynamic(fixed), strict=False)
-    torch.export.save(program, path, extra_files={"pspnet": header})
-
-
 def _write_openvino(onnx_file: Path, path: Path, precision: str, images: list[NDArray[Any]], header: str) -> None:
     openvino = require("openvino", "export")
     model = openvino.convert_model(str(onnx_file))
@@ -189,7 +149,7 @@ def _write_openvino(onnx_file: Path, path: Path, precision: str, images: list[ND
         nncf = require("nncf", "export")
         logging.getLogger("nncf").setLevel(logging.ERROR)
         data = nncf.Dataset(images, lambda image: as_float(image)[None])
-        with _quiet():
+        with quiet_exporters():
             model = nncf.quantize(model, data, subset_size=len(images))
     model.set_rt_info(header, ["pspnet"])
     model.set_rt_info(precision, ["pspnet_precision"])
@@ -249,19 +209,3 @@ def _trusted() -> Iterator[None]:
             del os.environ["PSPNET_TRUST_PT2"]
         else:
             os.environ["PSPNET_TRUST_PT2"] = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters tell their progress in warnings and on the logs of half a dozen libraries."""
-    names = ("torch.onnx", "onnxscript", "onnx_ir", "nncf")
-    levels = {name: logging.getLogger(name).level for name in names}
-    try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
