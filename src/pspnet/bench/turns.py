@@ -1,0 +1,160 @@
+"""Processes that are measured in turns. Standard library only: it also runs in other projects' environments.
+
+The parent starts one process for each contestant, waits until all are ready, and lets each run once per round. A child
+calls `serve(work)`: it answers each line "go" with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import IO, Any, NoReturn
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What is measured: a command whose process calls `serve`."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Measured:
+    """One contestant's laps in seconds: by the clock, and of processor time over all its threads.
+
+    ready_mib: resident memory when it was ready. peak_mib: the most while it ran. failure: why it could not run.
+    """
+
+    name: str
+    wall_s: list[float] = field(default_factory=list)
+    processor_s: list[float] = field(default_factory=list)
+    ready_mib: float = 0.0
+    peak_mib: float = 0.0
+    about: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def median_s(self) -> float:
+        return median(self.wall_s)
+
+    @property
+    def median_processor_s(self) -> float:
+        return median(self.processor_s)
+
+
+def take_turns(
+    contestants: Sequence[Contestant], rounds: int, warmups: int = 1, told: Callable[[str], None] = lambda line: None
+) -> dict[str, Measured]:
+    """Each contestant runs once per round, after `warmups` rounds that do not count. One that fails is left out."""
+    found = {c.name: Measured(c.name) for c in contestants}
+    running: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for contestant in contestants:  # one after the other: two that load at once would disturb each other
+            told(f"preparing {contestant.name}")
+            process = subprocess.Popen(
+                contestant.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, **contestant.environment},
+            )  # fmt: skip
+            running[contestant.name] = process
+            _hear(process, found[contestant.name])
+        for turn in range(warmups + rounds):
+            told(f"round {turn + 1} of {warmups + rounds}")
+            for name, process in running.items():
+                result = found[name]
+                if result.failure:
+                    continue
+                lap = _ask(process, result)
+                if lap and turn >= warmups:
+                    result.wall_s.append(lap["wall_s"])
+                    result.processor_s.append(lap["processor_s"])
+                    result.peak_mib = lap["peak_mib"]
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
+    return found
+
+
+def ratios(slow: Measured, fast: Measured, processor: bool = False) -> list[float]:
+    """slow / fast of each round, sorted: the middle one is the median of the pairs."""
+    first, second = (slow.processor_s, fast.processor_s) if processor else (slow.wall_s, fast.wall_s)
+    return sorted(a / b for a, b in zip(first, second, strict=False))
+
+
+def _ask(process: subprocess.Popen[str], result: Measured) -> dict[str, Any]:
+    try:
+        _pipe(process.stdin).write("go\n")
+        _pipe(process.stdin).flush()
+    except BrokenPipeError:
+        pass  # it ended: its last words say why
+    return _hear(process, result)
+
+
+def _hear(process: subprocess.Popen[str], result: Measured) -> dict[str, Any]:
+    for line in _pipe(process.stdout):
+        if line.startswith("{"):
+            said: dict[str, Any] = json.loads(line)
+            result.failure = said.pop("failure", "")
+            result.ready_mib = said.pop("ready_mib", result.ready_mib)
+            result.about.update(said.pop("about", {}))
+            return said
+    words = _pipe(process.stderr).read().strip().splitlines()
+    result.failure = words[-1] if words else f"it ended with exit code {process.wait()}"
+    return {}
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def serve(prepare: Callable[[], tuple[Callable[[], Any], dict[str, Any]]]) -> NoReturn:
+    """The child's side: prepares, then runs once for each line "go". prepare: () -> (work, facts to report)."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    try:
+        work, about = prepare()
+    except Exception as error:  # the parent shows it in its table
+        _answer(answers, failure=f"{type(error).__name__}: {error}".splitlines()[0])
+        sys.exit(1)
+    _forget_peak()
+    _answer(answers, ready_mib=_status_mib("VmRSS"), about=about)
+    for _ in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        work()
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        _answer(answers, wall_s=wall, processor_s=processor, peak_mib=_status_mib("VmHWM"))
+    sys.exit(0)
+
+
+def _answer(stream: IO[str], **values: Any) -> None:
+    stream.write(json.dumps(values) + "\n")
+    stream.flush()
+
+
+def _forget_peak() -> None:
+    """Linux then counts the peak from here, not from the loading of libraries and the making of graphs."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _status_mib(name: str) -> float:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024, 1)
+    except OSError:  # not Linux: the peak of the whole life, in bytes on macOS
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024), 1)
