@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pspnet.config.ablation import AblationConfig
+from pspnet.config.base import merged
 from pspnet.config.protocol import PAPER_SCALES, Protocol, find_protocol
 from pspnet.config.train import TrainConfig
 
@@ -76,20 +77,11 @@ def _depths(config: AblationConfig, content: Mapping[str, Any]) -> GridTable:
 
 def changed(recipe: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     """The recipe with nested changes over what was given in it; what was left open stays open."""
-    given = recipe.model_dump(exclude_unset=True)
+    given = recipe.model_dump(exclude_unset=True, exclude={"published"})  # a row is no longer what was published
     return TrainConfig.model_validate(merged(given, changes))
 
 
-def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second over the first."""
-    result = dict(first)
-    for key, value in second.items():
-        below = result.get(key)
-        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
-_NO_MATTER = {"run_dir", "name", "seed", "device", "devices", "workers", "log_every"}  # a key is the same without them
+_NO_MATTER = {"run_dir", "name", "published", "seed", "device", "devices", "workers", "log_every"}  # a key is the same without them
 
 
 def key_of(recipe: TrainConfig) -> str:

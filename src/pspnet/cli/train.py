@@ -93,8 +93,7 @@ def ablate(
     Example: pspnet ablate recipes/scenes_resnet18_bilinear.yaml --tables T1,T2 --out ablation
     """
     from pspnet.ablation import ablate as run
-    from pspnet.config import TrainConfig
-    from pspnet.config.ablation import AblationConfig
+    from pspnet.config import AblationConfig, TrainConfig
 
     grid = options_of(setting) | {"out": out, "tables": tables.split(","), "seeds": seeds}
     grid["recipe"] = TrainConfig.from_yaml(recipe, settings or [])

@@ -13,6 +13,13 @@ ModelArgument = Annotated[
     str, typer.Argument(help="A checkpoint (.safetensors), or the name of a model that comes along.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        help="torch, compile, openvino, onnxruntime, or auto: the fastest here that gives PyTorch's labels. All but torch "
+        "take up to a minute the first time. Default: torch, or what an exported model was made for."
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,6 +49,7 @@ def segment(
     ] = None,
     skip_existing: Annotated[bool, typer.Option(help="Leave images whose result is there already.")] = False,
     device: DeviceOption = "auto",
+    engine: EngineOption = None,
 ) -> None:
     """Parse images: NAME.png with a class per pixel, NAME_overlay.jpg, and summary.json with class shares.
 
@@ -56,7 +64,9 @@ def segment(
     if not paths:
         fail(f"no image given after the model '{name}'. Write: pspnet segment MODEL IMAGE_OR_FOLDER... --out DIR")
     files = find_images(paths)
-    segmenter = Segmenter.load(name, device=device)
+    segmenter = Segmenter.load(name, device=device, engine=engine)
+    if segmenter.choice:
+        console.print(str(segmenter.choice), highlight=False, markup=False)
     report = FolderReport()
     with progress_bar("segmenting", len(files)) as advance:
         steps = segment_files(
@@ -96,6 +106,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="File for all scores, those of each image too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json, report.txt and confusion.png.")] = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = None,
 ) -> None:
     """Score a model: mean IoU, accuracies, IoU of each class, with intervals and the protocol's every convention.
 
@@ -109,7 +120,9 @@ def evaluate(
     settings = options_of(setting)
     if protocol:
         settings["protocol"] = protocol
-    segmenter = Segmenter.load(model, device=device)
+    segmenter = Segmenter.load(model, device=device, engine=engine)
+    if segmenter.choice:
+        console.print(str(segmenter.choice), highlight=False, markup=False)
     settings.setdefault("protocol", segmenter.card.protocol)
     config = EvaluationConfig.model_validate(settings)
     dataset = open_dataset(format, data, split, **options_of(option))
@@ -175,12 +188,15 @@ def info(
 
     Example: pspnet info recipes/camvid_resnet18_half.yaml model.encoder=resnet50 --batch 8
     """
-    from pspnet.config import ModelConfig, read_yaml, with_overrides
+    from pspnet.config import ModelConfig, PublishedConfig, read_recipe, with_overrides
     from pspnet.inspection import model_info
 
     if Path(source).suffix.lower() in (".yaml", ".yml"):
-        values = with_overrides(read_yaml(source), settings or [])
+        values = with_overrides(read_recipe(source), settings or [])
         config = ModelConfig.model_validate(values.get("model", values))
+        if "published" in values:
+            published = PublishedConfig.model_validate(values["published"])
+            console.print(f"published {published}", highlight=False, markup=False)
     else:
         from pspnet.exported import is_exported, open_exported
         from pspnet.weights.bundled import find_model
@@ -216,8 +232,8 @@ def models() -> None:
     if not found:
         console.print("no models here; set PSPNET_MODELS to a folder that has an index.json")
         return
-    table = Table("name", "MiB", "about", box=None, pad_edge=False)
+    table = Table("name", "MiB", "about", "terms of its data", box=None, pad_edge=False)
     for model in found.values():
-        size = f"{model.path.stat().st_size / 2**20:.1f}" if model.path.is_file() else "missing"
-        table.add_row(model.name, size, model.about)
+        size = f"{model.path.stat().st_size / 2**20:.1f}" if model.path and model.here else "not here"
+        table.add_row(model.name, size, model.elsewhere or model.about, model.terms)
     console.print(table)

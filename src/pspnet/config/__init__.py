@@ -1,16 +1,18 @@
 """Settings: frozen pydantic models, no torch. Every field says its meaning and unit, once, for CLI, form and docs."""
 
-from pspnet.config.base import Settings, read_yaml, with_overrides
+from pspnet.config.ablation import AblationConfig
+from pspnet.config.base import Settings, read_recipe, read_yaml, with_overrides
 from pspnet.config.data import AugmentConfig, DataConfig
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.loss import LossConfig
 from pspnet.config.model import EncoderOptions, ModelConfig, PointRendOptions, PyramidOptions
 from pspnet.config.protocol import PROTOCOLS, Protocol, find_protocol
 from pspnet.config.raster import RasterConfig
-from pspnet.config.train import EarlyStopConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from pspnet.config.train import EarlyStopConfig, OptimizerConfig, PublishedConfig, ScheduleConfig, TrainConfig
 
 __all__ = [
     "PROTOCOLS",
+    "AblationConfig",
     "AugmentConfig",
     "DataConfig",
     "EarlyStopConfig",
@@ -21,12 +23,14 @@ __all__ = [
     "OptimizerConfig",
     "PointRendOptions",
     "Protocol",
+    "PublishedConfig",
     "PyramidOptions",
     "RasterConfig",
     "ScheduleConfig",
     "Settings",
     "TrainConfig",
     "find_protocol",
+    "read_recipe",
     "read_yaml",
     "with_overrides",
 ]

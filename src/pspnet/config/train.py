@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pspnet.config.base import Settings, read_yaml, with_overrides
+from pspnet.config.base import Settings, read_recipe, with_overrides
 from pspnet.config.data import AugmentConfig, DataConfig
 from pspnet.config.loss import LossConfig
 from pspnet.config.model import ModelConfig, Positive, Unit
+from pspnet.config.protocol import find_protocol
 from pspnet.errors import ConfigError
 
 DEFAULT_EPOCHS = 50.0  # of semseg's VOC recipe, the smallest of the paper's three data sets
@@ -56,12 +57,36 @@ class EarlyStopConfig(Settings):
                             "better.")
 
 
+class PublishedConfig(Settings):
+    """What a recipe's unchanged settings gave those who published them. Nothing is computed from it."""
+
+    title = "published"
+
+    source: str = Field(min_length=1, description="Where the settings and the scores are from.")
+    split: str = Field("val", description="Part of the data set that the scores are on.")
+    mean_iou: dict[str, Annotated[float, Field(gt=0.0, le=100.0)]] = Field(
+        min_length=1, description="Mean IoU in %, by evaluation protocol.")
+
+    @field_validator("mean_iou")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        for protocol in value:
+            find_protocol(protocol)
+        return value
+
+    def __str__(self) -> str:
+        scores = ", ".join(f"{score:.2f} % ({protocol})" for protocol, score in self.mean_iou.items())
+        return f"mean IoU {scores} on {self.split}; {self.source}"
+
+
 class TrainConfig(Settings):
     """A training run, completely. `pspnet.train(config)` runs it; its folder keeps it as config.yaml."""
 
     title = "training"
 
     name: str = Field("", description="Name of the run. Empty: made from data set, encoder and decoder.")
+    published: PublishedConfig | None = Field(
+        None, description="What these settings gave their authors. Only recipes that restate others' have it.")
     run_dir: Path | None = Field(None, description="Folder of the run. None: runs/NAME, with a number when it exists.")
     model: ModelConfig = Field(
         default_factory=ModelConfig, description="The network. Classes, bands and normalisation that are not given "
@@ -141,8 +166,8 @@ class TrainConfig(Settings):
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
-        """A recipe, with `name=value` texts put over it. Raises ConfigError with every fault."""
-        values = with_overrides(read_yaml(path), overrides or [])
+        """A recipe (see `read_recipe`), with `name=value` texts put over it. Raises ConfigError with every fault."""
+        values = with_overrides(read_recipe(path), overrides or [])
         values.setdefault("name", Path(path).stem)
         return cls.model_validate(values)
 
