@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pspnet.cli import bench, data, rasters, serve, ship, train, use
+from pspnet.cli import bench, data, playground, rasters, serve, ship, train, use
 
 app = typer.Typer(
     name="pspnet",
@@ -37,6 +37,7 @@ data.add_to(app)
 ship.add_to(app)
 bench.add_to(app)
 serve.add_to(app)
+playground.add_to(app)
 
 
 def main() -> None:

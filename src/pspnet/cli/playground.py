@@ -1,0 +1,37 @@
+"""The command that starts the page: playground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this file's commands."""
+    app.command()(playground)
+
+
+def playground(
+    root: Annotated[
+        list[Path] | None, typer.Option(help="Folder that the page may read and write; may be repeated. Default: the working folder.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs, inside a root. Default: runs in the first root.")] = None,
+    at_once: Annotated[int, typer.Option(help="Runs that compute at the same time; others wait.", min=1)] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0: reachable for everybody in the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Name under which the page may be asked for, such as that of this machine; may be repeated.")
+    ] = None,
+) -> None:
+    """A page to choose data and a model, train, compare and try. It loads nothing from outside, and nothing leaves.
+
+    Needs the extra `playground`. Runs are processes of their own: they go on when the page ends.
+
+    Example: pspnet playground --root data --root runs
+    """
+    import pspnet.playground  # first: it keeps gradio from reporting home  # noqa: F401
+    from pspnet.playground.app import make_context, run_playground
+
+    run_playground(make_context(root or [Path.cwd()], runs, at_once), host, port, allow_host or [])

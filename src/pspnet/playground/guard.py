@@ -1,0 +1,89 @@
+"""Who may ask: requests of this page itself. A page of another origin, and a name that was bent to this machine, may not."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# what a page may load: its own files, and pictures that are written into it. Gradio's page has scripts in its HTML.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss:; worker-src 'self' blob:; "
+    "frame-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'self'; form-action 'self'"
+)
+
+
+class Guard:
+    """ASGI middleware. Refuses (403) other origins and unknown host names, and (400) paths with '..' or a backslash.
+
+    hosts: names under which the page may be asked for, besides IP addresses and localhost: an address cannot be bent to
+    another machine, a name can (DNS rebinding).
+    """
+
+    def __init__(self, app: App, hosts: Sequence[str] = ()) -> None:
+        self.app, self.hosts = app, {"localhost", *(host.lower() for host in hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        refusal = self.refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, _with_policy(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await _answer(send, *refusal)
+
+    def refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """(status, message) for a request that is refused; None for one that may pass."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
+        host = headers.get("host", "")
+        if not self._known(urlsplit(f"//{host}").hostname or ""):
+            return 403, f"the host name '{host}' is not known here; start with --allow-host NAME to allow it"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, f"requests of another origin ({origin}) are refused"
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+            return 403, "requests of another site are refused"
+        path = scope.get("path", "")
+        raw = scope.get("raw_path", b"").decode("latin-1")
+        for text in (path, unquote(path), unquote(unquote(raw))):
+            parts = text.replace("file=", "file=/").replace("\\", "/").split("/")
+            if ".." in parts or "\0" in text:
+                return 400, "a path with '..' is refused"
+            if "file=http:" in text or "file=https:" in text:
+                return 400, "files of other servers are not fetched here"
+        return None
+
+    def _known(self, name: str) -> bool:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name.lower() in self.hosts
+        return True
+
+
+def _with_policy(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            extra = [(b"content-security-policy", POLICY.encode()), (b"x-content-type-options", b"nosniff"),
+                     (b"referrer-policy", b"no-referrer")]
+            message["headers"] = [*message.get("headers", []), *extra]
+        await send(message)
+
+    return sending
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    body = text.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
