@@ -1,6 +1,7 @@
 """Models that come along, called by name: in the package, in a `models` folder, or where PSPNET_MODELS points.
 
-Each folder has an `index.json`: name -> {"file", "sha256", "about"}. A file whose hash differs is refused.
+Each folder has an `index.json`: name -> {"file", "sha256", "about", "terms"}. A file whose hash differs is refused. An
+entry of the package with "elsewhere" in place of a file names a model that is not in the wheel, and says why and where.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ REPOSITORY_MODELS = Path(__file__).parents[3] / "models"  # beside a source chec
 
 @dataclass(frozen=True)
 class BundledModel:
-    """One line of a folder's index."""
+    """One line of a folder's index. terms: what its training data allow. elsewhere: where a file that lacks is to be had."""
 
     name: str
-    path: Path
+    path: Path | None
     sha256: str
     about: str
+    terms: str = ""
+    elsewhere: str = ""
+
+    @property
+    def here(self) -> bool:
+        """Whether the file is there."""
+        return self.path is not None and self.path.is_file()
 
 
 def model_folders() -> list[Path]:
@@ -37,15 +45,14 @@ def model_folders() -> list[Path]:
 
 
 def bundled_models() -> dict[str, BundledModel]:
-    """Every model known by name."""
+    """Every model known by name; where two folders have one, the first that has the file."""
     found: dict[str, BundledModel] = {}
     for folder in model_folders():
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
             for name, entry in index.items():
-                found.setdefault(
-                    name, BundledModel(name, folder / entry["file"], entry["sha256"], entry.get("about", ""))
-                )
+                if name not in found or found[name].path is None:
+                    found[name] = _entry(name, entry, folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"'{folder / 'index.json'}' is damaged: {error}") from error
     return found
@@ -62,6 +69,8 @@ def find_model(source: str | Path) -> Path:
         names = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(models)) or 'none'}"
         raise CheckpointError(f"{str(source)!r} is neither a file nor a model that comes along; {names}")
     model = models[str(source)]
+    if model.path is None:
+        raise CheckpointError(f"model {model.name!r} is not in the wheel: {model.elsewhere}")
     if not model.path.is_file():
         raise CheckpointError(f"model {model.name!r}: '{model.path}' is missing; install the package again")
     if _sha256(model.path, model.path.stat().st_mtime_ns) != model.sha256:
@@ -70,6 +79,13 @@ def find_model(source: str | Path) -> Path:
             "install the package again, or load the file by its path if the change was meant"
         )
     return model.path
+
+
+def _entry(name: str, entry: dict[str, str], folder: Path) -> BundledModel:
+    told = {key: entry.get(key, "") for key in ("about", "terms", "elsewhere")}
+    if told["elsewhere"]:
+        return BundledModel(name, None, "", **told)
+    return BundledModel(name, folder / entry["file"], entry["sha256"], **told)
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,239 @@
+"""The card of a model: Markdown with scores and their intervals, a table of classes, and pictures of good and bad cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data.dataset import Dataset
+from pspnet.evaluation import Evaluation
+from pspnet.images import write_bytes
+from pspnet.labels import IGNORE, LabelSpace
+from pspnet.segmenter import Segmenter
+
+PANEL_PX, CASES = 360, 2  # height of a picture's panels; pictures of the best and of the worst images
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A split's scores in float32 (as trained) and after the rounding to float16. int8: mean IoU, or None."""
+
+    split: str
+    exact: Evaluation
+    rounded: Evaluation
+    changed: float  # share of the pixels whose class the rounding changed
+    int8: float | None = None
+    rounds: bool = True  # False where the checkpoint held float16 already
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that a card says."""
+
+    name: str
+    about: str
+    data: str
+    terms: str
+    recipe: str
+    command: str
+    limits: Sequence[str]
+    file: str
+    size: int
+    sha256: str
+    summary: Mapping[str, Any]
+    scored: Sequence[Scored]
+    show_images: bool
+    in_wheel: bool
+    data_option: str = ""  # how the data set's folder is given
+
+
+def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset], folder: Path) -> Path:
+    """Writes FOLDER/NAME.md and FOLDER/pictures/NAME-*.jpg. Returns the card's path."""
+    shown = card.scored[-1]
+    pictures = _pictures(card, shown, segmenter, datasets[shown.split], folder / "pictures")
+    parts = [
+        f"# {card.name}\n\n{card.about}",
+        f"```python\nimport pspnet\n\nmodel = pspnet.Segmenter.load(\"{card.name}\")\n"
+        "result = model.segment(\"image.jpg\")\n```",
+        _facts(card, segmenter),
+        "## Scores\n\n" + _scores(card),
+        "## Classes\n\n" + _classes(card, segmenter),
+        _cases(card, shown.split, pictures),
+        "## Limits\n\n" + "\n".join(f"- {' '.join(limit.split())}" for limit in card.limits),
+        f"## Again\n\n    {card.command}\n    python tools/bundle_model.py models/facts/{card.name}.yaml RUN{card.data_option}",
+    ]
+    path = folder / f"{card.name}.md"
+    write_bytes(path, ("\n\n".join(parts) + "\n").encode())
+    return path
+
+
+def write_overview(folder: Path, indices: Sequence[Path]) -> Path:
+    """FOLDER/README.md: every model of the indices, with its terms and its card."""
+    rows, seen = [], set()
+    for index in indices:
+        if not index.is_file():
+            continue
+        for name, entry in json.loads(index.read_text(encoding="utf-8")).items():
+            if name in seen or "file" not in entry:
+                continue
+            seen.add(name)
+            file = index.parent / entry["file"]
+            size = f"{file.stat().st_size / 2**20:.1f}" if file.is_file() else "?"
+            linked = f"[{name}]({name}.md)" if (folder / f"{name}.md").is_file() else name
+            kept = "models/" if index.parent == folder else "the wheel"
+            rows.append(f"| {linked} | {entry['about']} | {size} | {kept} | {entry.get('terms', '')} |")
+    text = ("# Models that come along\n\n"
+            "`pspnet models` lists them, `Segmenter.load(NAME)` loads one and checks its SHA-256. Models whose data are not\n"
+            "free to use are kept in this folder only, not in the wheel: set `PSPNET_MODELS` to it elsewhere. The cards are\n"
+            "written by `tools/bundle_model.py`, from `facts/` and what it measures.\n\n"
+            "| model | what it does | MiB | kept in | terms of its data |\n| --- | --- | --- | --- | --- |\n")
+    path = folder / "README.md"
+    write_bytes(path, (text + "\n".join(rows) + "\n").encode())
+    return path
+
+
+def _facts(card: Card, segmenter: Segmenter) -> str:
+    config, summary = segmenter.config, card.summary
+    hardware = summary.get("hardware", {})
+    machine = hardware if isinstance(hardware, str) else ", ".join(f"{key} {value}" for key, value in hardware.items())
+    minutes = f"{summary['training_s'] / 60:.0f} min" if "training_s" in summary else "not recorded"
+    parameters = sum(p.numel() for p in segmenter.model.parameters())
+    where = "in the wheel and the repository" if card.in_wheel else "in the repository only, not in the wheel"
+    rows = {
+        "File": f"`{card.file}`, {card.size / 2**20:.1f} MiB, float16; {where}",
+        "SHA-256": f"`{card.sha256}`",
+        "Network": f"{config.encoder}, decoder {config.decoder}, {parameters / 1e6:.1f} M weights (with the auxiliary head)",
+        "Input": f"{', '.join(segmenter.card.band_names)}; values {segmenter.card.value_range[0]:g} to "
+                 f"{segmenter.card.value_range[1]:g}",
+        "Data": card.data,
+        "Terms": card.terms,
+        "Recipe": f"[{card.recipe}](../{card.recipe})" if card.recipe.endswith(".yaml") else card.recipe,
+        "Steps": str(summary.get("steps", "not recorded")),
+        "Commit": str(summary.get("commit", "not recorded")),
+        "Hardware": machine or "not recorded",
+        "Time": minutes,
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {' '.join(value.split())} |" for key, value in rows.items())])
+
+
+def _scores(card: Card) -> str:
+    lines = ["In per cent; in brackets the 95 % interval of a bootstrap over the images.\n",
+             "| split | images | mean IoU | pixel accuracy | mean accuracy | float16 changed | int8 (OpenVINO) |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for one in card.scored:
+        found, exact = one.rounded, one.exact.scores
+        change = f"{100 * (found.scores.mean_iou - exact.mean_iou):+.2f} mean IoU, {one.changed:.3%} of the pixels"
+        change = change if one.rounds else "(scored from a float16 file)"
+        int8 = "not measured" if one.int8 is None else f"{100 * one.int8:.1f} mean IoU"
+        lines.append(f"| {one.split} | {len(found.per_image.names)} | " + " | ".join(
+            _with_interval(found, key) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy")) + f" | {change} | {int8} |")
+    protocol = card.scored[0].rounded.protocol.name
+    return "\n".join([*lines, "", f"Protocol: {protocol}. Scores are the float16 file's, computed in float32."])
+
+
+def _with_interval(found: Evaluation, key: str) -> str:
+    value = f"{100 * getattr(found.scores, key):.1f}"
+    interval = found.intervals.get(key)
+    return value if interval is None else f"{value} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def _classes(card: Card, segmenter: Segmenter) -> str:
+    head = ["class", *(f"IoU, {one.split}" for one in card.scored), *(f"share of {one.split}" for one in card.scored)]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for index, name in enumerate(segmenter.classes):
+        cells = [_class_iou(one.rounded, index) for one in card.scored]
+        for one in card.scored:
+            pixels = one.rounded.scores.confusion.sum(axis=1)
+            cells.append(f"{pixels[index] / max(pixels.sum(), 1):.1%}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _class_iou(found: Evaluation, index: int) -> str:
+    value = float(found.scores.iou[index])
+    if np.isnan(value):
+        return "does not occur"
+    if not found.class_intervals:
+        return f"{100 * value:.1f}"
+    interval = found.class_intervals[index]
+    return f"{100 * value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def _cases(card: Card, split: str, pictures: Sequence[tuple[str, str, str, float]]) -> str:
+    panels = "image, labels, prediction" if card.show_images else "labels, prediction (the images may not be shown)"
+    lines = [f"## Good and bad cases\n\nThe best and the worst images of {split} by their own mean IoU: {panels}. Grey: "
+             "not labelled.\n"]
+    lines += [f"{kind}: {name}, {100 * score:.1f} % mean IoU\n\n![{kind}: {name}](pictures/{file})\n"
+              for kind, name, file, score in pictures]
+    return "\n".join(lines).rstrip()
+
+
+def _pictures(
+    card: Card, scored: Scored, segmenter: Segmenter, dataset: Dataset, folder: Path
+) -> list[tuple[str, str, str, float]]:
+    """(best or worst, image's name, file's name, mean IoU)."""
+    each = scored.rounded.per_image.areas().summary()["mean_iou"]
+    order = np.argsort(-each, kind="stable")
+    order = order[~np.isnan(each[order])]
+    count = min(CASES, len(order) // 2) or 1
+    chosen = [("good", order[:count]), ("bad", order[::-1][:count])]
+    made = []
+    for kind, indices in chosen:
+        for number, index in enumerate(indices.tolist(), start=1):
+            sample = dataset[index]
+            assert sample.labels is not None
+            found = segmenter.segment(sample.image, confidence=False, name=sample.name)
+            space = segmenter.card.label_space
+            panels = [found.image] if card.show_images and found.image is not None else []
+            known = np.where(sample.labels == IGNORE, np.uint8(IGNORE), found.labels)
+            panels += [coloured(sample.labels, space), coloured(known, space)]
+            file = f"{card.name}-{kind}-{number}.jpg"
+            write_bytes(folder / file, _jpeg(_side_by_side(panels, space)))
+            made.append((kind, sample.name, file, float(each[index])))
+    return made
+
+
+def coloured(labels: NDArray[np.uint8], space: LabelSpace) -> NDArray[np.uint8]:
+    """(H, W, 3): each class in its colour, what is not labelled grey."""
+    shown: NDArray[np.uint8] = space.palette[labels].copy()
+    shown[labels == IGNORE] = 128
+    return shown
+
+
+def _side_by_side(panels: Sequence[NDArray[np.uint8]], space: LabelSpace) -> NDArray[np.uint8]:
+    height, width = panels[0].shape[:2]
+    size = (max(round(width * PANEL_PX / height), 1), PANEL_PX)
+    small = [cv2.resize(panel, size, interpolation=cv2.INTER_AREA if i == 0 and len(panels) == 3 else cv2.INTER_NEAREST)
+             for i, panel in enumerate(panels)]
+    gap = np.full((PANEL_PX, 6, 3), 255, np.uint8)
+    row = np.hstack([part for panel in small for part in (panel, gap)][:-1])
+    return np.vstack([row, _legend(row.shape[1], space)])
+
+
+def _legend(width: int, space: LabelSpace) -> NDArray[np.uint8]:
+    """A swatch and a name for each class, in as many lines as they need."""
+    font, scale, line = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
+    x, y, places = 6, 0, []
+    for name in space.names:
+        wide = cv2.getTextSize(name, font, scale, 1)[0][0] + 34
+        if x + wide > width and x > 6:
+            x, y = 6, y + line
+        places.append((x, y))
+        x += wide
+    canvas = np.full((y + line + 6, width, 3), 255, np.uint8)
+    for (left, top), name, colour in zip(places, space.names, space.colours, strict=True):
+        cv2.rectangle(canvas, (left, top + 8), (left + 13, top + 21), colour, -1)
+        cv2.rectangle(canvas, (left, top + 8), (left + 13, top + 21), (90, 90, 90), 1)
+        cv2.putText(canvas, name, (left + 18, top + 20), font, scale, (30, 30, 30), 1, cv2.LINE_AA)
+    return canvas
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
