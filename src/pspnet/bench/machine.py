@@ -1,4 +1,6 @@
-"""The machine: what it is called, and how fast it multiplies matrices. That rate is the roof of a network's."""
+"""The machine: what it is called, and how fast it multiplies. The better of two rates is a network's roof: a matrix
+product, and a 3x3 convolution like PSPNet's own, since the two need not run in the same library: on AMD processors
+PyTorch's float32 matrix product reaches less than half of its convolution's rate."""
 
 from __future__ import annotations
 
@@ -9,10 +11,13 @@ import re
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from pspnet.engines import has_bfloat16
 
@@ -21,16 +26,20 @@ SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 
 @dataclass(frozen=True)
 class Rate:
-    """Operations per second (2 for a multiply-add) of a matrix product: by the clock, and per second of processor
-    time times the number of threads, which other programs on the machine do not lower."""
+    """Operations per second (2 for a multiply-add): by the clock, and per second of processor time times the number of
+    threads, which other programs on the machine do not lower."""
 
     wall: float
     processor: float
 
+    def __str__(self) -> str:
+        return f"{self.processor / 1e12:.3f} ({self.wall / 1e12:.3f} by the clock)"
+
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the figures belong to. rates: precision -> Rate; load: programs that wanted the processor before the run."""
+    """What the figures belong to. products, convolutions: precision -> Rate of a square matrix product, and
+    of a 3x3 convolution; load: programs that wanted the processor before the run."""
 
     name: str
     device: str
@@ -38,7 +47,8 @@ class Hardware:
     threads: int
     memory_gib: float
     torch: str
-    rates: dict[str, Rate]
+    products: dict[str, Rate]
+    convolutions: dict[str, Rate]
     load: float
 
     @property
@@ -46,11 +56,17 @@ class Hardware:
         """The name as a part of a file's name."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.name} {self.cores} cores".lower()).strip("-")
 
+    def roof(self, precision: str) -> float | None:
+        """Operations per second of processor time over all threads; None for a precision that was not measured."""
+        rates = [kind[precision].processor for kind in (self.products, self.convolutions) if precision in kind]
+        return max(rates, default=None)
+
     def __str__(self) -> str:
-        rates = ", ".join(f"{name} {rate.processor / 1e12:.3f} ({rate.wall / 1e12:.3f} by the clock)"
-                          for name, rate in self.rates.items())
-        return (f"{self.name}, {self.cores} cores, {self.threads} threads used, {self.memory_gib:.0f} GiB, torch "
-                f"{self.torch}, load {self.load:.1f}\nmatrix product {SIDE[self.device]}^3, TFLOP/s: {rates}")
+        lines = [f"{self.name}, {self.cores} cores, {self.threads} threads used, {self.memory_gib:.0f} GiB, torch "
+                 f"{self.torch}, load {self.load:.1f}"]
+        for kind, rates in (("matrix product", self.products), ("3x3 convolution", self.convolutions)):
+            lines.append(f"{kind}, TFLOP/s: " + ", ".join(f"{name} {rate}" for name, rate in rates.items()))
+        return "\n".join(lines)
 
 
 def hardware(device: torch.device) -> Hardware:
@@ -62,33 +78,47 @@ def hardware(device: torch.device) -> Hardware:
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
         name, memory = processor_name(), _memory_bytes()
-    rates = {precision: matrix_rate(dtype, device) for precision, dtype in precisions.items()}
     return Hardware(
         name, device.type, os.cpu_count() or 1, torch.get_num_threads(), round(memory / 2**30, 1), torch.__version__,
-        rates, round(load, 1),
+        {name: product_rate(dtype, device) for name, dtype in precisions.items()},
+        {name: convolution_rate(dtype, device) for name, dtype in precisions.items()}, round(load, 1),
     )  # fmt: skip
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device, rounds: int = 9) -> Rate:
-    """The rate of a square matrix product, PyTorch's own kernels; the clock's is of the best run."""
+def product_rate(dtype: torch.dtype, device: torch.device) -> Rate:
+    """Of a square matrix product, 2048 a side (8192 on a GPU)."""
     side = SIDE[device.type]
     left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
-    operations = 2 * side**3
+    return _rate(lambda: left @ right, 2 * side**3, device)
+
+
+def convolution_rate(dtype: torch.dtype, device: torch.device) -> Rate:
+    """Of a 3x3 convolution 512 -> 512 at 60 x 60, PSPNet-50's most frequent one (16 images on a GPU)."""
+    images = torch.rand(16 if device.type == "cuda" else 1, 512, 60, 60, device=device).to(dtype)
+    images = images.contiguous(memory_format=torch.channels_last)
+    kernels = torch.rand(512, 512, 3, 3, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    return _rate(lambda: F.conv2d(images, kernels, padding=1), 2 * images.numel() * 512 * 9, device)
+
+
+@torch.inference_mode()
+def _rate(work: Callable[[], Tensor], operations: int, device: torch.device, rounds: int = 9) -> Rate:
     walls, processors = [], []
-    left @ right
+    work()
     for _ in range(rounds):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait(device)
         wall, processor = time.perf_counter(), time.process_time()
-        left @ right
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        work()
+        _wait(device)
         walls.append(time.perf_counter() - wall)
         processors.append(time.process_time() - processor)
     best = operations / min(walls)
+    busy = best if device.type == "cuda" else operations * torch.get_num_threads() / statistics.median(processors)
+    return Rate(best, busy)
+
+
+def _wait(device: torch.device) -> None:
     if device.type == "cuda":
-        return Rate(best, best)
-    return Rate(best, operations * torch.get_num_threads() / statistics.median(processors))
+        torch.cuda.synchronize()
 
 
 def processor_name() -> str:

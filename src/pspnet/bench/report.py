@@ -17,7 +17,7 @@ from pspnet.bench.machine import Hardware, commit, stamp
 class Cell:
     """One model in one engine. Times are medians in milliseconds for the whole batch, by the clock and of the processor.
 
-    share: operations per second of processor time over the matrix product's in that precision. peak_mib: memory while
+    share: operations per second of processor time over the machine's roof in that precision (see `Hardware.roof`). peak_mib: memory while
     it ran, everything that the process holds; beyond_mib: of that, what was not there before the first image.
     """
 

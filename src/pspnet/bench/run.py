@@ -64,7 +64,7 @@ def _in_turns(
     contestants: list[Contestant] = []
     heads: list[dict[str, Any]] = []
     ways = [("its own", "as exported")] if is_exported(model) else [
-        (e, p) for e in engines for p in precisions if p in machine.rates and (e, p) != ("onnxruntime", "bf16")]
+        (e, p) for e in engines for p in precisions if p in machine.products and (e, p) != ("onnxruntime", "bf16")]
     for engine, precision in ways:
         head = {"model": model, "engine": engine, "precision": precision, "height": height, "width": width, "batch": batch}
         job = json.dumps(head | {"threads": machine.threads, "device": machine.device, "classes": classes})
@@ -83,10 +83,10 @@ def cell_of(head: dict[str, Any], measured: Measured, machine: Hardware) -> Cell
         return Cell(**head, failure=measured.failure)
     flops, processor = measured.about["flops"], measured.median_processor_s
     busy = processor / machine.threads if machine.device == "cpu" else measured.median_s
-    roof = machine.rates.get(head["precision"])
+    roof = machine.roof(head["precision"])
     return Cell(
         **head, milliseconds=round(measured.median_s * 1e3, 2), processor_ms=round(processor * 1e3, 2),
         images_per_s=round(head["batch"] / measured.median_s, 3), gflop=round(flops / 1e9, 2),
-        share=None if roof is None else round(flops / busy / roof.processor, 4), peak_mib=measured.peak_mib,
+        share=None if roof is None else round(flops / busy / roof, 4), peak_mib=measured.peak_mib,
         beyond_mib=round(measured.peak_mib - measured.ready_mib, 1),
     )  # fmt: skip

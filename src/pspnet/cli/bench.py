@@ -34,7 +34,8 @@ def bench(
     """Measure this machine: its matrix rates, then models by engine, precision and size, from images to labels.
 
     ms: by the clock; proc. ms: of the processor over all threads, which other programs do not change. of roof: the
-    network's operations per processor second over those of a matrix product.
+    network's operations per processor second over those of a matrix product or a
+    3x3 convolution, whichever runs faster here.
 
     Example: pspnet bench resnet50 camvid-small --size 480 --size 1024x2048 --engine torch --engine openvino
     """
