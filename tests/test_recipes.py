@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests import fakes
 
+import fakes
 from pspnet import train
 from pspnet.ablation.grid import key_of
 from pspnet.config import ModelConfig, TrainConfig, find_protocol, read_recipe

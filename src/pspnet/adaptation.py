@@ -40,9 +40,10 @@ def adapt_batch_norm(
         raise ConfigError(f"prior = {prior}, batch_size = {batch_size}, passes = {passes}: prior >= 0, the others >= 1")
     if len(dataset) == 0:
         raise DataError("the data set is empty: there is nothing to adapt to")
+    told = {"batch_norm_adapted": {"images": len(dataset), "prior": prior, "passes": passes}}
     adapted = Segmenter(
         copy.deepcopy(segmenter.model),
-        segmenter.card,
+        dataclasses.replace(segmenter.card, provenance={**segmenter.card.provenance, **told}),
         device=str(segmenter.engine.device),
         precision="bf16" if segmenter.engine.dtype == torch.bfloat16 else "fp32",
     )

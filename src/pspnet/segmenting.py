@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pspnet.data.dataset import Sample
 from pspnet.errors import ConfigError, DataError, PspnetError
 from pspnet.images import IMAGE_SUFFIXES, write_bytes
 from pspnet.segmenter import Segmenter
@@ -31,6 +32,21 @@ class FolderReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {"done": len(self.results), "skipped": self.skipped, "failures": self.failures, "images": self.results}
+
+
+class Unlabelled:
+    """Image files as a Dataset without labels, read as a model reads them."""
+
+    def __init__(self, segmenter: Segmenter, files: Sequence[ImageFile]) -> None:
+        self.segmenter, self.files = segmenter, files
+        self.label_space, self.bands = segmenter.card.label_space, segmenter.config.in_bands
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        file = self.files[index]
+        return Sample(self.segmenter.read(file.path), None, file.name)
 
 
 def find_images(inputs: Iterable[str | Path]) -> list[ImageFile]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pspnet.cli import bench, data, playground, rasters, serve, ship, train, use
+from pspnet.cli import adapt, bench, data, playground, rasters, serve, ship, train, use
 
 app = typer.Typer(
     name="pspnet",
@@ -35,6 +35,7 @@ rasters.add_to(app)
 train.add_to(app)
 data.add_to(app)
 ship.add_to(app)
+adapt.add_to(app)
 bench.add_to(app)
 serve.add_to(app)
 playground.add_to(app)

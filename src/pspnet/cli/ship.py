@@ -58,6 +58,9 @@ def import_(
         typer.Option("--set", help="A field of the model to set otherwise, as name=value: align_corners=true ..."),
     ] = None,
     verify: Annotated[Path | None, typer.Option(help="A recorded output (.npz) to compare with.")] = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Leave out the self-check, which untrained weights may fail.")
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
 ) -> None:
     """Turn another project's PSPNet checkpoint into ours, with every tensor accounted for and a self-check.
@@ -67,7 +70,9 @@ def import_(
     from pspnet.weights.importing import import_checkpoint
     from pspnet.weights.store import save_checkpoint
 
-    imported = import_checkpoint(checkpoint, source, classes=classes, settings=options_of(setting), verify=verify)
+    imported = import_checkpoint(
+        checkpoint, source, classes=classes, settings=options_of(setting), verify=verify, check=not no_check
+    )
     console.print(str(imported.report), highlight=False, markup=False)
     save_checkpoint(out, imported.model, imported.card, half)
     console.print(f"-> {out}", highlight=False)

@@ -103,36 +103,57 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", help="A setting of the evaluation, as name=value: boundary=true, absent=zero ..."),
     ] = None,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="Also whether confidence means what it says; with --out as a plot.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Another model, or its scores.json: is MODEL better, image by image (paired bootstrap)?"),
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the predictions as the benchmark's server takes them (ade20k, voc, cityscapes, loveda). "
+            "A split without labels is then predicted and not scored."
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="File for all scores, those of each image too.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.json, report.txt and confusion.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json, report.txt, confusion.png, comparison.json ...")
+    ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = None,
 ) -> None:
     """Score a model: mean IoU, accuracies, IoU of each class, with intervals and the protocol's every convention.
 
     Example: pspnet evaluate camvid-small --data data/camvid --format camvid --split val --json scores.json
+
+    Is one model better than another: pspnet evaluate new.safetensors --against old.safetensors --data DIR --format voc
     """
+    from pspnet.cli.scoring import Scoring, compare_with, saved
     from pspnet.config import EvaluationConfig
     from pspnet.data.catalog import open_dataset
-    from pspnet.evaluation import assess
     from pspnet.segmenter import Segmenter
 
     settings = options_of(setting)
     if protocol:
         settings["protocol"] = protocol
+    if calibration:
+        settings["calibration"] = True
     segmenter = Segmenter.load(model, device=device, engine=engine)
-    if segmenter.choice:
-        console.print(str(segmenter.choice), highlight=False, markup=False)
     settings.setdefault("protocol", segmenter.card.protocol)
     config = EvaluationConfig.model_validate(settings)
     dataset = open_dataset(format, data, split, **options_of(option))
-    with progress_bar("evaluating", len(dataset)) as advance:
-        report = assess(segmenter, dataset, config, progress=each(advance), name=f"{data or format} ({split})")
+    scoring = Scoring(dataset, config, f"{data or format} ({split})", format, submission)
+    needs_scores = {"--against": against, "--calibration": calibration, "--json": json, "--out": out}
+    report = scoring.run(segmenter, refused=[name for name, given in needs_scores.items() if given])
+    if report is None:
+        return
+    comparison = compare_with(against, scoring, report, (against, model), device) if against else None
     console.print(report.render())
-    if json:
-        report.save_json(json)
-    if out:
-        report.save(out)
+    if comparison is not None:
+        console.print(comparison.render())
+    saved(report, comparison, json, out)
 
 
 def explore(

@@ -59,9 +59,14 @@ class Comparison:
 
 
 def compare_models(
-    first: PerImage | str | Path, second: PerImage | str | Path, absent: Absent = "exclude", level: float = 0.95
+    first: PerImage | str | Path,
+    second: PerImage | str | Path,
+    absent: Absent = "exclude",
+    level: float = 0.95,
+    *,
+    names: tuple[str, str] = ("", ""),
 ) -> Comparison:
-    """Compares two evaluations: `Evaluation.per_image`, or paths of saved scores.json files.
+    """Compares two evaluations: `Evaluation.per_image`, or paths of saved scores.json files. names: what to call them.
 
     Raises ConfigError when they were not made on the same images, DataError for a file that is no scores.json.
     """
@@ -72,7 +77,8 @@ def compare_models(
     changes = after[[place[name] for name in one.names]] - before
     order = np.argsort(changes, kind="stable")
     images = [(one.names[i], float(changes[i])) for i in order if not np.isnan(changes[i])]
-    return Comparison(_name(first, "first"), _name(second, "second"), differences, images, level)
+    titles = names[0] or _name(first, "first"), names[1] or _name(second, "second")
+    return Comparison(*titles, differences, images, level)
 
 
 def _load(source: PerImage | str | Path) -> PerImage:

@@ -34,6 +34,7 @@ from pspnet.protocols import Predictor, predict_map
 from pspnet.segmenter import Segmenter
 
 Progress = Callable[[int, int], None]
+Keep = Callable[[Sample, NDArray[np.uint8]], object]  # what it returns is not used
 Found = tuple[NDArray[np.uint8], NDArray[np.float32] | None]  # labels (H, W), confidence (H, W)
 
 _READ_AHEAD = 4  # images decoded ahead of the network
@@ -58,16 +59,17 @@ def assess(
     progress: Progress | None = None,
     objects: Objects = objects_beside,
     name: str = "",
+    keep: Keep | None = None,
 ) -> Evaluation:
     """The full report: scores, intervals and whatever else `config` asks for.
 
     protocol: overrides the config's, and may be a Protocol of your own. progress(done, total) is called after each
-    image. objects: where instances come from. name: what the report calls the data set.
+    image. objects: where instances come from. name: what the report calls the data set. keep(sample, labels) gets each
+    prediction, (H, W) uint8 in the data set's classes.
     """
     config = config or EvaluationConfig()
     chosen = find_protocol(protocol or config.protocol)
-    if len(dataset) == 0:
-        raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
+    _refuse_empty(dataset)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
     space = dataset.label_space
     matrix, per_image = ConfusionMatrix(space.num_classes), PerImage()
@@ -80,6 +82,8 @@ def assess(
         assert sample.labels is not None
         if translation is not None:
             labels = translation[labels]
+        if keep is not None:
+            keep(sample, labels)
         counts = count_pairs(sample.labels, labels, matrix.num_classes)
         matrix.counts += counts
         per_image.add(sample.name, counts)
@@ -106,6 +110,31 @@ def assess(
         device=f"{segmenter.engine.name} on {segmenter.engine.device}",
         provenance=dict(segmenter.card.provenance),
     )
+
+
+def predict_dataset(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    keep: Keep,
+    config: EvaluationConfig | None = None,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """Predicts every sample, labelled or not, and hands it on: keep(sample, labels), (H, W) uint8 in the data set's
+    classes. Raises what `assess` raises."""
+    config = config or EvaluationConfig()
+    _refuse_empty(dataset)
+    translation = class_translation(segmenter.card.label_space, dataset.label_space)
+    predictions = predict_all(segmenter, read_ahead(dataset), find_protocol(config.protocol), config, labelled=False)
+    for done, (sample, (labels, _), _) in enumerate(predictions, start=1):
+        keep(sample, labels if translation is None else translation[labels])
+        if progress is not None:
+            progress(done, len(dataset))
+
+
+def _refuse_empty(dataset: Dataset) -> None:
+    if len(dataset) == 0:
+        raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
 
 
 def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] | None:
@@ -146,19 +175,27 @@ def read_ahead(dataset: Dataset, indices: Sequence[int] | None = None) -> Iterat
 
 
 def predict_all(
-    segmenter: Segmenter, samples: Iterator[Sample], protocol: Protocol, config: EvaluationConfig
+    segmenter: Segmenter,
+    samples: Iterator[Sample],
+    protocol: Protocol,
+    config: EvaluationConfig,
+    *,
+    labelled: bool = True,
 ) -> Iterator[tuple[Sample, Found, float]]:
-    """Each labelled sample, its prediction in the model's classes, and the seconds spent waiting for its file."""
+    """Each sample, its prediction in the model's classes, and the seconds spent waiting for its file.
+
+    labelled: a sample without labels raises DataError.
+    """
     if protocol.changed(name="", source="") != find_protocol("whole").changed(name="", source=""):
         predictor = predictor_of(segmenter, config.batch_size)
-        for one, waited in _timed(samples):
+        for one, waited in _timed(samples, labelled):
             yield one, predict_one(predictor, one.image, protocol, config.calibration), waited
         return
     # whole images need no map of K classes: labels are made strip by strip, and images of one size share a batch
     batch: list[Sample] = []
     waiting = 0.0
     end: list[tuple[Sample | None, float]] = [(None, 0.0)]
-    following: Iterator[tuple[Sample | None, float]] = itertools.chain(_timed(samples), end)
+    following: Iterator[tuple[Sample | None, float]] = itertools.chain(_timed(samples, labelled), end)
     for sample, waited in following:
         full = len(batch) == config.batch_size
         if batch and (sample is None or full or sample.image.shape != batch[0].image.shape):
@@ -194,14 +231,15 @@ def _whole(segmenter: Segmenter, batch: list[Sample], confidence: bool) -> Itera
     yield from zip(found, certain, strict=False)
 
 
-def _timed(samples: Iterator[Sample]) -> Iterator[tuple[Sample, float]]:
+def _timed(samples: Iterator[Sample], labelled: bool) -> Iterator[tuple[Sample, float]]:
     while True:
         before = time.perf_counter()
         sample = next(samples, None)
         if sample is None:
             return
-        if sample.labels is None:
-            raise DataError(f"'{sample.name}' has no labels: it cannot be scored. Give a data set or split with labels")
+        if labelled and sample.labels is None:
+            raise DataError(f"'{sample.name}' has no labels: it cannot be scored. Give a data set or split with "
+                            "labels; predictions for a benchmark's server: pspnet evaluate ... --submission DIR")
         yield sample, time.perf_counter() - before
 
 
