@@ -69,6 +69,18 @@ def test_all_faults_come_together(tmp_path: Path) -> None:
     assert len(caught.value.faults) == 7
 
 
+def test_a_file_with_two_faults_shows_both(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": 2})
+    write_png(tmp_path / "train/labels/train_000.png", np.full((30, 20), 34, np.uint8))
+    write_png(tmp_path / "train/labels/train_001.png", np.zeros((30, 20, 3), np.uint8))
+    report = check_dataset(open_unchecked("folder", tmp_path))
+    told = [str(fault) for fault in report.errors]
+    assert len(told) == 4
+    for first, words in ((0, "code 34"), (2, 'decode="colours"')):
+        assert words in told[first]
+        assert "20 x 30 px, its image" in told[first + 1]
+
+
 def test_a_users_own_data_set_is_checked() -> None:
     good = Sample(*fake_pair(FAKE_CLASSES, 0), "good")
     report = check_dataset(InMemory([good, Sample(good.image, None, "broken")], FAKE_CLASSES))

@@ -109,6 +109,7 @@ def prepare(
 
     if not archives and not out.is_dir():
         console.print(f"{name}: {how_to_get(name)}", highlight=False, markup=False)
+        console.print(f"Then: pspnet data prepare {name} ARCHIVE... --out {out / name}", highlight=False, markup=False)
         return
     made = unpack(name, archives or [], out)
     for split, count in made.counts.items():

@@ -37,7 +37,7 @@ SOURCE = Source(
 )
 STUFF_SOURCE = Source(
     where="cocodataset.org: train2017.zip, val2017.zip; github.com/nightrome/cocostuff: stuffthingmaps_trainval2017.zip "
-    "(0.7 GB), to be unpacked into ROOT/stuffthingmaps. Annotations: CC BY 4.0; images: Flickr's terms",
+    "(0.7 GB), whose masks end up in ROOT/stuffthingmaps. Annotations: CC BY 4.0; images: Flickr's terms",
     counts=_COUNTS,
     checksums=_IMAGES,
     finish=lambda root, progress: _gather_stuff(root),

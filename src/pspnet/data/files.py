@@ -116,11 +116,21 @@ class PairedFiles:
             labels = self.decode(pair.label, pair.name, self.label_space) if pair.label else None
         except DataError as error:
             faults.append(fault_of(error, str(pair.label)))
-        if image is not None and labels is not None and labels.shape != image.shape[:2]:
-            faults.append(fault_of(_size_error(pair, image.shape[:2], labels.shape), str(pair.label)))
+        # a file with a wrong code may have a wrong size too: both are told at once
+        size = labels.shape if labels is not None else _stored_size(pair)
+        if image is not None and size is not None and size != image.shape[:2]:
+            faults.append(fault_of(_size_error(pair, image.shape[:2], size), str(pair.label)))
         if image is None or faults:
             return None, faults
         return Sample(image, labels, pair.name, pair.image, pair.label), []
+
+
+def _stored_size(pair: Pair) -> tuple[int, ...] | None:
+    """(height, width) of a label file whose content was refused; None where it is not even a picture."""
+    try:
+        return read_label(pair.label).shape[:2] if pair.label else None
+    except DataError:
+        return None
 
 
 def _size_error(pair: Pair, image: tuple[int, ...], label: tuple[int, ...]) -> LabelError:
