@@ -144,6 +144,17 @@ def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: 
     assert found.segment.memory_bytes == pytest.approx(held + ledger.peak_bytes, rel=0.02)
 
 
+def test_the_switch_for_deterministic_algorithms_changes_no_prediction() -> None:
+    values: dict[str, Any] = {"encoder": "mobilenetv2", "pointrend": True, "pointrend_options": {"points": 64}}
+    usual = info(**values).segment
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert info(**values).segment.memory_bytes == pytest.approx(usual.memory_bytes, rel=0.01)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_model_is_described_by_its_config_and_left_alone() -> None:
     config = ModelConfig(encoder="resnet18", num_classes=5)
     model = PSPNet(config).train()
@@ -181,7 +192,7 @@ def test_the_machine_is_measured() -> None:
 
 
 PROGRAM = textwrap.dedent("""
-    import json, sys, time
+    import json, sys
     import torch
     from pspnet.config.loss import LossConfig
     from pspnet.config.model import ModelConfig
@@ -201,9 +212,7 @@ PROGRAM = textwrap.dedent("""
     model, images = PSPNet(ModelConfig(**values)), torch.rand(batch, 3, side, side)
     labels, criterion = torch.zeros(batch, side, side, dtype=torch.int64), SegmentationLoss(LossConfig(), 150, None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
-    seconds = []
     for _ in range(3):
-        start = time.process_time()
         if mode == "segment":
             with torch.no_grad():
                 model.eval()(images)
@@ -214,8 +223,7 @@ PROGRAM = textwrap.dedent("""
             del outputs, loss
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.process_time() - start)
-    print(json.dumps([now("VmHWM") - base, min(seconds)]))
+    print(now("VmHWM") - base)
 """)
 
 
@@ -229,26 +237,12 @@ PROGRAM = textwrap.dedent("""
         ({"encoder": "efficientnet_b0"}, "train", 2, 128), ({"encoder": "resnet18", "decoder": "unet"}, "train", 1, 192),
     ],
     ids=str)
-def test_memory_and_time_are_close_to_a_real_process(values: dict[str, Any], mode: str, batch: int, side: int) -> None:
-    """Memory within 25 %, time (of the processor, on one thread) within a factor of 3.
-
-    The allocator of the first run is told to give freed blocks back at once: as it comes (the second run, whose time
-    counts), glibc keeps some of them, which is more memory than any network asks for.
-    """
-    eager = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+def test_memory_is_close_to_a_real_process(values: dict[str, Any], mode: str, batch: int, side: int) -> None:
+    """Within 25 %. The allocator is told to give freed blocks back at once: as it comes, glibc keeps some of them, which
+    is more memory than any network asks for. Time is not tested, since it tells more of the machine's other work."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, "-c", PROGRAM, json.dumps([values, mode, batch, side])]
-    results = []
-    for settings in (eager, {}):
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        results.append(json.loads(run.stdout.splitlines()[-1]))
-    peak, seconds = results[0][0], results[1][1]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        found = model_info(ModelConfig(**values), side, side, batch, measure_machine(seconds=0.5))
-    finally:
-        torch.set_num_threads(threads)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = model_info(ModelConfig(**values), side, side, batch, SLOW_MACHINE)
     cost = found.segment if mode == "segment" else found.train
-    assert cost.memory_bytes == pytest.approx(peak, rel=0.25)
-    assert seconds / 3 < cost.seconds(found.machine) < seconds * 3
+    assert cost.memory_bytes == pytest.approx(int(run.stdout.splitlines()[-1]), rel=0.25)

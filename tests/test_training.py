@@ -57,8 +57,10 @@ def assert_same_run(one: Path, other: Path) -> None:
     for name, value in a.items():
         if "clock" in name or "_batches_that_stepped" in name:
             continue
-        same = torch.equal(value, b[name]) if isinstance(value, torch.Tensor) else value == b[name]
-        assert same or value != value, f"{name}: {value} and {b[name]}"
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[name]), f"{name}: {(value.double() - b[name].double()).abs().max():.3g} apart"
+        else:
+            assert value == b[name] or value != value, f"{name}: {value} and {b[name]}"
     timed = ("seconds", "images_per_s", "data_waiting")
     rows = [[{k: v for k, v in row.items() if k not in timed} for row in rows_of(run)] for run in (one, other)]
     assert rows[0] == rows[1]

@@ -129,10 +129,23 @@ def model_info(
     config = model.config if isinstance(model, PSPNet) else model
     with torch.device("meta"):
         network = PSPNet(config)
-    stages, segment = _forward_cost(network, height, width)
-    parameters = sum(p.numel() for p in network.parameters())
-    train = _training_cost(network, batch, height, width)
+    with _usual_kernels():
+        stages, segment = _forward_cost(network, height, width)
+        parameters = sum(p.numel() for p in network.parameters())
+        train = _training_cost(network, batch, height, width)
     return ModelInfo(config, height, width, batch, stages, parameters, segment, train, machine or measure_machine())
+
+
+@contextmanager
+def _usual_kernels() -> Iterator[None]:
+    """Under deterministic algorithms, tensors without memory go other ways than real ones of a CPU: in small pieces."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 def _forward_cost(network: PSPNet, height: int, width: int) -> tuple[tuple[Stage, ...], Cost]:

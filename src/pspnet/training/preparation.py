@@ -13,6 +13,7 @@ import torch
 from pspnet.config.data import DataConfig
 from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
+from pspnet.data.caching import cached
 from pspnet.data.catalog import available_splits, open_unchecked
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.doctor import check_dataset
@@ -71,7 +72,8 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
     if config.root is not None:
         _check(parts, check, progress)
     train = parts[: len(config.train_splits)]
-    return DataSets(train[0] if len(train) == 1 else Joined(train), parts[-1] if with_val else None)
+    joined = train[0] if len(train) == 1 else Joined(train)
+    return DataSets(cached(joined, config.cache, config.cache_folder), parts[-1] if with_val else None)
 
 
 def _check(parts: Sequence[Dataset], decode: bool, progress: Progress | None) -> None:
@@ -149,7 +151,10 @@ def moved(config: TrainConfig, samples: int) -> TrainConfig:
     devices = config.devices if isinstance(config.devices, int) else 1
     if outside_launch() is None and (config.device != "cuda" or torch.cuda.device_count() >= devices):
         return config
-    return on_this_machine(config.changed(device="auto", devices="auto", precision="auto", channels_last=None), samples)
+    device = pick_device("auto")
+    alike = device.type == config.device and (config.precision == "fp32" or has_bfloat16(device))
+    as_before = {} if alike else {"precision": "auto", "channels_last": None}  # a run goes on with the numbers it has
+    return on_this_machine(config.changed(device="auto", devices="auto", **as_before), samples)
 
 
 def on_this_machine(config: TrainConfig, samples: int) -> TrainConfig:

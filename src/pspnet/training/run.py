@@ -84,7 +84,7 @@ def _run(folder: RunFolder, config: TrainConfig, data: DataSets, quiet: bool, mo
     if first:
         folder.update_state("preparing", now=True, started=round(time.time(), 3), message="", steps=config.steps)
     try:
-        with own_random_numbers(), _quiet_libraries(), Interruption() as interruption:
+        with own_random_numbers(), _own_switches(), _quiet_libraries(), Interruption() as interruption:
             path = _fit(folder, config, data, quiet, interruption, model)
     except RunInterrupted as stop:
         if first:
@@ -175,6 +175,19 @@ def _trainer(config: TrainConfig, world: int, callbacks: list[pl.Callback]) -> p
         deterministic="warn" if config.deterministic else None, benchmark=config.device == "cuda" and not config.deterministic,
         callbacks=callbacks, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, limit_val_batches=0)
+
+
+@contextmanager
+def _own_switches() -> Iterator[None]:
+    """Lightning turns switches of the whole process and leaves them; who called finds them as they were."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 @contextmanager
