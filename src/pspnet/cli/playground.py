@@ -21,6 +21,9 @@ def playground(
     at_once: Annotated[int, typer.Option(help="Runs that compute at the same time; others wait.", min=1)] = 1,
     host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0: reachable for everybody in the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
+    serve: Annotated[
+        list[str] | None, typer.Option(help="Model to answer /v1/segment with, beside the page, as `pspnet serve` does; may be repeated.")
+    ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Name under which the page may be asked for, such as that of this machine; may be repeated.")
     ] = None,
@@ -32,6 +35,14 @@ def playground(
     Example: pspnet playground --root data --root runs
     """
     import pspnet.playground  # first: it keeps gradio from reporting home  # noqa: F401
-    from pspnet.playground.app import make_context, run_playground
+    from pspnet.playground.app import make_context, run_playground, service
 
-    run_playground(make_context(root or [Path.cwd()], runs, at_once), host, port, allow_host or [])
+    context = make_context(root or [Path.cwd()], runs, at_once)
+    base = None
+    if serve:
+        from pspnet.server.models import check_sources, name_models
+
+        named = name_models(serve)
+        check_sources(named)
+        base = service(named)
+    run_playground(context, host, port, allow_host or [], base)

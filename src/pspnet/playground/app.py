@@ -7,12 +7,13 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ServiceError, require
+from pspnet.playground.compare import add_compare
 from pspnet.playground.context import Context
 from pspnet.playground.data import add_data
 from pspnet.playground.guard import Guard
@@ -21,17 +22,18 @@ from pspnet.playground.roots import Roots
 from pspnet.playground.runs import Runs
 from pspnet.playground.theme import css, head, theme
 from pspnet.playground.train import add_train
+from pspnet.playground.trying import add_try
 
 gr = require("gradio", "playground")
 
 UPLOAD_BYTES = 64 * 2**20
-WARMTH = ("Configure, train, compare and try scene parsing models. Everything stays on this machine.")
+ABOUT = "Configure, train, compare and try scene parsing models. Everything stays on this machine."
 
 
 def build_page(context: Context) -> Any:
     """The page as Gradio Blocks."""
     with gr.Blocks(title="pspnet playground", analytics_enabled=False) as page:
-        gr.HTML(f'<header id="page-head"><h1>pspnet playground</h1><p>{WARMTH}</p></header>')
+        gr.HTML(f'<header id="page-head"><h1>pspnet playground</h1><p>{ABOUT}</p></header>')
         with gr.Tabs(elem_id="places"):
             with gr.Tab("Data", id="data"):
                 data = add_data(context)
@@ -39,6 +41,10 @@ def build_page(context: Context) -> Any:
                 model = add_model(page)
             with gr.Tab("Train", id="train", render_children=True):
                 add_train(context, page, data, model)
+            with gr.Tab("Compare", id="compare", render_children=True):
+                add_compare(context, page)
+            with gr.Tab("Try", id="try", render_children=True):
+                add_try(context, page, data)
     page.queue(default_concurrency_limit=8, max_size=64)
     return page
 
@@ -51,17 +57,25 @@ def make_context(roots: Sequence[str | Path], runs: str | Path | None = None, at
 
 
 def create_app(context: Context, base: Any = None, hosts: Sequence[str] = ()) -> Any:
-    """The page as an ASGI application. base: a FastAPI application to mount it in, such as the server's; None: a new one.
+    """The page as an ASGI application. base: the FastAPI application to mount it in, see `service`; None: one without models.
 
     hosts: names, besides localhost and IP addresses, under which the page may be asked for.
     """
-    fastapi = require("fastapi", "serve")
-    app = base if base is not None else fastapi.FastAPI(title="pspnet playground", docs_url=None, redoc_url=None, openapi_url=None)
     app = gr.mount_gradio_app(
-        app, build_page(context), path="/", theme=theme(), css=css(), head=head(), footer_links=[], run_history=False,
+        base if base is not None else service(), build_page(context), path="/", theme=theme(), css=css(), head=head(), footer_links=[], run_history=False,
         show_error=True, max_file_size=UPLOAD_BYTES, ssr_mode=False, pwa=False, allowed_paths=[], enable_monitoring=False,
         mcp_server=False)
     return Guard(app, hosts)
+
+
+def service(models: Mapping[str, str] | None = None) -> Any:
+    """The server's application, which the page is mounted in: /v1/segment answers with these models beside the page."""
+    from pspnet.server import ServerSettings
+    from pspnet.server import create_app as create_server
+    from pspnet.server.logs import logger
+
+    logger.setLevel("WARNING")  # a page that watches a run asks every second
+    return create_server(dict(models or {}), ServerSettings())
 
 
 def run_playground(context: Context, host: str = "127.0.0.1", port: int = 7860, hosts: Sequence[str] = (), base: Any = None) -> None:

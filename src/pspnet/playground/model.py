@@ -58,7 +58,7 @@ def add_model(page: Any, settings: type[ModelConfig] = ModelConfig) -> ModelPlac
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             for title, members in fields.items():
-                with gr.Accordion(title, open=title in ("Encoder", "Pyramid", "Decoder"), visible=bool(members)):
+                with gr.Accordion(title, open=title in ("Encoder", "Pyramid", "Decoder"), visible=bool(members), elem_classes=["fields"]):
                     for field in members:
                         shown = ENCODERS if field.name == "encoder" else ()
                         at[field.name] = form.component(field, shown, "model")
