@@ -14,7 +14,7 @@ from pspnet.evaluation.report import title_of
 from pspnet.explorer import explore
 from pspnet.playground import charts
 from pspnet.playground.context import RUN, Context
-from pspnet.playground.form import Choice
+from pspnet.playground.form import open_choice
 from pspnet.playground.runs import RunState
 from pspnet.playground.scoring import EVALUATION, score, validation_set, worst_picture
 from pspnet.playground.telling import told
@@ -32,11 +32,11 @@ def add_compare(context: Context, page: Any) -> None:
     """Adds the place to a page (Blocks) that is being made."""
     gr.HTML(charts.lead("What makes one run better than another. Settings in which the runs differ are marked; a head sorts the table."))
     table = gr.HTML(elem_id="compare-table")
-    shown = Choice([], multiselect=True, label="Curves of", elem_id="compare-curves-of")
+    shown = open_choice(multiselect=True, label="Curves of", elem_id="compare-curves-of")
     curves = gr.HTML(elem_id="compare-curves")
     with gr.Row(equal_height=False):
-        first = Choice([], label="First run", elem_id="compare-first", min_width=200)
-        second = Choice([], label="Second run", elem_id="compare-second", min_width=200)
+        first = open_choice(label="First run", elem_id="compare-first", min_width=200)
+        second = open_choice(label="Second run", elem_id="compare-second", min_width=200)
     with gr.Row():
         both = gr.Button("Compare the two, image by image", variant="primary", elem_id="compare-both")
         failures = gr.Button("Show how the second fails", elem_id="compare-failures")

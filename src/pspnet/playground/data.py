@@ -16,7 +16,7 @@ from pspnet.data.statistics import Statistics, dataset_statistics
 from pspnet.errors import ConfigError, DataError, require
 from pspnet.playground import charts
 from pspnet.playground.context import Context, lines_of
-from pspnet.playground.form import Choice
+from pspnet.playground.form import open_choice
 from pspnet.playground.telling import told
 from pspnet.segmentation import Segmentation
 from pspnet.training.pictures import visible
@@ -46,7 +46,7 @@ def add_data(context: Context) -> DataPlace:
         with gr.Column(scale=1, min_width=300):
             layout = gr.Dropdown([(NAMED.get(name, name), name) for name in LAYOUTS], value="scenes", label="Layout", elem_id="data-layout",
                                  info="How the files lie in the folder. Scenes need no files.")
-            folder = Choice([], value=None, allow_custom_value=True, label="Folder", visible=False, elem_id="data-folder",
+            folder = open_choice(label="Folder", visible=False, elem_id="data-folder",
                                  info="Below the folders this page was started with.")
             options = gr.Textbox(_as_lines(START["options"]), label="Options", lines=2, elem_id="data-options", info=_about("scenes"))
             val_options = gr.Textbox(_as_lines(START["val_options"]), label="Options that differ for validation", lines=1,

@@ -55,14 +55,10 @@ class Field:
         return bool(shown)
 
 
-class Choice(gr.Dropdown):  # type: ignore[name-defined,misc]
-    """A dropdown whose choices change while the page is open. Gradio would refuse a value that was no choice when the
-    page was made; what a value may be is checked by whoever takes it."""
-
-    is_template = True  # the page shows it as what it is made from
-
-    def preprocess(self, payload: Any) -> Any:
-        return payload
+def open_choice(choices: Sequence[str] = (), **options: Any) -> Any:
+    """A dropdown whose choices change while the page is open: Gradio would refuse a value that was no choice when the page
+    was made. What a value may be is checked by whoever takes it."""
+    return gr.Dropdown([*choices], allow_custom_value=True, **options)
 
 
 def fields_of(settings: type[Settings], only: Sequence[str] | None = None) -> list[Field]:

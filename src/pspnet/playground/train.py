@@ -12,7 +12,7 @@ from pspnet.errors import ConfigError, PspnetError, require
 from pspnet.playground import charts, form
 from pspnet.playground.context import Context, lines_of
 from pspnet.playground.data import DataPlace
-from pspnet.playground.form import Choice
+from pspnet.playground.form import open_choice
 from pspnet.playground.model import ModelPlace, read_model
 from pspnet.playground.runs import RunState
 from pspnet.playground.telling import told
@@ -45,7 +45,7 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
             start = gr.Button("Start the run", variant="primary", elem_id="train-start")
         with gr.Column(scale=3, min_width=320):
             with gr.Row(equal_height=False):
-                chosen = Choice([], label="Run", elem_id="train-run", scale=3, min_width=180)
+                chosen = open_choice(label="Run", elem_id="train-run", scale=3, min_width=180)
                 stop = gr.Button("Stop", elem_id="train-stop", scale=1, min_width=90)
                 resume = gr.Button("Resume", elem_id="train-resume", scale=1, min_width=90)
             status = gr.HTML(elem_id="train-status")

@@ -17,7 +17,7 @@ from pspnet.exporting import export as write
 from pspnet.playground import charts
 from pspnet.playground.context import RUN, Context
 from pspnet.playground.data import DataPlace
-from pspnet.playground.form import Choice
+from pspnet.playground.form import open_choice
 from pspnet.playground.runs import plain_words
 from pspnet.playground.telling import told
 from pspnet.playground.train import REFRESH_S
@@ -39,8 +39,8 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
             image = gr.Image(type="filepath", label="Image", sources=["upload", "clipboard"], height=240, elem_id="try-image",
                              buttons=[])
             example = gr.Button("Take a validation image of the data", size="sm", elem_id="try-example")
-            first = Choice([], label="Model", elem_id="try-first")
-            second = Choice([NONE], value=NONE, label="Second model, for the swipe", elem_id="try-second")
+            first = open_choice(label="Model", elem_id="try-first")
+            second = open_choice([NONE], value=NONE, label="Second model, for the swipe", elem_id="try-second")
             parse = gr.Button("Parse the image", variant="primary", elem_id="try-parse")
             with gr.Accordion("Export the first model", open=False, elem_id="try-export-place"):
                 kind = gr.Radio([*FORMATS], value="ONNX", label="Format", elem_id="export-format")
