@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
+from pspnet.data.catalog import open_dataset
+from pspnet.data.dataset import Sample
 from pspnet.errors import CheckpointError, ConfigError, ExportError
 from pspnet.exported import OpenVinoEngine
-from pspnet.exporting import ExportReport, export
+from pspnet.exporting import Chosen, ExportReport, export
+from pspnet.exporting.parity import quality_of
+from pspnet.exporting.quantising import QualityJudge
 from pspnet.weights.store import ModelCard
 
 
@@ -84,6 +88,47 @@ def test_openvino_runs_the_same_graph(source: Segmenter, folder: Path) -> None:
     assert torch.equal(found, kept)  # a later call leaves an earlier result alone
 
 
+class Painted:
+    """Noise whose labels are what `segmenter` says, but for the first `wrong` rows (a Dataset)."""
+
+    bands = 3
+
+    def __init__(self, segmenter: Segmenter, wrong: int = 0, count: int = 3) -> None:
+        self.segmenter, self.wrong, self.count = segmenter, wrong, count
+        self.label_space = segmenter.card.label_space
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        image = np.random.default_rng(index).integers(0, 256, (48, 56, 3), np.uint8)
+        labels = self.segmenter.segment(image).labels.copy()
+        labels[: self.wrong] = (labels[: self.wrong] + 1) % self.label_space.num_classes
+        return Sample(image, labels, f"noise_{index}")
+
+
+def test_quality_is_the_mean_iou_of_both(source: Segmenter, folder: Path) -> None:
+    found = quality_of(source, folder / "model.onnx", Painted(source))
+    assert found.images == 3
+    assert found.source == 1.0
+    assert found.exported > 0.99
+    worse = quality_of(source, folder / "model.onnx", Chosen(Painted(source, wrong=24), [0, 2]))
+    assert worse.images == 2
+    assert worse.source < 0.8
+    assert abs(worse.drop) < 0.01
+
+
+def test_the_judge_scores_every_image(source: Segmenter, folder: Path) -> None:
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(folder / "model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    judge = QualityJudge(source, Painted(source, wrong=20), 0.01)
+    together, single = judge(compiled, [2, 0])
+    assert len(single) == 2
+    assert 0.2 < together < 0.9
+    assert judge(compiled, [0]) == (pytest.approx(single[1]), [pytest.approx(single[1])])
+
+
 def test_what_cannot_be_is_refused(source: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, precision, words in [
         ("m.tflite", "fp32", "tflite"), ("m.onnx", "int8", "OpenVINO"), ("m.xml", "int8", "calibration"),
@@ -93,6 +138,13 @@ def test_what_cannot_be_is_refused(source: Segmenter, tmp_path: Path, monkeypatc
             export(source, tmp_path / name, precision)
     with pytest.raises(ConfigError, match=r"\(H, W, 3\)"):
         export(source, tmp_path / "m.onnx", images=[np.zeros((40, 40, 1))])
+    for options, words in [
+        ({"max_drop": 0.01}, "give a data set"), ({"dataset": Painted(source), "argmax": True}, "parity check"),
+        ({"dataset": Painted(source), "accuracy_aware": True, "max_drop": 0.01}, "int8"),
+        ({"dataset": Painted(source), "max_drop": 2.0}, "half a point"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            export(source, tmp_path / "m.xml", **options)  # type: ignore[arg-type]
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(CheckpointError, match=r"broken\.onnx"):
         Segmenter.load(tmp_path / "broken.onnx")
@@ -141,3 +193,22 @@ def test_int8_and_pt2_and_labels(source: Segmenter, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="Nothing was written"):
         export(source, tmp_path / "strict.xml", "int8", images=images, bound=1.0)
     assert not (tmp_path / "strict.xml").exists()
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_mean_iou_that_is_asked(tmp_path: Path) -> None:
+    trained = Segmenter.load("scenes", device="cpu", precision="fp32")
+    scenes = open_dataset("scenes", split="val", count=12, size=128)
+    images = [open_dataset("scenes", split="train", count=16, size=128)[i].image for i in range(16)]
+    report = export(trained, tmp_path / "scenes.xml", "int8", images=images, dataset=scenes, max_drop=0.03)
+    assert report.quality is not None
+    assert report.quality.images == 12
+    assert report.quality.source > 0.6
+    assert f"{report.quality.source:.2%} before" in str(report)
+    aware = export(
+        trained, tmp_path / "aware.xml", "int8", images=images, dataset=scenes, max_drop=0.002, accuracy_aware=True, bound=0.5)
+    assert aware.quality is not None
+    assert aware.quality.drop <= 0.002
+    with pytest.raises(ExportError, match=r"points of mean IoU.*Nothing was written"):
+        export(trained, tmp_path / "bad.xml", "int8", images=images, dataset=Painted(trained), max_drop=0.0, bound=0.0)
+    assert not (tmp_path / "bad.xml").exists()

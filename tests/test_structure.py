@@ -47,6 +47,7 @@ ALLOWED = {
     ("demo", "training"): "the demo trains three networks",
     ("demo", "evaluation"): "the demo scores three networks",
     ("training", "evaluation"): "a run ends with a report",
+    ("exporting", "evaluation"): "an export is scored beside its source",
     ("explorer", "evaluation"): "failures are looked for in an evaluation",
     ("weights", "data"): "class tables come along as data files",
     ("cli", "server"): "the command line starts the others",

@@ -46,11 +46,26 @@ class OnnxEngine:
         return torch.from_numpy(logits)
 
 
-class OpenVinoEngine:
-    """OpenVINO on the processor. precision: fp32 or bf16; None: what the model was exported for."""
+class CompiledOpenVino:
+    """A model that OpenVINO has compiled: (B, bands, H, W) -> logits (B, K, h, w). Threads may share it."""
 
     name = "openvino"
     device = CPU
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._own = threading.local()  # a request serves one call at a time
+
+    def coarse(self, images: Tensor) -> Tensor:
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        # copied out: the request's own memory holds the next result
+        found = self._own.request.infer([np.ascontiguousarray(images.float().numpy())], share_inputs=True)
+        return torch.from_numpy(found[0])
+
+
+class OpenVinoEngine(CompiledOpenVino):
+    """A file run by OpenVINO on the processor. precision: fp32 or bf16; None: what the model was exported for."""
 
     def __init__(self, path: Path, precision: str | None = None) -> None:
         openvino = require("openvino", "export")
@@ -67,15 +82,7 @@ class OpenVinoEngine:
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
         if hint:
             settings["INFERENCE_PRECISION_HINT"] = hint
-        self._compiled = core.compile_model(model, "CPU", settings)
-        self._own = threading.local()  # a request serves one call at a time
-
-    def coarse(self, images: Tensor) -> Tensor:
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
-        # copied out: the request's own memory holds the next result
-        found = self._own.request.infer([np.ascontiguousarray(images.float().numpy())], share_inputs=True)
-        return torch.from_numpy(found[0])
+        super().__init__(core.compile_model(model, "CPU", settings))
 
 
 class PortableEngine:

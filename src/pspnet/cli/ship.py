@@ -23,25 +23,47 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="Folder of images for the parity check; with int8 also for calibration.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Greatest number of images used.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="Greatest number of images used, of --images and of --data (evenly spread).", min=1)] = 100,
     argmax: Annotated[bool, typer.Option("--argmax", help="The graph ends with labels instead of logits.")] = False,
     bound: Annotated[
         float | None, typer.Option(help="Least share of labels equal to the source's, 0 to 1; else nothing is written.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled data set: the report then holds the mean IoU before and after.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Its layout: camvid, folder, ade20k, scenes ...; folder with --data.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); else nothing is written.")
+    ] = None,
+    accuracy_aware: Annotated[
+        bool, typer.Option("--accuracy-aware", help="int8: layers go back to floating point until --max-drop is kept.")
+    ] = False,
 ) -> None:
     """Hand a model on: a graph for any batch, height and width, normalisation inside, checked at three sizes.
 
     Example: pspnet export camvid-small camvid.xml --precision int8 --images data/camvid/train/images
+    --data data/camvid --format camvid --max-drop 0.005
     """
+    from pspnet.data.catalog import open_dataset
+    from pspnet.exporting import Chosen
     from pspnet.exporting import export as write
     from pspnet.segmenter import Segmenter
     from pspnet.segmenting import find_images
 
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
     files = find_images([images])[:limit] if images else None
+    dataset = open_dataset(format or "folder", data, split, **options_of(option)) if data or format else None
+    if dataset is not None and len(dataset) > limit:
+        dataset = Chosen(dataset, range(0, len(dataset), -(-len(dataset) // limit)))
     report = write(
         segmenter, out, precision, images=[segmenter.read(f.path) for f in files] if files else None, argmax=argmax,
-        bound=bound,
+        bound=bound, dataset=dataset, max_drop=max_drop, accuracy_aware=accuracy_aware,
     )  # fmt: skip
     console.print(str(report), highlight=False, markup=False)
 

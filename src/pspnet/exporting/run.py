@@ -1,13 +1,11 @@
-"""A model handed on: ONNX, OpenVINO or torch.export, exact at every size, with a parity report before it is kept."""
+"""The verb: write the graph, compare it with its source, and only then let it appear under its name."""
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pspnet.errors import ConfigError, ExportError, require
-from pspnet.graphs import GraphNetwork, quiet_exporters, write_onnx, write_pt2
+from pspnet.data.dataset import Dataset
+from pspnet.errors import ConfigError, ExportError
+from pspnet.exporting.parity import Parity, Quality, compare, quality_of
+from pspnet.exporting.quantising import QualityJudge, write_openvino
+from pspnet.graphs import GraphNetwork, write_onnx, write_pt2
 from pspnet.segmenter import Segmenter
 from pspnet.streaming import as_float
 from pspnet.weights.store import header_text
@@ -27,23 +28,11 @@ from pspnet.weights.store import header_text
 PRECISIONS = {".onnx": ("fp32",), ".xml": ("fp32", "fp16", "bf16", "int8"), ".pt2": ("fp32",)}
 # Least share of equal labels that a parity check accepts, where nobody says otherwise.
 BOUNDS = {"fp32": 0.9995, "fp16": 0.995, "bf16": 0.98, "int8": 0.9}
-SIZES = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.6))  # of the check's images, in shares of their height and width
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The exported model against its source at one size: largest difference of the logits, share of equal labels."""
-
-    height: int
-    width: int
-    largest_difference: float
-    logits_spread: float
-    label_agreement: float
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export made and how near it is to its source."""
+    """What an export made and how near it is to its source. quality: None where no data set was given."""
 
     path: Path
     precision: str
@@ -51,6 +40,7 @@ class ExportReport:
     size_bytes: int
     parity: tuple[Parity, ...]
     bound: float
+    quality: Quality | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.path} ({self.precision}, {self.size_bytes / 2**20:.1f} MiB) run by {self.engine}"]
@@ -59,6 +49,11 @@ class ExportReport:
             f"(their spread is {p.logits_spread:.3g}), labels equal on {p.label_agreement:.4%}"
             for p in self.parity
         ]
+        if self.quality is not None:
+            q = self.quality
+            lines.append(
+                f"  mean IoU on {q.images} images: {q.source:.2%} before, {q.exported:.2%} exported, {100 * q.drop:+.2f} points lost"
+            )
         return "\n".join(lines)
 
 
@@ -71,6 +66,9 @@ def export(
     argmax: bool = False,
     bound: float | None = None,
     check: bool = True,
+    dataset: Dataset | None = None,
+    max_drop: float | None = None,
+    accuracy_aware: bool = False,
 ) -> ExportReport:
     """Writes an exported model that takes (B, bands, H, W) float32 images, any B, H and W, in their own range.
 
@@ -79,12 +77,18 @@ def export(
     calibration (required there; 100 to 300 are usual). argmax: the graph ends with labels (B, H, W) int64, for other
     programs. bound: least share of equal labels with the source at each of three sizes.
 
+    dataset: labelled images; the report then holds the mean IoU of source and export on them (`Chosen` takes a part).
+    max_drop: greatest loss of mean IoU, 0..1 (0.005 is half a point); needs dataset. accuracy_aware: with int8, layers go
+    back to floating point, the most harmful first, until max_drop is kept; it evaluates the data set many times, so some
+    dozens of images are enough.
+
     A PointRend model is exported for the size of the first image only. Raises ConfigError for a combination that does
     not exist, ExportError when the parity check fails; then nothing is written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     _check_request(segmenter, path, precision, images, argmax)
+    _check_quality_request(precision, argmax, check, dataset, max_drop, accuracy_aware)
     samples = [np.asarray(image) for image in images] if images is not None else _made_up(segmenter)
     network = GraphNetwork(segmenter.model, "labels" if argmax else "logits")
     example = torch.from_numpy(as_float(samples[0])[None])
@@ -100,24 +104,33 @@ def export(
             onnx_file = made.with_suffix(".onnx")
             write_onnx(network, example, fixed, onnx_file, header)
             if suffix == ".xml":
-                _write_openvino(onnx_file, made, precision, samples, header)
+                judge = QualityJudge(segmenter, dataset, max_drop) if accuracy_aware and dataset and max_drop else None
+                write_openvino(onnx_file, made, precision, samples, header, judge)
                 onnx_file.unlink()
         bound = BOUNDS[precision] if bound is None else bound
-        engine, parity = "not run", tuple[Parity, ...]()
+        engine, parity, quality = "not run", tuple[Parity, ...](), None
         if check and not argmax:
-            engine, parity = _compare(segmenter, made, samples, fixed)
+            engine, parity = compare(segmenter, made, samples, fixed)
             worst = min(parity, key=lambda p: p.label_agreement)
             if worst.label_agreement < bound:
                 raise ExportError(
                     f"'{path}': the {precision} export agrees with its source on {worst.label_agreement:.4%} of the labels "
                     f"at {worst.height} x {worst.width} px; {bound:.4%} was asked. Nothing was written"
                 )
+            quality = None if dataset is None else quality_of(segmenter, made, dataset)
+            if quality is not None and max_drop is not None and quality.drop > max_drop:
+                raise ExportError(
+                    f"'{path}': the {precision} export loses {100 * quality.drop:.2f} points of mean IoU "
+                    f"({quality.source:.2%} to {quality.exported:.2%} on {quality.images} images); at most "
+                    f"{100 * max_drop:.2f} were asked. Nothing was written"
+                    + ("" if accuracy_aware or precision != "int8" else ". Try accuracy_aware, or bf16")
+                )
         for file in sorted(folder.iterdir(), key=lambda f: f.suffix == suffix):  # the named file appears last
             os.replace(file, path.parent / file.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     size = sum(f.stat().st_size for f in (path, path.with_suffix(".bin")) if f.is_file())
-    return ExportReport(path, precision, engine, size, parity, bound)
+    return ExportReport(path, precision, engine, size, parity, bound, quality)
 
 
 def _check_request(
@@ -142,47 +155,20 @@ def _check_request(
             raise ConfigError(f"an image of shape {image.shape}: the model takes (H, W, {segmenter.config.in_bands})")
 
 
-def _write_openvino(onnx_file: Path, path: Path, precision: str, images: list[NDArray[Any]], header: str) -> None:
-    openvino = require("openvino", "export")
-    model = openvino.convert_model(str(onnx_file))
-    if precision == "int8":
-        nncf = require("nncf", "export")
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        data = nncf.Dataset(images, lambda image: as_float(image)[None])
-        with quiet_exporters():
-            model = nncf.quantize(model, data, subset_size=len(images))
-    model.set_rt_info(header, ["pspnet"])
-    model.set_rt_info(precision, ["pspnet_precision"])
-    openvino.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
-
-
-def _compare(
-    segmenter: Segmenter, path: Path, images: list[NDArray[Any]], fixed: bool
-) -> tuple[str, tuple[Parity, ...]]:
-    """The written file, opened again, against the source in float32."""
-    with _trusted():
-        exported = Segmenter.load(path)
-    found = []
-    model = segmenter.model.cpu().eval()
-    for number, (share_h, share_w) in enumerate(SIZES[: 1 if fixed else None]):
-        image = images[number % len(images)]
-        height, width = max(33, round(image.shape[0] * share_h)), max(33, round(image.shape[1] * share_w))
-        if not fixed:
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
-        batch = torch.from_numpy(as_float(image)[None])
-        with torch.inference_mode():
-            wanted = model(batch)
-        given = exported.logits(batch)
-        found.append(
-            Parity(
-                image.shape[0],
-                image.shape[1],
-                float((wanted - given).abs().max()),
-                float(wanted.std()),
-                float((wanted.argmax(1) == given.argmax(1)).float().mean()),
-            )
+def _check_quality_request(
+    precision: str, argmax: bool, check: bool, dataset: Dataset | None, max_drop: float | None, accuracy_aware: bool
+) -> None:
+    if dataset is None and (max_drop is not None or accuracy_aware):
+        raise ConfigError("max_drop and accuracy_aware are measured on labelled images: give a data set")
+    if dataset is not None and (argmax or not check):
+        raise ConfigError("a data set is used by the parity check, which labels as output and check = False leave out")
+    if accuracy_aware and (precision != "int8" or not max_drop):
+        raise ConfigError(
+            f"accuracy_aware with precision = {precision!r} and max_drop = {max_drop}: it is for int8, and needs the loss "
+            "of mean IoU that is allowed, such as max_drop = 0.005"
         )
-    return exported.engine.name, tuple(found)
+    if max_drop is not None and not 0 <= max_drop < 1:
+        raise ConfigError(f"max_drop = {max_drop:g}: a share of 0 to 1; 0.005 is half a point of mean IoU")
 
 
 def _made_up(segmenter: Segmenter) -> list[NDArray[Any]]:
@@ -195,17 +181,3 @@ def _made_up(segmenter: Segmenter) -> list[NDArray[Any]]:
         fine = cv2.resize(coarse, (216, 168), interpolation=cv2.INTER_CUBIC).reshape(168, 216, -1)
         images.append((low + (high - low) * fine.clip(0, 1)).astype(np.float32))
     return images
-
-
-@contextmanager
-def _trusted() -> Iterator[None]:
-    """The file was made a moment ago by this very process."""
-    before = os.environ.get("PSPNET_TRUST_PT2")
-    os.environ["PSPNET_TRUST_PT2"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PSPNET_TRUST_PT2"]
-        else:
-            os.environ["PSPNET_TRUST_PT2"] = before

@@ -1,0 +1,98 @@
+"""How near a written model is to its source: logits and labels at three sizes, mean IoU on labelled images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from numpy.typing import NDArray
+
+from pspnet.data.dataset import Dataset
+from pspnet.evaluation import evaluate
+from pspnet.segmenter import Segmenter
+from pspnet.streaming import as_float
+
+SIZES = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.6))  # of the check's images, in shares of their height and width
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The exported model against its source at one size: largest difference of the logits, share of equal labels."""
+
+    height: int
+    width: int
+    largest_difference: float
+    logits_spread: float
+    label_agreement: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Mean IoU (0..1) of the source in float32 and of the export on the same labelled images, each seen whole."""
+
+    images: int
+    source: float
+    exported: float
+
+    @property
+    def drop(self) -> float:
+        """What the export loses, 0..1; negative where it gains."""
+        return self.source - self.exported
+
+
+def compare(
+    segmenter: Segmenter, path: Path, images: list[NDArray[Any]], fixed: bool
+) -> tuple[str, tuple[Parity, ...]]:
+    """The written file, opened again, against the source in float32."""
+    with _trusted():
+        exported = Segmenter.load(path)
+    found = []
+    model = segmenter.model.cpu().eval()
+    for number, (share_h, share_w) in enumerate(SIZES[: 1 if fixed else None]):
+        image = images[number % len(images)]
+        height, width = max(33, round(image.shape[0] * share_h)), max(33, round(image.shape[1] * share_w))
+        if not fixed:
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+        batch = torch.from_numpy(as_float(image)[None])
+        with torch.inference_mode():
+            wanted = model(batch)
+        given = exported.logits(batch)
+        found.append(
+            Parity(
+                image.shape[0],
+                image.shape[1],
+                float((wanted - given).abs().max()),
+                float(wanted.std()),
+                float((wanted.argmax(1) == given.argmax(1)).float().mean()),
+            )
+        )
+    return exported.engine.name, tuple(found)
+
+
+def quality_of(segmenter: Segmenter, path: Path, dataset: Dataset) -> Quality:
+    """Both evaluated in float32's and the export's own precision, every image seen whole."""
+    with _trusted():
+        exported = Segmenter.load(path)
+    source = Segmenter(segmenter.model, segmenter.card, device="cpu", precision="fp32")
+    before, after = (evaluate(each, dataset).mean_iou for each in (source, exported))
+    return Quality(len(dataset), before, after)
+
+
+@contextmanager
+def _trusted() -> Iterator[None]:
+    """The file was made a moment ago by this very process."""
+    before = os.environ.get("PSPNET_TRUST_PT2")
+    os.environ["PSPNET_TRUST_PT2"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PSPNET_TRUST_PT2"]
+        else:
+            os.environ["PSPNET_TRUST_PT2"] = before

@@ -1,0 +1,71 @@
+"""OpenVINO's model from an ONNX file; int8 by NNCF, with layers given back to floating point where accuracy asks it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.config.evaluation import EvaluationConfig
+from pspnet.data.dataset import Dataset, Sample
+from pspnet.errors import require
+from pspnet.evaluation import assess
+from pspnet.exported import CompiledOpenVino
+from pspnet.graphs import quiet_exporters
+from pspnet.metrics import PerImage, mean_of_known
+from pspnet.segmenter import Segmenter
+from pspnet.streaming import as_float
+
+
+def write_openvino(
+    onnx_file: Path, path: Path, precision: str, images: list[NDArray[Any]], header: str, judge: QualityJudge | None
+) -> None:
+    """Writes the .xml and the .bin. images: for calibration. judge: what decides how much of int8 is kept."""
+    openvino = require("openvino", "export")
+    model = openvino.convert_model(str(onnx_file))
+    if precision == "int8":
+        nncf = require("nncf", "export")
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        data = nncf.Dataset(images, lambda image: as_float(image)[None])
+        with quiet_exporters():
+            if judge is None:
+                model = nncf.quantize(model, data, subset_size=len(images))
+            else:
+                model = nncf.quantize_with_accuracy_control(
+                    model, data, nncf.Dataset(range(len(judge.dataset))), judge, max_drop=judge.max_drop,
+                    subset_size=len(images))  # fmt: skip
+    model.set_rt_info(header, ["pspnet"])
+    model.set_rt_info(precision, ["pspnet_precision"])
+    openvino.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
+
+
+class Chosen:
+    """Some samples of a data set, by their places (a Dataset)."""
+
+    def __init__(self, dataset: Dataset, places: Sequence[int]) -> None:
+        self.dataset, self.places = dataset, list(places)
+        self.label_space, self.bands = dataset.label_space, dataset.bands
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[self.places[index]]
+
+
+class QualityJudge:
+    """What NNCF asks: (a compiled model, places of samples) -> mean IoU of all, and of each image by itself."""
+
+    def __init__(self, segmenter: Segmenter, dataset: Dataset, max_drop: float) -> None:
+        self.segmenter, self.dataset, self.max_drop = segmenter, dataset, max_drop
+
+    def __call__(self, compiled: Any, places: Iterable[int]) -> tuple[float, list[float]]:
+        engine = CompiledOpenVino(compiled)
+        tried = Segmenter(self.segmenter.config, self.segmenter.card, engine=engine)
+        found = assess(tried, Chosen(self.dataset, list(places)), EvaluationConfig(resamples=0), protocol="whole")
+        single = [PerImage([name], [row]).total() for name, row in zip(found.per_image.names, found.per_image.rows, strict=True)]
+        return found.scores.mean_iou, [float(np.nan_to_num(mean_of_known(areas.iou))) for areas in single]
