@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,6 +33,12 @@ class DataConfig(Settings):
         "count, size and seed of the scenes. An unknown one is refused with the list of those there are.")
     val_options: dict[str, Any] = Field(
         default_factory=dict, description="Settings that differ for the validation part, such as a smaller count.")
+
+    cache: Literal["off", "memory", "disk"] = Field(
+        "off", description="Keeps decoded training pictures for the length of the run: in memory, or in files of a temporary "
+        "folder. Pays where decoding holds the network up.")
+    cache_folder: Path | None = Field(
+        None, description="Where cache = disk makes its folder. None: where the system has its temporary files.")
 
     @field_validator("train_splits", mode="before")
     @classmethod

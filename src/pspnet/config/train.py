@@ -31,6 +31,9 @@ class OptimizerConfig(Settings):
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Momentum of sgd.")
     nesterov: bool = Field(False, description="Nesterov's momentum, sgd only.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of adamw's two averages.")
+    fused: bool = Field(
+        True, description="The update of all weights in one kernel. With clip and bfloat16 it is never used: the trainer "
+        "refuses the pair.")
     weight_decay: float = Field(1e-4, ge=0.0, description="Pull of the weights towards zero.")
     decay_norms: bool | None = Field(
         None, description="Whether norms and biases decay too. None: yes with sgd (as semseg), no with adamw.")

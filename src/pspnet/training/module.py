@@ -91,7 +91,8 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         return total
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = build_optimizer(self.model, self.settings.optimizer)
+        refused = self.settings.clip is not None and self.settings.precision == "bf16"
+        optimizer = build_optimizer(self.model, self.settings.optimizer, False if refused else None)
         scheduler = build_scheduler(optimizer, self.settings.schedule, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

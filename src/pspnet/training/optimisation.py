@@ -65,12 +65,18 @@ def encoder_stages(encoder: Encoder, bands: int) -> dict[int, int]:
     return found
 
 
-def build_optimizer(model: PSPNet, config: OptimizerConfig) -> Optimizer:
-    """SGD or AdamW over `parameter_groups`."""
+def build_optimizer(model: PSPNet, config: OptimizerConfig, fused: bool | None = None) -> Optimizer:
+    """SGD or AdamW over `parameter_groups`. fused: None: as the config says."""
     groups = parameter_groups(model, config)
+    one_kernel = (config.fused if fused is None else fused) and _has_fused(model)
     if config.name == "sgd":
-        return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov)
-    return AdamW(groups, lr=config.learning_rate, betas=config.betas)
+        return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=one_kernel)
+    return AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=one_kernel)
+
+
+def _has_fused(model: PSPNet) -> bool:
+    kinds = {parameter.device.type for parameter in model.parameters()}
+    return kinds <= {"cpu", "cuda", "mps"} and len(kinds) == 1
 
 
 def build_scheduler(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> LambdaLR:
