@@ -4,7 +4,8 @@
 
 Both see the same image with the same weights, scales, crop, stride and mirror images, in the same run, in turns. The
 plain loop is what the peer does: a window and its mirror image at a time, plain fusion, probabilities added up in
-float64 numpy, each scale's map resized by OpenCV. The mark is 1.5 times its speed, with the same labels.
+float64 numpy, each scale's map resized by OpenCV. The mark is 1.5 times its speed, with the same labels. Where the
+processor computes in bfloat16, which our segmenter then does by itself, both loops are also measured in it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import torch.nn.functional as F
 
 from pspnet.config import ModelConfig, find_protocol
 from pspnet.config.protocol import Protocol
+from pspnet.engines import has_bfloat16
 from pspnet.evaluation.run import predictor_of
 from pspnet.nn import PSPNet
 from pspnet.protocols import predict_labels
@@ -32,12 +35,12 @@ from pspnet.segmenter import Segmenter
 from pspnet.weights.store import card_for
 
 
-def plain_window(model: PSPNet, window: np.ndarray) -> np.ndarray:
+def plain_window(model: PSPNet, window: np.ndarray, bf16: bool) -> np.ndarray:
     """Probabilities (h, w, K) of a window: the mean of it and of its mirror image."""
     values = torch.from_numpy(window.transpose(2, 0, 1)).float()
     batch = torch.stack([values, values.flip(2)])
-    with torch.no_grad():
-        output = model(batch)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output = model(batch).float()
         height, width = batch.shape[2:]
         if output.shape[2:] != batch.shape[2:]:
             output = F.interpolate(output, (height, width), mode="bilinear", align_corners=True)
@@ -46,7 +49,7 @@ def plain_window(model: PSPNet, window: np.ndarray) -> np.ndarray:
     return mean.numpy().transpose(1, 2, 0)
 
 
-def plain_loop(model: PSPNet, image: np.ndarray, protocol: Protocol, classes: int) -> np.ndarray:
+def plain_loop(model: PSPNet, image: np.ndarray, protocol: Protocol, classes: int, bf16: bool) -> np.ndarray:
     """Labels (H, W), the way semseg computes them."""
     height, width = image.shape[:2]
     assert protocol.window_px is not None
@@ -66,7 +69,7 @@ def plain_loop(model: PSPNet, image: np.ndarray, protocol: Protocol, classes: in
                 bottom, right = min(row * stride + crop, new_h), min(column * stride + crop, new_w)
                 part = slice(bottom - crop, bottom), slice(right - crop, right)
                 visits[part] += 1
-                found[part] += plain_window(model, padded[part])
+                found[part] += plain_window(model, padded[part], bf16)
         found /= visits[..., None]
         found = found[more_h // 2 : more_h // 2 + high, more_w // 2 : more_w // 2 + wide]
         for part in np.array_split(np.arange(classes), -(-classes // 64)):  # OpenCV 5 resizes 128 channels at most
@@ -82,28 +85,36 @@ def measure(encoder: str, classes: int, crop: int, rounds: int) -> dict[str, Any
     plain = PSPNet(config).eval()
     ours = PSPNet(config.changed(fusion="folded")).eval()
     ours.load_state_dict(plain.state_dict())
-    segmenter = Segmenter(ours, card_for(ours), device="cpu", precision="fp32")
+    precisions = ["fp32", "bf16"] if has_bfloat16(torch.device("cpu")) else ["fp32"]
+    segmenters = {p: Segmenter(ours, card_for(ours), device="cpu", precision=p) for p in precisions}
     stride = math.ceil(crop * 2 / 3)
     protocol = find_protocol("semseg-ms").changed(
         base_px=(round(crop * 512 / 473),), window_px=(crop, crop), stride_px=(stride, stride))  # fmt: skip
     side = round(crop * 512 / 473)
     image = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8), (side * 4 // 3, side))
-    times: dict[str, list[float]] = {"plain": [], "ours": []}  # processor time: what others run does not count
+    ways: dict[str, Callable[[], np.ndarray]] = {}
+    for p in precisions:
+        ways[f"plain {p}"] = lambda p=p: plain_loop(plain, image, protocol, classes, p == "bf16")
+        ways[f"ours {p}"] = lambda p=p: predict_labels(predictor_of(segmenters[p], 2), image, protocol)
+    times: dict[str, list[float]] = {name: [] for name in ways}  # processor time: what others run does not count
     labels: dict[str, np.ndarray] = {}
     for _ in range(rounds):
-        for name in times:
+        for name, way in ways.items():
             before = time.process_time()
-            if name == "plain":
-                labels[name] = plain_loop(plain, image, protocol, classes)
-            else:
-                labels[name] = predict_labels(predictor_of(segmenter, 2), image, protocol)
+            labels[name] = way()
             times[name].append(time.process_time() - before)
-    ratios = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
+    default = f"ours {precisions[-1]}"
+
+    def beside(one: str, other: str) -> dict[str, float]:
+        ratios = [a / b for a, b in zip(times[one], times[other], strict=True)]
+        return {"speed_up": round(statistics.median(ratios), 2),
+                "same_labels": round(float((labels[one] == labels[other]).mean()), 5)}  # fmt: skip
+
+    pairs = [(f"plain {p}", f"ours {p}") for p in precisions] + [("plain fp32", default)] * (default != "ours fp32")
     return {
         "encoder": encoder, "classes": classes, "crop_px": crop, "image": list(image.shape), "rounds": rounds,
         "processor_seconds": {name: round(statistics.median(values), 3) for name, values in times.items()},
-        "speed_up": round(statistics.median(ratios), 2),
-        "same_labels": round(float((labels["plain"] == labels["ours"]).mean()), 5),
+        "compared": {f"{one} / {other}": beside(one, other) for one, other in pairs},
         "processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
 
