@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -326,3 +327,45 @@ def test_settings_survive_yaml() -> None:
 
     config = LossConfig(dice=0.5, class_weights=WEIGHTS, ignored_classes=(2,), reduction="all")
     assert LossConfig(**yaml.safe_load(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", [None, (0.2, 3.0, 1.0, 0.5, 0.0)])
+@pytest.mark.parametrize("reduction", ["valid", "all"])
+def test_slim_cross_entropy_is_the_plain_one(
+    layout: torch.memory_format, dtype: torch.dtype, weights: tuple[float, ...] | None, reduction: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Value and gradient are those of the log probabilities of the whole batch, whatever layout, type and strip."""
+    monkeypatch.setattr(losses, "STRIP_PIXELS", 37)
+    random = torch.Generator().manual_seed(0)
+    scores = (8 * torch.randn((2, 5, 9, 13), generator=random)).to(dtype).contiguous(memory_format=layout)
+    labels = torch.randint(0, 5, (2, 9, 13), generator=random)
+    labels[0, :4] = IGNORE
+    share = None if weights is None else torch.tensor(weights)
+    slim, plain = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    found = losses.slim_cross_entropy(slim, labels, share, reduction)
+    pixels = losses.pixel_cross_entropy(plain.float().log_softmax(1), labels, share)
+    wanted = losses.mean_over_pixels(pixels, labels, reduction)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    (0.4 * found).backward()
+    (0.4 * wanted).backward()
+    assert slim.grad is not None
+    assert slim.grad.dtype == dtype
+    assert slim.grad.is_contiguous(memory_format=layout)
+    near = {"rtol": 0.02, "atol": 1e-4} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-7}
+    torch.testing.assert_close(slim.grad, plain.grad, **near)
+
+
+def test_slim_cross_entropy_of_points_and_of_nothing() -> None:
+    points = torch.randn((2, 3, 11), requires_grad=True)
+    labels = torch.full((2, 11), IGNORE)
+    loss = losses.slim_cross_entropy(points, labels, None, "valid")
+    loss.backward()
+    assert loss == 0
+    assert points.grad is not None
+    assert not points.grad.any()
+    with torch.no_grad():
+        some = losses.slim_cross_entropy(points, torch.zeros_like(labels), None, "valid")
+    assert some == pytest.approx(torch.nn.functional.cross_entropy(points.detach(), torch.zeros_like(labels)).item())

@@ -46,6 +46,12 @@ class LossConfig(Settings):
         "valid", description="What the sum over pixels is divided by: 'valid' the pixels that count (semseg), 'all' "
         "every pixel, ignored ones too (MMSegmentation).")
 
+    @property
+    def is_plain_cross_entropy(self) -> bool:
+        """Whether cross entropy is the only term, and a label is one class: then it has a cheaper way."""
+        others = self.focal, self.dice, self.lovasz, self.ohem, self.label_smoothing
+        return bool(self.cross_entropy) and not any(others)
+
     @field_validator("class_weights", mode="before")
     @classmethod
     def _name_the_modes(cls, value: object) -> object:

@@ -1,0 +1,180 @@
+"""A training step of PSPNet-50, ours beside a plain PyTorch PSPNet: time in turns, peak memory of each process.
+
+    python benchmarks/training_step.py [--precision bf16] [--batch 4] [--size 241] [--threads 2] [--rounds 7]
+
+The plain network is stated here as semseg and MMSegmentation write it: torchvision's dilated ResNet-50, the pyramid
+resized and joined to 4096 channels, a 3x3 fusion, an auxiliary head; bfloat16 autocast, channels-last, SGD with
+momentum. Ours has the same layers; `ours, plain fusion` shows what the fold alone does. A step is forward, both losses,
+backward, update. live MiB: the most that tensors held at once during a step, weights and momentum left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pspnet.bench.turns import Contestant, ratios, serve, take_turns
+
+ROOT = Path(__file__).parents[1]
+CLASSES = 150
+CONTESTANTS = ("plain PyTorch", "ours, plain fusion", "ours")
+
+
+class PlainPSPNet(nn.Module):
+    """The usual way: (B, 3, H, W) -> logits and auxiliary logits, (B, K, H, W) both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import resnet50
+
+        net = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(bins), *_layer(2048, 512, 1)) for bins in (1, 2, 3, 6))
+        self.head = nn.Sequential(*_layer(4096, 512, 3), nn.Dropout2d(0.1), nn.Conv2d(512, CLASSES, 1))
+        self.auxiliary = nn.Sequential(*_layer(1024, 256, 3), nn.Dropout2d(0.1), nn.Conv2d(256, CLASSES, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        middle = self.layer3(self.layer2(self.layer1(self.stem(images))))
+        deep = self.layer4(middle)
+        side = deep.shape[2:]
+        levels = [F.interpolate(branch(deep), side, mode="bilinear", align_corners=False) for branch in self.branches]
+        logits = self.head(torch.cat([deep, *levels], dim=1))
+        return tuple(F.interpolate(x, images.shape[2:], mode="bilinear", align_corners=False)
+                     for x in (logits, self.auxiliary(middle)))  # type: ignore[return-value]
+
+
+def _layer(inside: int, outside: int, kernel: int) -> list[nn.Module]:
+    return [nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+
+
+def plain_step(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
+    model = PlainPSPNet().train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    criterion = nn.CrossEntropyLoss(ignore_index=255)
+    mean, std = torch.tensor([123.675, 116.28, 103.53])[:, None, None], torch.tensor([58.395, 57.12, 57.375])[:, None, None]
+
+    def step() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits, auxiliary = model((images - mean) / std)
+            loss = criterion(logits, labels) + 0.4 * criterion(auxiliary, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def our_step(images: Tensor, labels: Tensor, dtype: torch.dtype, fusion: str) -> Callable[[], Tensor]:
+    from pspnet.config import ModelConfig, TrainConfig
+    from pspnet.losses import build_loss
+    from pspnet.nn import PSPNet
+    from pspnet.training.optimisation import build_optimizer
+    from pspnet.training.stepping import total_loss
+
+    config = TrainConfig(model=ModelConfig(encoder="resnet50", num_classes=CLASSES, fusion=fusion))
+    model = PSPNet(config.model).train().to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, config.optimizer)
+    criterion = build_loss(config.loss, CLASSES)
+
+    def step() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs = model.forward_train(images)
+            loss, _ = total_loss(outputs, labels, criterion, config, False)
+            del outputs
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def prepare(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
+    from pspnet.inspection import CallLedger
+
+    torch.manual_seed(0)
+    torch.set_num_threads(job["threads"])
+    random = torch.Generator().manual_seed(0)
+    side = job["size"]
+    images = (torch.rand((job["batch"], 3, side, side), generator=random) * 255).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, (job["batch"], side, side), generator=random)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[job["precision"]]
+    if job["name"] == "plain PyTorch":
+        step = plain_step(images, labels, dtype)
+    else:
+        step = our_step(images, labels, dtype, "plain" if "plain" in job["name"] else "folded")
+    if job["profile"]:
+        step()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            step()
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=45))
+        return step, {}
+    step()  # momentum is there from here on
+    with CallLedger() as ledger:
+        step()
+    return step, {"live_mib": round(ledger.peak_bytes / 2**20, 1), "gflop": round(sum(c.flops for c in ledger.calls) / 1e9, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", type=int, default=241, help="px")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--profile", choices=CONTESTANTS, help="show where one step's time goes, and end")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the result")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    common = {"precision": given.precision, "batch": given.batch, "size": given.size, "threads": given.threads}
+    if given.child:
+        serve(lambda: prepare(json.loads(given.child)))
+    if given.profile:
+        prepare({"name": given.profile, "profile": True} | common)
+        return
+    from pspnet.bench.machine import commit, hardware, stamp
+
+    torch.set_num_threads(given.threads)
+    machine = hardware(torch.device("cpu"))
+    contestants = [
+        Contestant(name, [sys.executable, __file__, "--child", json.dumps({"name": name, "profile": False} | common)],
+                   {"OMP_NUM_THREADS": str(given.threads)}) for name in CONTESTANTS]
+    found = take_turns(contestants, given.rounds, 0, told=lambda text: print(text, file=sys.stderr, flush=True))
+    first = found[CONTESTANTS[0]]
+    lines = []
+    print(f"{machine}\n\n{'':20s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'live MiB':>8s} {'peak MiB':>8s}")
+    for name, result in found.items():
+        if result.failure:
+            print(f"{name:20s} not run: {result.failure}")
+            continue
+        lines.append({
+            "name": name, "ms": result.median_s * 1e3, "processor_ms": result.median_processor_s * 1e3,
+            "ratio": statistics.median(ratios(first, result)),
+            "processor_ratio": statistics.median(ratios(first, result, processor=True)),
+            "peak_mib": result.peak_mib, **result.about, "wall_s": result.wall_s, "processor_s": result.processor_s})
+        row = lines[-1]
+        print(f"{name:20s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
+              f"{row['gflop']:6.0f} {row['live_mib']:8.0f} {row['peak_mib']:8.0f}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / f"training-step-{given.precision}-{stamp(machine.slug)}.json"
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps({"commit": commit(), "machine": str(machine), **common, "lines": lines}, indent=1) + "\n")
+    os.replace(part, path)
+    print(f"-> {path}")
+
+
+if __name__ == "__main__":
+    main()
