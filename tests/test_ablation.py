@@ -16,7 +16,7 @@ from pspnet.ablation.tables import mean_and_half_width
 from pspnet.config import TrainConfig
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.scenes import SCENE_CLASSES, Scenes
-from pspnet.errors import ConfigError, TrainingError
+from pspnet.errors import ConfigError, RunInterrupted, TrainingError
 from pspnet.nn import PSPNet
 from pspnet.weights.store import card_for, save_checkpoint
 
@@ -136,6 +136,24 @@ def test_a_run_that_was_scored_only_once_gets_its_other_score(tmp_path: Path, un
     damaged.write_text("{")
     with pytest.raises(TrainingError, match="delete it"):
         ablate(config(tmp_path, tables=("T1",), seeds=1, pictures=0), **DATA, say=said.append)
+
+
+def test_a_stopped_grid_says_how_to_go_on(tmp_path: Path, untrained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = run.train
+
+    def stopped_in_the_second(recipe: TrainConfig, **options: object) -> Path:
+        if len(untrained) == 1:
+            raise RunInterrupted("stopped by SIGTERM after step 1", 15)
+        return usual(recipe, **options)
+
+    monkeypatch.setattr(run, "train", stopped_in_the_second)
+    with pytest.raises(RunInterrupted, match=r"in run 2 of 5; .* the same command again") as stop:
+        ablate(config(tmp_path, tables=("T2",), seeds=1, pictures=0), **DATA, say=lambda _: None, quiet=True)
+    assert stop.value.exit_code == 143
+    monkeypatch.setattr(run, "train", usual)
+    said: list[str] = []
+    ablate(config(tmp_path, tables=("T2",), seeds=1, pictures=0), **DATA, say=said.append, quiet=True)
+    assert len(said) == 4  # the first run was there
 
 
 def test_intervals_are_students() -> None:

@@ -13,7 +13,7 @@ from pspnet.ablation.tables import write_tables
 from pspnet.config.ablation import AblationConfig
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.data.dataset import Dataset
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, RunInterrupted
 from pspnet.evaluation import assess
 from pspnet.images import write_bytes
 from pspnet.segmenter import Segmenter
@@ -51,7 +51,11 @@ def ablate(
         if not missing:
             continue
         say(f"run {number} of {len(cells)}: {cell.rows[0]}, seed {cell.recipe.seed}")
-        best = _trained(cell, sets.train, sets.val, quiet)
+        try:
+            best = _trained(cell, sets.train, sets.val, quiet)
+        except RunInterrupted as stop:
+            raise RunInterrupted(f"stopped in run {number} of {len(cells)}; its state is saved. Give the same command again: "
+                                 "the grid goes on where it stopped", stop.signal) from stop
         _score(config, cell, best, sets.val, missing)
         if not config.keep_models:
             (cell.folder / "last.ckpt").unlink(missing_ok=True)

@@ -111,7 +111,8 @@ def prepare(
         console.print(f"{name}: {how_to_get(name)}", highlight=False, markup=False)
         console.print(f"Then: pspnet data prepare {name} ARCHIVE... --out {out / name}", highlight=False, markup=False)
         return
-    made = unpack(name, archives or [], out)
+    with progress_bar(f"preparing {name}", None, "files") as advance:
+        made = unpack(name, archives or [], out, progress=each(advance))
     for split, count in made.counts.items():
         wanted = made.expected.get(split)
         console.print(f"{split}: {count} images" + (f" of {wanted}" if wanted else ""), highlight=False)
