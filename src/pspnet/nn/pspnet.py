@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -104,7 +105,10 @@ class PSPNet(nn.Module):
         images = (images - self.mean[:, None, None]) / self.std[:, None, None]
         if self.config.input_scale == 1.0:
             return images
-        return F.interpolate(images, scale_factor=self.config.input_scale, mode="bilinear", align_corners=False)
+        # whole numbers, rounded up: exporters follow them where a factor's floats fail, and no side becomes 0
+        scale = Fraction(self.config.input_scale).limit_denominator(1000)
+        height, width = (-(-side * scale.numerator // scale.denominator) for side in images.shape[-2:])
+        return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
 
     def _classify(self, features: list[Tensor]) -> Tensor:
         decoded = self.decoder([*features[:-1], self.pyramid(features[-1])])
