@@ -44,8 +44,8 @@ check: $(READY)  ## style, types, directions of imports
 	$(VENV)/bin/mypy
 	$(TEST) tests/test_structure.py
 
-bench: $(READY)  ## this machine's figures, into benchmarks/results
-	OMP_NUM_THREADS=1 $(PY) benchmarks/run.py
+bench: $(READY)  ## pspnet bench and the small benchmarks of parts, into benchmarks/results
+	$(PY) benchmarks/run.py
 
 requirements:  ## pin anew: names and versions only
 	$(PY) -m uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 -o requirements.txt

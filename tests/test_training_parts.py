@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from pspnet.nn.pspnet import PointOutputs
 from pspnet.training.averaging import AveragedModel
 from pspnet.training.batches import Batch, BatchPlan, PlanSampler, TrainingSamples, training_loader
 from pspnet.training.memory import blocks, checkpoint_blocks
+from pspnet.training.module import TrainingModule
 from pspnet.training.optimisation import build_optimizer, build_scheduler, encoder_stages, parameter_groups
 from pspnet.training.schedule import rate_factor
 from pspnet.training.stepping import to_tensors, total_loss
@@ -159,6 +162,23 @@ class TestGroups:
         optimizer = build_optimizer(model, OptimizerConfig(layer_decay=0.5))
         rates = {g["name"]: g["lr"] for g in optimizer.param_groups}
         assert rates == {"encoder stage 0": 0.0025, "encoder stage 1": 0.005, "encoder stage 2": 0.01, "head": 0.1}
+
+    @pytest.mark.parametrize("name", ["sgd", "adamw"])
+    def test_the_fused_update_is_the_usual_one(self, name: str) -> None:
+        weights = []
+        for fused in (True, False):
+            torch.manual_seed(0)
+            model = self.model()
+            optimizer = build_optimizer(model, OptimizerConfig(name=name, learning_rate=1e-3, fused=fused))
+            assert {group["fused"] for group in optimizer.param_groups} == {fused}
+            for step in range(3):
+                generator = torch.Generator().manual_seed(step)
+                for parameter in model.parameters():
+                    parameter.grad = torch.randn(parameter.shape, generator=generator)
+                optimizer.step()
+            weights.append([parameter.detach().clone() for parameter in model.parameters()])
+        for first, second in zip(*weights, strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize(("encoder", "first", "last"), [("resnet18", "conv1.weight", "layer4.1.conv2.weight"),
                                                             ("mobilenetv2", "conv_stem.weight", "")])
@@ -331,3 +351,12 @@ def test_default_loader_has_the_samples_of_a_plain_one() -> None:
     for ours, theirs in zip(training_loader(samples, plan, 0, 0, False), plain, strict=True):
         assert torch.equal(ours.images, theirs[0])
     assert len(NAMES) == 3
+
+
+def test_clipping_in_bfloat16_takes_the_usual_update(tmp_path: Path) -> None:
+    """Lightning refuses a fused update beside clipping under mixed precision."""
+    for precision, clip, fused in [("bf16", 1.0, False), ("bf16", None, True), ("fp32", 1.0, True)]:
+        config = toy_run(tmp_path, precision=precision, clip=clip)
+        loss = build_loss(config.loss, 3)
+        module = TrainingModule(PSPNet(toy_model(num_classes=3)), config, loss, 2, lambda *_: None)  # type: ignore[arg-type, return-value]
+        assert module.configure_optimizers()["optimizer"].param_groups[0]["fused"] is fused
