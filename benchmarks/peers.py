@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,17 @@ def fill(model: torch.nn.Module, gain: float) -> None:
     model.load_state_dict({n: torch.from_numpy(fill_entry(n, tuple(v.shape), gain)) for n, v in state.items()})
 
 
+class _NoOperators(ModuleType):
+    """Stands for mmcv.ops, whose compiled operators mmcv-lite leaves out: other networks name them, PSPNet uses none."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (torch.nn.Module,), {})
+
+
 def mmsegmentation(job: dict[str, Any]) -> torch.nn.Module:
+    sys.modules["mmcv.ops"] = _NoOperators("mmcv.ops")
     from mmseg.registry import MODELS
     from mmseg.utils import register_all_modules
 
@@ -204,6 +215,8 @@ def main() -> None:
             keys[title], notes[title] = Path(folder) / f"{job['key']}.npy", NOTES[job["name"]]
         found = take_turns(contestants, given.rounds, told=lambda text: print(text, file=sys.stderr, flush=True))
         first = contestants[0].name
+        if found[first].failure:
+            sys.exit(f"{first}, with which the others are compared, did not run: {found[first].failure}")
         lines = [
             line(name, result, found[first], keys[name] if name.startswith(("mmseg", "ours")) else None, keys[first], notes[name])
             for name, result in found.items()]
