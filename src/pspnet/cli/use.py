@@ -152,7 +152,7 @@ def evaluate(
     comparison = compare_with(against, scoring, report, (against, model), device) if against else None
     console.print(report.render())
     if comparison is not None:
-        console.print(comparison.render())
+        console.print("\n", comparison.render(), sep="")
     saved(report, comparison, json, out)
 
 

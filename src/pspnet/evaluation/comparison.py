@@ -47,7 +47,7 @@ class Comparison:
 
         table = Table(title=f"{self.second} minus {self.first}, paired over {len(self.images)} images", title_justify="left")
         table.add_column("score")
-        for heading in ("points", f"{self.level:.0%} interval", "second is better in", "verdict"):
+        for heading in ("points", f"{self.level:.0%} interval", "better in resamples", "verdict"):
             table.add_column(heading, justify="right")
         for name, d in self.differences.items():
             verdict = "better" if d.low > 0 else "worse" if d.high < 0 else "not told apart"

@@ -53,9 +53,9 @@ def reliability_picture(calibration: CalibrationCounter, path: str | Path, title
     filled, bins = pixels > 0, calibration.bins
     accuracy = right[filled] / pixels[filled]
     centres = (np.flatnonzero(filled) + 0.5) / bins
-    axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    axes.bar(centres, accuracy, 0.92 / bins, color="#4a7fb5", zorder=2)
-    axes.plot(sure[filled] / pixels[filled], accuracy, "o", color="#16324f", markersize=4, zorder=3)
+    axes.bar(centres, accuracy, 0.92 / bins, color="#a9c6e3", zorder=1)
+    axes.plot([0, 1], [0, 1], color="#5b616b", linewidth=1, linestyle=(0, (4, 3)), zorder=2)  # honest confidence
+    axes.plot(sure[filled] / pixels[filled], accuracy, "o", color="#16324f", markersize=4, zorder=3, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of them that are right")
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8, zorder=0)
     axes.set_axisbelow(True)
