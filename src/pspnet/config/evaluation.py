@@ -17,7 +17,7 @@ class EvaluationConfig(Settings):
 
     protocol: str = Field(
         "whole", description="How an image is predicted: whole, slide, semseg-ss, semseg-ms, mmseg-whole, mmseg-slide, "
-        "mmseg-ms, caffe-ss, caffe-ms; NAME@DATASET (ade20k, voc, cityscapes, ...) takes a data set's sizes.")
+        "mmseg-ms, mmseg-slide-ms, caffe-ss, caffe-ms; NAME@DATASET (ade20k, voc, cityscapes, ...) takes a data set's sizes.")
     absent: Literal["exclude", "zero"] = Field(
         "exclude", description="Classes that occur neither in labels nor in predictions: left out of the means "
         "(MMSegmentation) or counted as 0 (semseg).")

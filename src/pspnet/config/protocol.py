@@ -161,6 +161,9 @@ PROTOCOLS: dict[str, Protocol] = {
         name="mmseg-ms", source="MMSegmentation 0.x aug_test, as in its model zoo: the ratios multiply the test scale, "
         "probabilities are averaged (1.x's TTA multiplies the image's own size instead)", scales=PAPER_SCALES,
         mirror="image"),
+    "mmseg-slide-ms": _MMSEG.changed(
+        name="mmseg-slide-ms", source="MMSegmentation 0.x aug_test with test_cfg mode='slide'", window_px=(512, 512),
+        stride_px=(341, 341), scales=PAPER_SCALES, mirror="image"),
     "caffe-ss": _CAFFE,
     "caffe-ms": _CAFFE.changed(
         name="caffe-ms", source="hszhao/PSPNet evaluation/*.m, multi-scale", scales=PAPER_SCALES),
@@ -174,7 +177,8 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
     "voc": {},
     "cityscapes": {
         **dict.fromkeys(("semseg-ss", "semseg-ms", "caffe-ss", "caffe-ms"), _LARGE),
-        "mmseg-whole": {"base_px": (2048, 1024)}, "mmseg-ms": {"base_px": (2048, 1024)}, "mmseg-slide": _SLIDE_769},
+        "mmseg-whole": {"base_px": (2048, 1024)}, "mmseg-ms": {"base_px": (2048, 1024)}, "mmseg-slide": _SLIDE_769,
+        "mmseg-slide-ms": _SLIDE_769},
     "loveda": {"mmseg-whole": {"base_px": (1024, 1024)}, "mmseg-ms": {"base_px": (1024, 1024)}},
     "potsdam": {"mmseg-whole": {"base_px": (512, 512)}, "mmseg-ms": {"base_px": (512, 512)}},
     "vaihingen": {"mmseg-whole": {"base_px": (512, 512)}, "mmseg-ms": {"base_px": (512, 512)}},
