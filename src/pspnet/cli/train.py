@@ -69,7 +69,10 @@ def train(
         )
         return
     else:
-        best = training.train(TrainConfig.from_yaml(recipe, settings or []), quiet=quiet)
+        config = TrainConfig.from_yaml(recipe, settings or [])
+        if config.published is not None and not quiet:
+            console.print(f"published, with the recipe as it is: {config.published}", highlight=False, markup=False)
+        best = training.train(config, quiet=quiet)
     console.print(f"best checkpoint: {best}", highlight=False)
 
 
