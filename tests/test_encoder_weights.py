@@ -14,9 +14,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import pspnet
 from pspnet.config.model import EncoderOptions, ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
-from pspnet.nn import PSPNet
+from pspnet.nn import PSPNet, weights_follow
 from pspnet.nn.encoder import build_encoder
 from pspnet.nn.swin import PatchMerging, SwinTransformer
 from pspnet.weights import swin
@@ -27,10 +28,11 @@ SWIN = {"embed_dim": 8, "depths": (2, 1, 1, 1), "heads": (1, 2, 2, 4), "window_s
 
 def network(encoder: str, weights: Path | str = "random", options: dict[str, Any] | None = None, **values: Any) -> PSPNet:
     """A PSPNet with as little behind the encoder as there can be."""
-    return PSPNet(ModelConfig(
-        encoder=encoder, encoder_weights=str(weights), encoder_options=EncoderOptions(**(options or {})), num_classes=2,
-        auxiliary="none", bins=(1,), reduce=False, pyramid_options={"fusion_channels": 4, "fusion_kernel": 1},
-        **values))
+    with weights_follow():
+        return PSPNet(ModelConfig(
+            encoder=encoder, encoder_weights=str(weights), encoder_options=EncoderOptions(**(options or {})), num_classes=2,
+            auxiliary="none", bins=(1,), reduce=False, pyramid_options={"fusion_channels": 4, "fusion_kernel": 1},
+            **values))
 
 
 def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -150,6 +152,17 @@ def test_other_bands_adapt_the_first_convolution_only(tmp_path: Path, bands: int
     grey = pixels(1, 1, 32, 32)  # an image whose bands are alike gives the same first features
     if bands in (1, 3, 6):
         torch.testing.assert_close(F.conv2d(grey, own), F.conv2d(grey.expand(1, 3, -1, -1), rgb))
+
+
+def test_a_network_comes_with_its_configs_weights_or_says_that_it_does_not(tmp_path: Path) -> None:
+    reference = shaken(timm.create_model("resnet18"))
+    save_file(reference.state_dict(), tmp_path / "weights.safetensors")
+    config = ModelConfig(encoder="resnet18", encoder_weights=str(tmp_path / "weights.safetensors"))
+    assert torch.equal(pspnet.build_model(config).encoder.conv1.weight, reference.conv1.weight)
+    with pytest.warns(UserWarning, match=r"random weights; pspnet.build_model\(config\) loads them"):
+        assert not torch.equal(PSPNet(config).encoder.conv1.weight, reference.conv1.weight)
+    with pytest.raises(CheckpointError, match=r"nowhere.pth"):
+        pspnet.build_model(config.changed(encoder_weights="nowhere.pth"))
 
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "PSPNet": "pspnet.nn",
+    "build_model": "pspnet.weights.encoder_weights",
     "ModelConfig": "pspnet.config",
     "TrainConfig": "pspnet.config",
     "LabelSpace": "pspnet.labels",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pspnet.segmenter import Segmenter as Segmenter
     from pspnet.segmenter import import_weights as import_weights
     from pspnet.training import train as train
+    from pspnet.weights.encoder_weights import build_model as build_model
 
 
 def __getattr__(name: str) -> Any:

@@ -121,7 +121,8 @@ class ModelConfig(Settings):
         description="The network that sees: resnet18/34/50/101/152/269 (with s or c for the deep stems of "
         "semseg and MMSegmentation), efficientnet_b0..b7, mobilenetv2, swin_tiny/small/base/large, or any timm name.",
     )
-    encoder_weights: str = Field("random", description="'random', 'imagenet', or the path of a weights file.")
+    encoder_weights: str = Field(
+        "random", description="'random', 'imagenet', or the path of a weights file: what `pspnet.build_model` and training load.")
     encoder_options: EncoderOptions = Field(EncoderOptions(), description="Settings of the encoder.")
     in_bands: Positive = Field(3, description="Bands of an input image.")
     num_classes: int = Field(150, ge=1, le=255, description="Classes told apart; 255 is reserved for 'ignore'.")

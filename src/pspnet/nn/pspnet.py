@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -38,6 +42,19 @@ class TrainOutputs(NamedTuple):
     points: PointOutputs | None = None
 
 
+_weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """For those who fill the networks that they build inside: no warning that the weights are random."""
+    token = _weights_follow.set(True)
+    try:
+        yield
+    finally:
+        _weights_follow.reset(token)
+
+
 class PSPNet(nn.Module):
     """The pyramid scene parsing network (Zhao et al. 2017, arXiv:1612.01105).
 
@@ -45,6 +62,9 @@ class PSPNet(nn.Module):
     forward_train: the same images -> TrainOutputs; what the config leaves out is None.
     The first line normalises with the buffers `mean` and `std` (bands,), so nobody else has to. The network never
     computes a loss. In training a batch of one image works: see PyramidPooling for what its 1 x 1 bin does.
+
+    Its weights are random, and files are not its business: where config.encoder_weights asks for others it warns, since
+    pspnet.build_model(config) and pspnet.train bring them.
     """
 
     mean: Tensor
@@ -53,6 +73,10 @@ class PSPNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        if config.encoder_weights != "random" and not _weights_follow.get() and torch.get_default_device().type != "meta":
+            warnings.warn(
+                f"encoder_weights = {config.encoder_weights}: PSPNet(config) starts from random weights; "
+                "pspnet.build_model(config) loads them", stacklevel=2)
         mean, std = config.normalisation
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))

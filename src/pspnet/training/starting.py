@@ -10,7 +10,7 @@ from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
 from pspnet.errors import CheckpointError
 from pspnet.labels import LabelSpace
-from pspnet.nn.pspnet import PSPNet
+from pspnet.nn import PSPNet, weights_follow
 from pspnet.weights.encoder_weights import load_encoder_weights
 from pspnet.weights.store import load_checkpoint
 
@@ -19,7 +19,7 @@ CLASSIFIERS = ("classifier.", "auxiliary.classifier.", "pointrend.head.predictor
 
 def random_model(config: ModelConfig, seed: int) -> PSPNet:
     """The network with random weights that `seed` fixes; the caller's random numbers are left as they were."""
-    with torch.random.fork_rng(devices=[]):
+    with weights_follow(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return PSPNet(config)
 

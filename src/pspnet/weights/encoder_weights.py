@@ -1,7 +1,6 @@
 """What fills a new network's encoder: ImageNet's weights or a file's (SPEC H10).
 
-    model = PSPNet(config)
-    print(load_encoder_weights(model))      # as config.encoder_weights says: "random", "imagenet", or a path
+    model = build_model(config)             # as config.encoder_weights says: "random", "imagenet", or a path
 
 A file may use the names of torchvision, timm, semseg, CSAIL, MMSegmentation or pspnet, bare or inside a checkpoint; of a
 whole network only its encoder is taken. Nothing in a file is ever run.
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from pspnet.config.model import IMAGENET_MEAN, ModelConfig, encoder_family
 from pspnet.errors import CheckpointError, ConfigError
-from pspnet.nn import PSPNet
+from pspnet.nn import PSPNet, weights_follow
 from pspnet.weights import inverted_residuals, swin
 from pspnet.weights.pickles import find_state, read_file
 from pspnet.weights.rename import Rename, listed
@@ -60,6 +59,17 @@ class EncoderReport:
         if self.unused:
             lines.append(f"  not used: {listed(self.unused)}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def build_model(config: ModelConfig) -> PSPNet:
+    """The network with the encoder weights that its config names; the rest is random. Logs what was loaded.
+
+    Raises what `load_encoder_weights` raises.
+    """
+    with weights_follow():
+        model = PSPNet(config)
+    load_encoder_weights(model)
+    return model
 
 
 def load_encoder_weights(model: PSPNet) -> EncoderReport:
