@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from golden_arrays import image, pixels, stand_in
+from golden_weights import fill_entry, make_image, make_input
 from pspnet.config.protocol import VARIANTS
 from pspnet.errors import ConfigError
 from pspnet.protocols import PROTOCOLS, Predictor, find_protocol, predict_labels, predict_map, predict_probabilities
@@ -18,6 +20,20 @@ from pspnet.resampling import taps
 GOLDEN = Path(__file__).parent / "golden"
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 SMALL = {"base_px": (140,), "window_px": (97, 97), "stride_px": (65, 65)}  # the sizes of semseg's recording
+
+
+def stand_in(align_corners: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The small network that stood in for a PSPNet when protocols were recorded: local features and the crop's mean."""
+    weight, context, bias = (
+        torch.from_numpy(fill_entry(f"standin.{name}", shape))
+        for name, shape in (("conv.weight", (5, 3, 3, 3)), ("context.weight", (5, 3)), ("conv.bias", (5,))))
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        coarse = F.conv2d(images, weight, bias, stride=8, padding=1)
+        coarse = coarse + (images.mean((2, 3)) @ context.T)[:, :, None, None]
+        return F.interpolate(coarse, images.shape[2:], mode="bilinear", align_corners=align_corners)
+
+    return logits
 
 
 def predictor(align_corners: bool = True, batch_windows: int = 3) -> Predictor:
@@ -33,7 +49,7 @@ def recorded() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    return image("image/semseg_eval/150x203", 150, 203)
+    return make_image("image/semseg_eval/150x203", 150, 203)
 
 
 @pytest.mark.parametrize(("name", "key"), [("semseg-ms", "multi_scale"), ("semseg-ss", "scale_1")])
@@ -65,7 +81,7 @@ def test_semsegs_single_crop(mirror: str, key: str, recorded: dict[str, np.ndarr
 
 def test_mmsegmentations_slide_inference() -> None:
     recorded = np.load(GOLDEN / "mmseg_slide" / "outputs.npz")
-    values = pixels("input/mmseg_slide_s1", 3, 150, 203).transpose(1, 2, 0)
+    values = make_input("input/mmseg_slide_s1", (1, 3, 150, 203))[0].transpose(1, 2, 0)
     protocol = PROTOCOLS["mmseg-slide"].changed(resize="none", base_px=(), window_px=(64, 80), stride_px=(43, 54))
     found, are_logits = predict_map(Predictor(stand_in(False), batch_windows=5), values, protocol)
     assert are_logits
@@ -85,7 +101,7 @@ def test_every_protocol_gives_probabilities_of_the_images_size(name: str) -> Non
     small = {"base_px": tuple(b // 8 for b in protocol.base_px)}
     if protocol.window_px:
         small |= {"window_px": (48, 48), "stride_px": (32, 32)}
-    photo = image("photo", 57, 75)
+    photo = make_image("photo", 57, 75)
     found = predict_probabilities(predictor(), photo, protocol.changed(**small))
     assert found.shape == (5, 57, 75)
     assert found.dtype == np.float32
@@ -108,7 +124,7 @@ def slow_mmseg_ms(photo: np.ndarray, protocol: object) -> np.ndarray:
 
 
 def test_mmseg_ms_equals_its_plain_restatement() -> None:
-    photo = image("photo", 57, 75)
+    photo = make_image("photo", 57, 75)
     protocol = PROTOCOLS["mmseg-ms"].changed(base_px=(90, 60), scales=(0.5, 1.25))
     found = predict_probabilities(predictor(False), photo, protocol)
     np.testing.assert_allclose(found, slow_mmseg_ms(photo, protocol), atol=2e-5)
@@ -117,7 +133,7 @@ def test_mmseg_ms_equals_its_plain_restatement() -> None:
 
 
 def test_sliding_over_scales_takes_softmax_after_all_windows() -> None:
-    photo = image("photo", 57, 75)
+    photo = make_image("photo", 57, 75)
     protocol = PROTOCOLS["mmseg-slide"].changed(
         base_px=(90, 60), window_px=(40, 40), stride_px=(30, 30), mirror="image", scales=(1.0, 1.5))
     passes = []
@@ -131,7 +147,7 @@ def test_sliding_over_scales_takes_softmax_after_all_windows() -> None:
 
 
 def test_caffe_adds_logits_of_a_window_and_its_mirror() -> None:
-    photo = image("photo", 48, 48)
+    photo = make_image("photo", 48, 48)
     protocol = PROTOCOLS["caffe-ss"].changed(
         resize="none", base_px=(), extra_px=0, window_px=(48, 48), stride_px=(32, 32))
     network = predictor().logits
@@ -182,8 +198,8 @@ def test_names_variants_and_description() -> None:
         (lambda: PROTOCOLS["whole"].changed(padding="end"), "window_px"),
         (lambda: PROTOCOLS["slide"].changed(stride_px=(600, 600)), "gaps"),
         (lambda: PROTOCOLS["semseg-ss"].changed(base_px=(1, 2)), "give 1"),
-        (lambda: predict_labels(stand_in(True), image("photo", 30, 40), "semseg-ss"), "mean colour"),
-        (lambda: predict_labels(lambda x: x[:, :, ::2], image("photo", 30, 40), "whole"), "logits of shape"),
+        (lambda: predict_labels(stand_in(True), make_image("photo", 30, 40), "semseg-ss"), "mean colour"),
+        (lambda: predict_labels(lambda x: x[:, :, ::2], make_image("photo", 30, 40), "whole"), "logits of shape"),
     ],
 )
 def test_what_cannot_be_is_refused(build: object, word: str) -> None:
