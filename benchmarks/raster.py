@@ -1,11 +1,12 @@
 """Whole rasters: speed beside the bare network, peak memory, polygons. Rasters are made on the spot.
 
-    python benchmarks/raster.py speed [--height 20000 --width 20000] [--json OUT.json]
-    python benchmarks/raster.py memory [--width 20000 --heights 2000 20000]
-    python benchmarks/raster.py polygons [--side 10000] [--min-area-m2 0]
+    python benchmarks/raster.py speed [--full] [--json OUT.json]
+    python benchmarks/raster.py memory [--full]
+    python benchmarks/raster.py polygons [--full] [--min-area-m2 0]
 
-Marks: the whole way from file to map runs at 90 % of the bare network's megapixels per second; a map ten times as high
-takes the same memory within 10 %, under 1.5 GiB; polygons of 10,000 x 10,000 px in 60 s and 1 GiB.
+Marks, with --full: a 20,000 x 20,000 px raster goes from file to map at 90 % of the bare network's megapixels per second;
+it takes the memory of one of 20,000 x 2,000 px within 10 %, under 1.5 GiB; polygons of 10,000 x 10,000 px take 60 s and
+1 GiB. Without --full the sides are a quarter of that: a few minutes, and the same code.
 
 The network looks at overlapping windows, so it sees more megapixels than the raster has: both figures are given. Speed
 compares the network's own megapixels (pixels of windows), and is measured by the clock and by processor time; the second
@@ -164,14 +165,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "memory", "memory-one", "polygons", "make", "make-labels"])
     parser.add_argument("rest", nargs="*")
-    parser.add_argument("--height", type=int, default=20_000)
-    parser.add_argument("--width", type=int, default=20_000)
-    parser.add_argument("--heights", type=int, nargs="+", default=[2_000, 20_000])
-    parser.add_argument("--side", type=int, default=10_000)
+    parser.add_argument("--full", action="store_true", help="the sizes of the marks")
+    parser.add_argument("--height", type=int)
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--side", type=int)
     parser.add_argument("--min-area-m2", type=float, default=0.0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    full = 20_000 if given.full else 5_000
+    height, width, side = given.height or full, given.width or full, given.side or full // 2
     if given.what == "make":
         make_image(Path(given.rest[0]), int(given.rest[1]), int(given.rest[2]))
         return
@@ -179,13 +182,14 @@ def main() -> None:
         make_labels(Path(given.rest[0]), int(given.rest[1]))
         return
     if given.what == "speed":
-        found: Any = speed(given.height, given.width, given.device)
+        found: Any = speed(height, width, given.device)
     elif given.what == "memory-one":
-        found = memory_of(given.height, given.width, given.device)
+        found = memory_of(height, width, given.device)
     elif given.what == "memory":
-        found = [alone("memory-one", "--height", h, "--width", given.width, "--device", given.device) for h in given.heights]
+        found = [alone("memory-one", "--height", h, "--width", width, "--device", given.device)
+                 for h in (height // 10, height)]
     else:
-        found = polygons_of(given.side, given.min_area_m2)
+        found = polygons_of(side, given.min_area_m2)
     print(json.dumps(found))
     if given.json:
         import torch

@@ -133,7 +133,15 @@ class Segmenter:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, bands, H, W) -> calibrated probabilities (B, K, H, W) float32."""
-        return (self.logits(images) / self.card.temperature).softmax(dim=1)
+        with torch.inference_mode():
+            # softmax in place: of a window of 1,024 px and 150 classes each copy is 600 MB
+            found = self.logits(images)
+            found -= found.amax(dim=1, keepdim=True)
+            if self.card.temperature != 1:
+                found /= self.card.temperature
+            found.exp_()
+            found /= found.sum(dim=1, keepdim=True)
+        return found
 
     def labels(self, images: Tensor, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
         """(B, bands, H, W) -> labels (B, H, W) uint8 and, if asked, confidence (B, H, W): never all logits at once."""

@@ -62,9 +62,16 @@ def blended_pieces(
         waiting.append(view)
         seen += view.pixels is not None
         if seen == batch_size or len(waiting) >= 64:
-            yield from blender.blend(waiting, predict)
+            yield from _handed_over(blender.blend(waiting, predict))
             waiting, seen = [], 0
-    yield from blender.blend(waiting, predict)
+    yield from _handed_over(blender.blend(waiting, predict))
+
+
+def _handed_over(pieces: list[Piece]) -> Iterator[Piece]:
+    """The pieces in order, none of them kept here: whoever takes one may free it."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 def blended_strips(

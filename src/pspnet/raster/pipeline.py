@@ -6,9 +6,11 @@ holds a few windows, the last rows of a row of windows, and one row of tiles: O(
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +90,22 @@ def classify(run: Run, store: TileStore, rows: range, watch: Watch) -> TileWrite
                 writer.put(place, values)
             if place.right == run.width:
                 writer.finish(place.bottom, unreadable=sorted(unreadable))
+                _give_back()
             watch.saw(place)
     finally:
         pieces.close()
         writer.close()
     return writer
+
+
+def _give_back() -> None:
+    """Returns freed pages to the system after each row of windows, where the C library can (glibc).
+
+    Windows' maps of some 20 MB leave holes in the heap that nothing fits into: without this, the memory of a raster of
+    9,000 rows grew by 120 MB from the first row to the last.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Window, Values | None], None, None]:
@@ -115,8 +128,10 @@ def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Wi
             for piece in blended_pieces(windows, run.segmenter.probabilities, config.overlap_px, batch):
                 if piece.probabilities is None or piece.core.bottom <= rows.start:
                     yield piece.core, None
-                else:
-                    yield piece.core, run.bands.reduce(piece.probabilities, piece.valid)
+                    continue
+                done = piece.core, run.bands.reduce(piece.probabilities, piece.valid)
+                del piece  # its probabilities need not wait in memory for the next window's
+                yield done
         finally:
             windows.close()
 

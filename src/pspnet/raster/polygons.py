@@ -15,7 +15,7 @@ from pspnet.raster.strips import label_strips
 from pspnet.raster.tracing import Areas, Tracer, polygons
 from pspnet.streaming import ahead
 
-BATCH = 50_000  # polygons that are written at once
+BATCH = 20_000  # polygons that are written at once
 FIELDS = ("class", "value", "area_m2", "confidence_pct")
 
 

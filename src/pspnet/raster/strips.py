@@ -40,7 +40,10 @@ class LabelStrip:
 def label_strips(path: Path, strip_px: int = STRIP_PX) -> Iterator[LabelStrip]:
     """Strips of a map with labels in band 1 and confidence (%) in band 2; parts without data are left out."""
     rasterio = require("rasterio", "raster")
-    with rasterio.Env(GDAL_CACHEMAX=128), open_raster(str(path)) as dataset:
+    with open_raster(str(path)) as dataset:
+        # a row of both bands' blocks is read in several strips: it must stay decoded that long
+        cache_mb = 32 + int(2.5e-6 * dataset.width * dataset.block_shapes[0][0])
+    with rasterio.Env(GDAL_CACHEMAX=cache_mb), open_raster(str(path)) as dataset:
         grid = grid_of(dataset)
         coverage = Coverage(dataset, BandReader(dataset, [1], [NODATA]))
         block = dataset.block_shapes[0][0]
