@@ -35,9 +35,9 @@ class Plan:
 
     seed: int = 0
     size_px: int = 128
-    steps: int = 370
+    steps: int = 430
     batch_size: int = 8
-    train_scenes: int = 1000
+    train_scenes: int = 1600
     val_scenes: int = 40
     test_scenes: int = 160
     learning_rate: float = 0.015
