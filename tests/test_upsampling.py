@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pspnet.nn import upsampling
 from pspnet.nn.blocks import resize
 from pspnet.nn.upsampling import upsample_labels
 
@@ -17,7 +18,12 @@ from pspnet.nn.upsampling import upsample_labels
 )  # fmt: skip
 def test_equal_to_resize_and_argmax(rows, columns, height, width, align_corners, strip, seed):
     coarse = torch.randn(2, 6, rows, columns, generator=torch.Generator().manual_seed(seed))
-    labels, sure = upsample_labels(coarse, (height, width), align_corners, confidence=True, strip_rows=strip)
+    for way in (upsampling._in_cache, upsampling._by_strips):
+        labels, sure = way(coarse, (height, width), align_corners, True, 1.0, strip)
+        check(coarse, labels, sure, height, width, align_corners)
+
+
+def check(coarse, labels, sure, height, width, align_corners):
     full = resize(coarse, (height, width), align_corners)
     best = full.topk(2, dim=1).values
     clear = best[:, 0] - best[:, 1] > 1e-5  # nearer than that, rounding decides
@@ -33,3 +39,10 @@ def test_temperature_softens_the_confidence_only() -> None:
     assert sharp is not None
     assert soft is not None
     assert (soft < sharp).all()
+
+
+def test_both_ways_take_temperature() -> None:
+    coarse = 3 * torch.randn(2, 5, 4, 6)
+    for first, second in zip(*(way(coarse, (17, 23), False, True, 2.0, 5) for way in (
+            upsampling._in_cache, upsampling._by_strips)), strict=True):
+        assert torch.allclose(first.float(), second.float(), atol=1e-5)
