@@ -168,6 +168,7 @@ def rightful() -> Iterator[tuple[str, bytes]]:
     exif = Image.Exif()
     exif[0x0112] = 6
     yield "turned by EXIF", encoded(Image.fromarray(rgb), "JPEG", exif=exif)
+    yield "3 MB behind the end", encoded(rgb, "PNG") + bytes(3_000_000)
     yield "1 x 1", encoded(rgb[:1, :1], "PNG")
     yield "1 high", encoded(np.tile(rgb[:1], (1, 1154, 1))[:, :60_000], "PNG")
     yield "1 wide", encoded(np.tile(rgb[:, :1], (1500, 1, 1)), "PNG")

@@ -39,7 +39,7 @@ from pspnet.server.settings import ServerSettings
 T = TypeVar("T")
 HELPERS = 2  # threads that decode and encode; the libraries release the interpreter's lock meanwhile
 
-ModelName = Annotated[str | None, Query(description="Name of the model; the first where it is left out.", examples=[])]
+ModelName = Annotated[str | None, Query(description="Name of the model; the first where it is left out.")]
 
 
 def create_app(models: Mapping[str, Source] | None = None, settings: ServerSettings | None = None) -> FastAPI:

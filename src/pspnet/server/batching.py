@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from pspnet.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX, Segmenter
+from pspnet.server.memory import trimmer
 from pspnet.server.settings import ServerSettings
 from pspnet.streaming import as_float, blended_strips
 from pspnet.tiling import Window
@@ -113,11 +114,14 @@ class Batcher:
         return (job.model, -(-height // step) * step, -(-width // step) * step)
 
     def _run(self) -> None:
+        trim = trimmer()
         while True:
             bucket, jobs = self._next()
             if not jobs:
                 return
             self._compute(bucket, jobs)
+            del jobs  # or the last batch's images would be kept until the next one
+            trim()
 
     def _next(self) -> tuple[Bucket, list[Job]]:
         """The next batch; an empty one means the end."""
