@@ -68,18 +68,18 @@ def add_data(context: Context) -> DataPlace:
 
     def look_at(name: str, root: str | None, text: str, val_text: str, progress: Any = gr.Progress()) -> Iterator[tuple[Any, ...]]:
         config = chosen(context, name, root, text, val_text)
-        yield (charts.note("Opening the data ..."), "", "", "", gr.skip(), gr.skip())
+        chosen_now = config.model_dump(mode="json", exclude_unset=True)
+        yield charts.note("Opening the data ..."), "", "", "", gr.skip(), gr.skip()
         splits, opened = _open(context, config)
         counts = ", ".join(f"{split}: {len(dataset)} images" for split, dataset in opened.items())
-        ready = charts.note(f"{counts or 'no split was found'}. Training will use this data.")
-        first = next(iter(opened.values()), None)
-        yield (ready, _samples(opened), charts.note("Counting classes ..."), "", config.model_dump(mode="json", exclude_unset=True),
-               _side(first))
+        ready, pictures = charts.note(f"{counts or 'No split was found'}. Training will use this data."), _samples(opened)
+        side = _side(next(iter(opened.values()), None))
+        yield ready, pictures, charts.note("Counting classes ..."), "", chosen_now, side
         shares = "".join(_shares(split, dataset, progress) for split, dataset in opened.items())
-        yield gr.skip(), gr.skip(), shares, charts.note("Checking every file ..."), gr.skip(), gr.skip()
+        yield ready, pictures, shares, charts.note("Checking every file ..."), chosen_now, side
         report = check_splits(config.format, config.root, splits, config.options,
                               progress=lambda done, total: progress((done, total), desc="checking"))
-        yield gr.skip(), gr.skip(), gr.skip(), fault_table(report, context), gr.skip(), gr.skip()
+        yield ready, pictures, shares, fault_table(report, context), chosen_now, side
 
     look.click(told(look_at), [layout, folder, options, val_options], [status, samples, stats, faults, choice, size],
                show_progress="minimal", show_progress_on=[status], api_name="data_look", concurrency_id="heavy", concurrency_limit=2)

@@ -20,7 +20,7 @@ gr = require("gradio", "playground")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small and fast": {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 64, "auxiliary": "none"},
-    "the paper": {"encoder": "resnet50"},
+    "the paper": {"encoder": "resnet101"},
     "rasters": {"encoder": "resnet34", "in_bands": 4, "output_stride": 16, "decoder": "unet"},
 }
 ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet50s", "resnet50c", "mobilenetv2",

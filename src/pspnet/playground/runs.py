@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
 from pspnet.training.folder import RunFolder, at_work, new_run_dir, write_text
 
+# -P: a file in the working folder is no module of the program
+PROGRAM = (sys.executable, "-P", "-m", "pspnet", "train")
 RECIPE, WAITING, PROCESS, LOG = "recipe.yaml", "waiting.json", "process.json", "log.txt"
 ACTIVE = ("starting", "preparing", "running", "validating")
 
@@ -56,10 +58,13 @@ class RunState:
 
 
 class Runs:
-    """The runs in one folder, of which `at_once` compute at the same time; the others wait in the order they came."""
+    """The runs in one folder, of which `at_once` compute at the same time; the others wait in the order they came.
 
-    def __init__(self, folder: Path, at_once: int = 1) -> None:
-        self.folder, self.at_once = folder, at_once
+    program: what is started, with a recipe or with --resume and a folder behind it.
+    """
+
+    def __init__(self, folder: Path, at_once: int = 1, program: Sequence[str] = PROGRAM) -> None:
+        self.folder, self.at_once, self.program = folder, at_once, tuple(program)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def names(self) -> list[str]:
@@ -176,8 +181,7 @@ class Runs:
         with plain_words(path), (path / LOG).open("ab") as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {how}\n".encode())
             log.flush()
-            # -P: a file in the working folder is no module of the program
-            child = subprocess.Popen([sys.executable, "-P", "-m", "pspnet", "train", *what], stdin=subprocess.DEVNULL,
+            child = subprocess.Popen([*self.program, *what], stdin=subprocess.DEVNULL,
                                      stdout=log, stderr=log, start_new_session=True, cwd=path)
             self._children[child.pid] = child
             write_text(path / PROCESS, json.dumps({"pid": child.pid, "started": time.time()}))

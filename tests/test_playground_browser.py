@@ -1,0 +1,269 @@
+"""The playground in a real browser: the whole story on generated scenes, with every request to the outside counted.
+
+`make test-browser` runs it. PSPNET_PICTURES names a folder that the screenshots are kept in.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--no-first-run", "--disable-default-apps", "--disable-dev-shm-usage"]
+DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+WAIT_MS = 240_000  # a machine may be busy; on an idle one nothing takes a tenth of it
+PLACES = ("Data", "Model", "Train", "Compare", "Try")
+
+
+@pytest.fixture(scope="module")
+def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`pspnet playground` as a program of its own, in an empty folder."""
+    folder = tmp_path_factory.mktemp("browser")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = subprocess.Popen([sys.executable, "-m", "pspnet", "playground", "--root", str(folder), "--port", str(port)], cwd=folder,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 240
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert program.poll() is None, program.communicate()[1]
+            assert time.monotonic() < end, "the page did not come up"
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        program.send_signal(signal.SIGTERM)
+        program.wait(30)
+        assert program.stderr is not None
+        program.stderr.close()
+    assert program.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+class Visit:
+    """A page of the browser: what it asks for outside, what its console says, and short words for what people do."""
+
+    def __init__(self, browser: Any, url: str, viewport: dict[str, int], dark: bool = False) -> None:
+        self.url, self.outside, self.complaints = url, [], []  # type: ignore[var-annotated]
+        context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
+        context.route("**/*", self._route)
+        self.page = context.new_page()
+        self.page.set_default_timeout(WAIT_MS)
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector("#page-head")
+
+    def _route(self, route: Any) -> None:
+        if route.request.url.startswith((self.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.outside.append(route.request.url)
+            route.abort()
+
+    def go(self, place: str) -> None:
+        self.page.get_by_role("tab", name=place, exact=True).click()
+
+    def write(self, name: str, text: str) -> None:
+        field = self.page.locator(f"#{name} textarea, #{name} input").first
+        field.fill(text)
+        field.blur()
+
+    def says(self, name: str, text: str) -> None:
+        """Waits until a part of the page holds a text."""
+        self.page.wait_for_function("([id, text]) => document.getElementById(id)?.innerText.includes(text)", arg=[name, text])
+
+    def run(self, name: str, status: str) -> None:
+        self.says("train-status", name)
+        self.page.wait_for_selector(f"#train-status [data-status={status}]")
+
+    def points(self, chart: int = 0) -> int:
+        return int(self.page.locator("#train-curves .chart").nth(chart).get_attribute("data-points") or 0)
+
+    def keep(self, name: str) -> None:
+        """Keeps a picture where PSPNET_PICTURES asks for it, and sees that nothing sticks out at the side."""
+        wide = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{name}: the page is {wide} px wider than the window"
+        if os.environ.get("PSPNET_PICTURES"):
+            self.page.wait_for_timeout(600)
+            self.page.screenshot(path=Path(os.environ["PSPNET_PICTURES"]) / f"{name}.png")
+
+    def close(self) -> None:
+        self.page.context.close()
+        assert self.outside == []
+        assert self.complaints == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    assert Path(CHROMIUM).exists(), "chromium is missing; make test-browser installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+def test_the_whole_story(browser: Any, page_url: str) -> None:
+    visit = Visit(browser, page_url, DESK)
+    page = visit.page
+
+    # data
+    visit.write("data-options", "count=24\nsize=96")
+    visit.write("data-val-options", "count=6")
+    page.click("#data-look")
+    visit.says("data-faults", "0 errors")
+    visit.says("data-status", "train: 24 images")
+    assert page.locator("#data-samples img").count() == 6
+    assert page.locator("#data-stats .track").count() == 2 * 13
+    visit.keep("data_light")
+
+    # model: five options, and the summary follows each
+    visit.go("Model")
+    page.wait_for_selector("#model-summary table")
+    seen = [page.inner_text("#model-summary")]
+
+    def changed(text: str) -> None:
+        page.wait_for_function("([before]) => { const now = document.getElementById('model-summary').innerText;"
+                               "return now !== before && now.includes('Stages'); }", arg=[seen[-1]])
+        visit.says("model-yaml", text)
+        seen.append(page.inner_text("#model-summary"))
+
+    page.click("#preset-small-and-fast")
+    changed("depth: 3")
+    for field, text, recipe in (("model-bins", "1, 2", "bins: [1, 2]"), ("model-decoder-channels", "24", "decoder_channels: 24"),
+                                ("model-side", "96", "decoder_channels: 24"), ("model-num-classes", "13", "num_classes: 13")):
+        if field == "model-num-classes":
+            page.get_by_role("button", name="Input and classes").click()
+        visit.write(field, text)
+        changed(recipe)
+    page.locator("#model-decoder").get_by_label("unet").check()
+    changed("decoder: unet")
+    page.locator("#model-decoder").get_by_label("bilinear").check()
+    changed("decoder_channels: 24")
+    assert len(set(seen)) >= 6
+
+    # a contradiction is shown at its fields
+    page.locator("#model-output-stride").get_by_label("16", exact=True).check()
+    page.wait_for_selector("#model-output-stride.wrong")
+    assert "3 halvings reach 8" in page.inner_text("#model-output-stride")
+    assert page.locator("#model-encoder-options-depth.wrong").count() == 1
+    visit.keep("model_contradiction")
+    page.locator("#model-output-stride").get_by_label("8", exact=True).check()
+    page.wait_for_selector("#model-output-stride:not(.wrong)")
+    page.wait_for_selector("#model-summary table")
+
+    # train: a curve grows; stop, resume
+    visit.go("Train")
+    visit.write("train-name", "first")
+    visit.write("train-steps", "160")
+    visit.write("train-batch-size", "4")
+    visit.write("train-augmentation-crop", "64")
+    visit.write("train-val-every", "20")
+    visit.write("train-more", "log_every=2\noptimizer.head_lr_factor=1\nworkers=0\nprecision=fp32")
+    page.click("#train-start")
+    visit.run("first", "running")
+    page.wait_for_function("() => +document.querySelector('#train-curves .chart')?.dataset.points > 2")
+    before = visit.points()
+    page.wait_for_function("before => +document.querySelector('#train-curves .chart').dataset.points > before", arg=before)
+    page.click("#train-stop")
+    visit.run("first", "stopped")
+    visit.says("train-status", "stopped by SIGTERM")
+    stopped = int(page.locator("#train-status [data-status]").get_attribute("data-step") or 0)
+    assert 0 < stopped < 160
+    page.click("#train-resume")
+    visit.run("first", "finished")
+    assert visit.points() == 80
+    assert visit.points(2) == 8
+    visit.says("train-curves", "IoU of each class")
+    page.wait_for_selector("#train-picture img")
+    page.evaluate("window.scrollTo(0, 0)")
+    visit.keep("train_light")
+
+    # a second run, compared with the first
+    visit.write("train-name", "second")
+    visit.write("train-optimizer-learning-rate", "0.003")
+    visit.write("train-steps", "60")
+    page.click("#train-start")
+    visit.run("second", "finished")
+    visit.go("Compare")
+    page.wait_for_selector("#compare-table [data-run=second]")
+    assert page.locator("#compare-table td.differs").count() >= 4
+    page.get_by_role("button", name="run", exact=True).click()
+    assert page.locator("#compare-table tbody tr").first.get_attribute("data-run") == "first"
+    page.wait_for_function("() => document.querySelector('#compare-second input').value === 'second'")
+    page.click("#compare-both")
+    visit.says("compare-status", "points of mean IoU")
+    assert page.locator("#compare-found table.heat").count() == 2
+    page.evaluate("window.scrollTo(0, 0)")
+    visit.keep("compare_light")
+    page.click("#compare-failures")
+    explored = page.frame_locator("iframe.explorer")
+    explored.get_by_text("Inconspicuous", exact=False).first.wait_for()
+
+    # try: hover tells class and confidence, opacity, swipe; export
+    visit.go("Try")
+    page.wait_for_function("() => document.querySelector('#try-first input').value.startsWith('run: ')")
+    page.click("#try-example")
+    page.wait_for_selector("#try-image img")
+    page.locator("#try-second input").click()
+    page.get_by_role("option", name="run: first").click()
+    page.click("#try-parse")
+    page.wait_for_selector("parsed-image[data-ready]")
+    canvas = page.locator("parsed-image canvas")
+    canvas.hover(position={"x": 60, "y": 60})
+    assert "% sure" in page.inner_text("parsed-image .tip")
+    picture = "document.querySelector('parsed-image canvas').toDataURL()"
+    first = page.evaluate(picture)
+    for control in ("opacity", "swipe"):
+        page.locator(f"parsed-image input.{control}").fill("90")
+        now = page.evaluate(picture)
+        assert now != first, control
+        first = now
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("parsed-image .tip").is_visible()
+    page.locator("parsed-image input.swipe").fill("50")
+    page.locator("parsed-image input.opacity").fill("60")
+    canvas.hover(position={"x": 200, "y": 130})
+    page.evaluate("window.scrollTo(0, 0)")
+    visit.keep("try_light")
+    assert page.locator("#try-files a").count() >= 4
+    page.get_by_role("button", name="Export the first model").click()
+    page.click("#export-start")
+    visit.says("export-report", "Compared with its source")
+    assert page.locator("#export-report tbody tr").count() == 3
+    visit.close()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_place_fits(browser: Any, page_url: str, viewport: dict[str, int], dark: bool) -> None:
+    """Nothing sticks out, in both looks and at both sizes; a keyboard alone reaches the places."""
+    visit = Visit(browser, page_url, viewport, dark)
+    for place in PLACES:
+        tab = visit.page.get_by_role("tab", name=place, exact=True)
+        if viewport is PHONE and not tab.is_visible():
+            visit.page.locator(".overflow-menu button").first.click()
+        tab.first.click()
+        visit.page.wait_for_timeout(2500)
+        visit.keep(f"{place.lower()}_{'dark' if dark else 'light'}_{'phone' if viewport is PHONE else 'desk'}")
+    visit.page.get_by_role("tab", name="Data", exact=True).first.focus()
+    focused = visit.page.evaluate("document.activeElement.getAttribute('role')")
+    assert focused == "tab"
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement !== document.body")
+    visit.close()
