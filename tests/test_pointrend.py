@@ -244,6 +244,30 @@ def test_refines_any_decoder_at_any_size(decoder: str, align_corners: bool) -> N
     torch.testing.assert_close(refined, one_by_one, atol=1e-4, rtol=1e-4)
 
 
+def test_a_network_that_looks_at_a_smaller_image_refines_up_to_the_images_own_size() -> None:
+    model = network("unet")
+    half = PSPNet(model.config.changed(input_scale=0.5)).eval()
+    half.load_state_dict(model.state_dict())
+    images = 255 * torch.rand(1, 3, 66, 94)
+    with torch.no_grad():
+        refined = half.coarse_logits(images)
+        smaller = half.normalise(images)
+        expected = half.pointrend(half.encoder(smaller), half._classify(half.encoder(smaller)), (66, 94))
+    assert half(images).shape == (1, 4, 66, 94)
+    assert refined.shape[2] > model._classify(model.encoder(smaller)).shape[2]
+    assert torch.equal(refined, expected)
+
+
+def test_points_keep_their_places_in_bfloat16() -> None:
+    """A ramp over 600 columns, refined by reading it: bfloat16 positions would be two columns off."""
+    ramp = torch.linspace(0, 1, 600).expand(1, 1, 2, 600)
+    _, points = pointrend.points_on_grid(-torch.arange(1200.0).reshape(1, 1, 2, 600).bfloat16(), 500)
+    columns = points[0, :, 0] * 600 - 0.5
+    torch.testing.assert_close(columns, columns.round(), atol=1e-3, rtol=0)
+    found = pointrend.point_sample(ramp.bfloat16(), points)[0, 0]
+    torch.testing.assert_close(found.float(), columns / 599, atol=4e-3, rtol=0)
+
+
 def test_sees_features_of_stride_4() -> None:
     model = network()
     assert model.encoder.strides[model.pointrend.level] == 4

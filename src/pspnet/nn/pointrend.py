@@ -88,9 +88,13 @@ def uncertainty(logits: Tensor) -> Tensor:
 
 
 def point_sample(features: Tensor, points: Tensor, mode: str = "bilinear", align_corners: bool = False) -> Tensor:
-    """Features (B, C, H, W) at points (B, N, 2) or (B, h, w, 2) -> (B, C, N) or (B, C, h, w). Beyond the map is 0."""
+    """Features (B, C, H, W) at points (B, N, 2) or (B, h, w, 2) -> (B, C, N) or (B, C, h, w). Beyond the map is 0.
+
+    Features in half precision are sampled in float32: a position needs more than their bits.
+    """
     grid = 2 * (points[:, :, None] if points.dim() == 3 else points) - 1
-    sampled = F.grid_sample(features, grid.to(features.dtype), mode, "zeros", align_corners)
+    wide = features.double() if features.dtype == torch.float64 else features.float()
+    sampled = F.grid_sample(wide, grid.to(wide.dtype), mode, "zeros", align_corners).to(features.dtype)
     return sampled[..., 0] if points.dim() == 3 else sampled
 
 
@@ -114,7 +118,8 @@ def points_on_grid(doubts: Tensor, count: int, align_corners: bool = False) -> t
         points = torch.stack([columns / max(width - 1, 1), rows / max(height - 1, 1)], dim=2)
     else:
         points = torch.stack([(columns + 0.5) / width, (rows + 0.5) / height], dim=2)
-    return indices, points.to(doubts.dtype)
+    # never in bfloat16, whose eight bits tell no more than 256 places along a side
+    return indices, points.to(torch.float64 if doubts.dtype == torch.float64 else torch.float32)
 
 
 @torch.no_grad()
