@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fakes
+import towns
 from pspnet import train
 from pspnet.ablation.grid import key_of
 from pspnet.config import ModelConfig, TrainConfig, find_protocol, read_recipe
@@ -30,7 +31,7 @@ RECIPES = sorted(FOLDER.glob("**/*.yaml"))
 PUBLISHED = sorted((FOLDER / "published").glob("*.yaml"))
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "camvid": fakes.write_camvid, "ade20k": fakes.write_ade20k, "voc": partial(fakes.write_voc, aug=2),
-    "cityscapes": partial(fakes.write_cityscapes, coarse=True), "folder": fakes.write_folder,
+    "cityscapes": partial(fakes.write_cityscapes, coarse=True), "folder": fakes.write_folder, "raster": towns.write_labelled,
 }
 CROP = {True: "augmentation.crop=[48,96]", False: "augmentation.crop=57"}  # small, oblong where the recipe's is
 SMALL = ["batch_size=2", "epochs=null", "steps=3", "model.encoder_weights=random", "workers=0", "pictures=0", "val_every=3",
