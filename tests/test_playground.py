@@ -388,7 +388,7 @@ class Person:
     def __call__(self, api: str, /, **by_label: Any) -> Any:
         """Calls a handler; values by the labels of their fields, the others as they are at first."""
         parameters = self.endpoints[f"/{api}"]["parameters"]
-        labels = {p["label"].replace(" ", "_"): p["parameter_name"] for p in parameters}
+        labels = {p["label"].replace(" ", "_"): p["parameter_name"] for p in reversed(parameters)}  # the first of a name counts
         missing = by_label.keys() - labels.keys()
         assert not missing, f"{missing}: there are {sorted(labels)}"
         values = {p["parameter_name"]: p["parameter_default"] if p["parameter_has_default"] else None for p in parameters}

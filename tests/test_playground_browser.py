@@ -28,6 +28,11 @@ WAIT_MS = 240_000  # a machine may be busy; on an idle one nothing takes a tenth
 PLACES = ("Data", "Model", "Train", "Compare", "Try")
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`pspnet playground` as a program of its own, in an empty folder."""
@@ -39,7 +44,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 240
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while not answers(port):
             assert program.poll() is None, program.communicate()[1]
             assert time.monotonic() < end, "the page did not come up"
             time.sleep(0.3)
@@ -127,7 +132,7 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     page.click("#data-look")
     visit.says("data-faults", "0 errors")
     visit.says("data-status", "train: 24 images")
-    assert page.locator("#data-samples img").count() == 6
+    assert page.locator("#data-samples img").count() == 8
     assert page.locator("#data-stats .track").count() == 2 * 13
     visit.keep("data_light")
 
@@ -255,10 +260,7 @@ def test_every_place_fits(browser: Any, page_url: str, viewport: dict[str, int],
     """Nothing sticks out, in both looks and at both sizes; a keyboard alone reaches the places."""
     visit = Visit(browser, page_url, viewport, dark)
     for place in PLACES:
-        tab = visit.page.get_by_role("tab", name=place, exact=True)
-        if viewport is PHONE and not tab.is_visible():
-            visit.page.locator(".overflow-menu button").first.click()
-        tab.first.click()
+        visit.go(place)
         visit.page.wait_for_timeout(2500)
         visit.keep(f"{place.lower()}_{'dark' if dark else 'light'}_{'phone' if viewport is PHONE else 'desk'}")
     visit.page.get_by_role("tab", name="Data", exact=True).first.focus()

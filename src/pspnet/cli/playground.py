@@ -32,7 +32,7 @@ def playground(
 
     Needs the extra `playground`. Runs are processes of their own: they go on when the page ends.
 
-    Example: pspnet playground --root data --root runs
+    Example: pspnet playground --root street --port 7861
     """
     import pspnet.playground  # first: it keeps gradio from reporting home  # noqa: F401
     from pspnet.playground.app import make_context, run_playground, service

@@ -34,7 +34,7 @@ def build_page(context: Context) -> Any:
     """The page as Gradio Blocks."""
     with gr.Blocks(title="pspnet playground", analytics_enabled=False) as page:
         gr.HTML(f'<header id="page-head"><h1>pspnet playground</h1><p>{ABOUT}</p></header>')
-        with gr.Tabs(elem_id="places"):
+        with gr.Tabs(elem_id="places", overflow_behavior="wrap"):
             with gr.Tab("Data", id="data"):
                 data = add_data(context)
             with gr.Tab("Model", id="model", render_children=True):

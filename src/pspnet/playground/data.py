@@ -23,7 +23,7 @@ from pspnet.training.pictures import visible
 
 gr = require("gradio", "playground")
 
-SAMPLES, SHOWN_FAULTS = 6, 200
+SAMPLES, SHOWN_FAULTS = 8, 200
 START = {"format": "scenes", "options": {"count": 64, "size": 128}, "val_options": {"count": 16}}
 NAMED = {"scenes": "generated scenes", "classified_tiles": "Classified Tiles (ArcGIS)", "camvid": "CamVid", "folder": "folder of images and labels"}
 
