@@ -269,6 +269,10 @@ def test_areas_that_miss_or_are_empty_are_refused(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", scene(40, 40))
     with pytest.raises(RasterError, match="does not touch"):
         segment_raster(make_segmenter(), source, tmp_path / "out.tif", aoi=(2.9, 50.0, 3.0, 50.1), aoi_crs="EPSG:4326")
+    with pytest.raises(RasterError, match=r"\(500000, 5599920, 500080, 5600000\).*in degrees\? .*aoi_crs=EPSG:4326"):
+        segment_raster(make_segmenter(), source, tmp_path / "out.tif", aoi=(2.9, 50.0, 3.0, 50.6))
+    with pytest.raises(RasterError, match=r"'EPSG:99999' is no coordinate system"):
+        segment_raster(make_segmenter(), source, tmp_path / "out.tif", aoi=(2.9, 50.0, 3.0, 50.6), aoi_crs="EPSG:99999")
     empty = tmp_path / "empty.geojson"
     empty.write_text('{"type": "FeatureCollection", "features": []}')
     with pytest.raises(RasterError, match="no polygon"):
@@ -312,7 +316,7 @@ def test_bands_are_found_by_name_by_colour_or_taken_in_order(tmp_path: Path) -> 
     segment_raster(make_segmenter(), plain, tmp_path / "chosen.tif", bands=(3, 2, 1), **SMALL)
     np.testing.assert_array_equal(read(tmp_path / "chosen.tif"), expected(pixels[::-1]))
     single = write_raster(tmp_path / "one.tif", pixels[:1])
-    with pytest.raises(RasterError, match=r"1 bands besides alpha.*reads 3: red, green, blue"):
+    with pytest.raises(RasterError, match=r"1 band besides alpha.*reads 3: red, green, blue"):
         segment_raster(make_segmenter(), single, tmp_path / "no.tif")
     with pytest.raises(RasterError, match="no band 7"):
         segment_raster(make_segmenter(), plain, tmp_path / "no.tif", bands=(1, 2, 7))

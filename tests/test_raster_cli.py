@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,18 @@ def test_one_raster_with_polygons_and_an_area(model: str, tmp_path: Path, capsys
     assert _run([*command, "--set", "sieve=3"], debug=False) == 2
     assert "sieve" in capsys.readouterr().err
     assert _run([*command, "--aoi", "1,2,three,4"], debug=False) == 2
+    capsys.readouterr()
+    assert _run([*command, "--set", "overlap_px=20"], debug=False) == 2
+    assert "overlap_px = 20 by --set, 12 by --overlap" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line_and_empty_maps_are_told(model: str, tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", np.zeros((3, 40, 40), np.uint8), nodata=0, crs=None)
+    command = ["raster", model, str(source), str(tmp_path / "map.tif"), *OPTIONS]
+    done = subprocess.run([sys.executable, "-m", "pspnet", *command], capture_output=True, text=True, check=True)
+    assert "no pixel has data" in done.stdout
+    assert done.stderr.splitlines()[0].startswith(f"warning: '{source}' has no coordinate system")
+    assert "UserWarning" not in done.stderr
 
 
 def test_a_folder_ends_with_1_where_a_raster_failed(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,16 @@ Exit codes: 0 done, 1 a run failed, 2 the command or its configuration is wrong,
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from pspnet.cli import adapt, bench, data, playground, rasters, serve, ship, train, use
+
+PACKAGE = Path(__file__).parents[1]
+_shown = warnings.showwarning
 
 app = typer.Typer(
     name="pspnet",
@@ -45,7 +50,18 @@ def main() -> None:
     """The program `pspnet`: runs a command and ends with its exit code. A traceback is shown only with --debug."""
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    if not debug:
+        warnings.showwarning = _warn
     sys.exit(_run(arguments, debug))
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None,
+          line: str | None = None) -> None:
+    """Our own warnings in one line, without the place in the code; the libraries' as Python shows them."""
+    if category is UserWarning and PACKAGE in Path(filename).parents:
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        _shown(message, category, filename, lineno, file, line)
 
 
 def _run(arguments: list[str], debug: bool) -> int:

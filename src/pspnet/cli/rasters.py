@@ -31,8 +31,8 @@ def raster(
         str, typer.Argument(help="A raster (anything GDAL opens, a /vsicurl/ URL too), a folder, or a list (.txt).")
     ],
     target: Annotated[Path, typer.Argument(help="The land-cover map, a cloud-optimised GeoTIFF; for many, a folder.")],
-    tile: Annotated[int, typer.Option(help="Side of the windows, in pixels.")] = 1024,
-    overlap: Annotated[int, typer.Option(help="Pixels that windows share and blend.")] = 256,
+    tile: Annotated[int | None, typer.Option(help="Side of the windows, in pixels. Default: 1024.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that windows share and blend. Default: 256.")] = None,
     polygons: Annotated[
         Path | None, typer.Option(help="Also write the classes' areas to this GeoPackage; for many, to NAME.gpkg.")
     ] = None,
@@ -67,11 +67,14 @@ def raster(
     from pspnet.config import RasterConfig
 
     settings = options_of(setting)
-    settings |= {"tile_px": tile, "overlap_px": overlap, "overwrite": overwrite, "skip_errors": skip_errors}
-    if polygons:
-        settings["polygons"] = polygons
-    if aoi:
-        settings["aoi"] = _area(aoi)
+    own = {"tile_px": tile, "overlap_px": overlap, "overwrite": overwrite or None, "skip_errors": skip_errors or None,
+           "polygons": polygons, "aoi": _area(aoi) if aoi else None}
+    for name, value in own.items():
+        if value is not None:
+            settings.setdefault(name, value)
+            if settings[name] != value:
+                option = "--" + name.removesuffix("_px").replace("_", "-")
+                fail(f"{name} = {settings[name]} by --set, {value} by {option}: give it once, with {option}")
     config = RasterConfig.model_validate(settings)
     many = Path(source).is_dir() or Path(source).suffix.lower() in (".txt", ".lst") or cluster is not None
     if many:
@@ -94,6 +97,8 @@ def _one(model: str, source: str, target: Path, config: RasterConfig, device: st
         highlight=False,
     )
     console.print("  ".join(f"{name} {share:.1%}" for name, share in report.shares.items()), highlight=False)
+    if not report.data_share:
+        console.print("no pixel has data: the map is all nodata", style="yellow", highlight=False)
     for top, left, height, width in report.unreadable:
         console.print(
             f"unreadable, left as nodata: rows {top} to {top + height - 1}, columns {left} to {left + width - 1}",

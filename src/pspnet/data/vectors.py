@@ -63,7 +63,11 @@ def move(geometries: NDArray[Any], source: Any, target: Any, name: str) -> NDArr
             raise RasterError(f"'{name}' cannot be placed on the raster: of a coordinate system, {known}, {unknown}. "
                               "Give the other one its coordinate system first")
         return geometries
-    before, after = pyproj.CRS.from_user_input(source), pyproj.CRS.from_user_input(_wkt(target))
+    try:
+        before, after = pyproj.CRS.from_user_input(source), pyproj.CRS.from_user_input(_wkt(target))
+    except pyproj.exceptions.CRSError as error:
+        raise RasterError(f"'{name}': {source!r} is no coordinate system that is known ({error}); give a code such as "
+                          "EPSG:4326") from error
     if before.equals(after, ignore_axis_order=True):
         return geometries
     transformer = pyproj.Transformer.from_crs(before, after, always_xy=True)

@@ -42,9 +42,12 @@ def window_of(area: Any, grid: Grid, name: str) -> Window:
     top, bottom = math.floor(rows.min() + 1e-6), math.ceil(rows.max() - 1e-6)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, grid.width), min(bottom, grid.height)
     if left >= right or top >= bottom:
-        shown, wanted = (", ".join(f"{v:g}" for v in b) for b in (grid.bounds, shapely.bounds(area)))
-        raise RasterError(f"the area of interest ({wanted}) does not touch '{name}' ({shown}): left, bottom, right, "
-                          "top, both in the raster's coordinate system")
+        wanted = tuple(shapely.bounds(area).tolist())
+        shown, told = (", ".join(f"{v:.10g}" for v in b) for b in (grid.bounds, wanted))
+        degrees = grid.crs is not None and not grid.crs.is_geographic and max(map(abs, wanted)) <= 180
+        hint = ". Is it in degrees? Then say so: aoi_crs=EPSG:4326" if degrees else ""
+        raise RasterError(f"the area of interest ({told}) does not touch '{name}' ({shown}): left, bottom, right, "
+                          f"top, both in the raster's coordinate system{hint}")
     return Window(top, left, bottom - top, right - left)
 
 

@@ -93,7 +93,7 @@ def choose_bands(dataset: Any, band_names: Sequence[str], name: str) -> tuple[in
     plain = [i + 1 for i, colour in enumerate(colours) if colour != "alpha"]
     if len(plain) < len(wanted):
         hint = " (it has a palette: gdal_translate -expand rgb makes it three bands)" if "palette" in colours else ""
-        raise RasterError(f"'{name}' has {len(plain)} bands besides alpha{hint}; the model reads {len(wanted)}: "
+        raise RasterError(f"'{name}' has {len(plain)} band{'s' * (len(plain) != 1)} besides alpha{hint}; the model reads {len(wanted)}: "
                           f"{', '.join(band_names)}")
     chosen = tuple(plain[: len(wanted)])
     if len(plain) > len(wanted):
