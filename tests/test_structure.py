@@ -47,6 +47,7 @@ ALLOWED = {
     ("demo", "training"): "the demo trains three networks",
     ("demo", "evaluation"): "the demo scores three networks",
     ("training", "evaluation"): "a run ends with a report",
+    ("bench", "inspection"): "a share of the roof needs the operations counted",
     ("exporting", "evaluation"): "an export is scored beside its source",
     ("explorer", "evaluation"): "failures are looked for in an evaluation",
     ("weights", "data"): "class tables come along as data files",
