@@ -36,7 +36,7 @@ class PixelEngine:
     def coarse(self, images: Tensor) -> Tensor:
         self.seen += len(images)
         time.sleep(self.pause * len(images))
-        turned = images[:, [1, 2, 0][: images.shape[1]]] if images.shape[1] >= 3 else images * 0.5
+        turned = images.roll(-1, dims=1) if images.shape[1] >= 3 else images * 0.5
         mixed = (images - turned).mean(dim=1, keepdim=True) / 30
         return torch.cat([torch.sin(images[:, :1] / 40 + 2 * k) + k * mixed for k in range(3)], dim=1) * 2
 
