@@ -49,7 +49,7 @@ def export(root: Path, count: int = 6, *, start: int = 0, suffix: str = ".tif", 
             write_raster(root / "images" / f"{name}.tif", pixels, transform=place, tiled=False)
         else:
             rasterio.shutil.copy(write_raster(root / "x.tif", pixels, tiled=False), root / "images" / (name + suffix),
-                                 driver={".png": "PNG", ".jpg": "JPEG"}[suffix])
+                                 driver={".png": "PNG", ".jpg": "JPEG", ".mrf": "MRF"}[suffix])
         write_raster(root / "labels" / f"{name}.tif", chip_labels(start + number)[None], transform=place, tiled=False)
     # back-slashes, two blanks, a blank at the end, a chip twice and not in order
     order = [count - 1, *range(count)]
@@ -114,6 +114,10 @@ def test_missing_files_are_not_missed(tmp_path: Path, keep: list[str]) -> None:
 def test_formats_folders_names_and_depths(tmp_path: Path) -> None:
     png = open_tiles(export(tmp_path / "png", suffix=".png", start=200))
     np.testing.assert_array_equal(png[0].image, scene(SIZE, SIZE, seed=200).transpose(1, 2, 0))
+    mrf = open_tiles(export(tmp_path / "mrf", suffix=".mrf"))  # with an index and a data file beside it
+    np.testing.assert_array_equal(mrf[1].image, scene(SIZE, SIZE, seed=1).transpose(1, 2, 0))
+    jpeg = open_tiles(export(tmp_path / "jpeg", suffix=".jpg"))
+    assert np.abs(jpeg[1].image.astype(int) - scene(SIZE, SIZE, seed=1).transpose(1, 2, 0)).mean() < 8  # it is lossy
     deep = export(tmp_path / "deep", dtype=np.uint16)
     for path in (deep / "labels").iterdir():  # 16-bit labels in folders named after classes
         with rasterio.open(path) as file:
