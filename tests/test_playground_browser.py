@@ -205,7 +205,7 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     page.click("#train-start")
     visit.run("second", "finished")
     visit.go("Compare")
-    page.wait_for_selector("#compare-table [data-run=second]")
+    page.wait_for_selector("#compare-table [data-run=second] td.differs")
     assert page.locator("#compare-table td.differs").count() >= 4
     page.get_by_role("button", name="run", exact=True).click()
     assert page.locator("#compare-table tbody tr").first.get_attribute("data-run") == "first"

@@ -147,12 +147,12 @@ def share_chart(found: Statistics) -> str:
     cards = charts.facts([
         ("images", f"{found.images}"), ("with labels", f"{found.labelled}"),
         ("height, px", _span(height)), ("width, px", _span(width)), ("pixels not labelled", f"{found.ignored_share:.1%}")])
-    rows = [(name, share, f"{share:.1%}, in {images / max(found.labelled, 1):.0%} of the images", colour)
+    rows = [(name, share, f"{share:.1%} · {images / max(found.labelled, 1):.0%}", colour)
             for name, share, images, colour in zip(found.label_space.names, found.class_shares, found.class_images,
                                                    found.label_space.colours, strict=True)]
     rows.sort(key=lambda row: -row[1])
     hidden = f'<p class="quiet">and {len(rows) - 40} smaller classes</p>' if len(rows) > 40 else ""
-    return f"{cards}<h4>Share of the labelled pixels</h4>{charts.bars(rows[:40])}{hidden}"
+    return f"{cards}<h4>Share of the labelled pixels · of the images that show it</h4>{charts.bars(rows[:40])}{hidden}"
 
 
 def fault_table(report: DataReport, context: Context) -> str:
