@@ -18,6 +18,8 @@ from pspnet.metrics import Scores, percent
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 230, 44, 10, 10, 26  # of a chart, in its own units
 MAX_POINTS = 400  # of a line
+# of the first lines: told apart on white and on black, and by people who see no red or no green
+COLOURS = ((37, 99, 235), (217, 119, 6), (13, 148, 136), (192, 38, 211), (100, 116, 139), (220, 38, 38))
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
     known = [line for line in lines if line.points]
     if not known:
         return f'<div class="panel chart" data-points="0"><h3>{escape(title)}</h3><p class="quiet">Nothing measured yet.</p></div>'
-    colours = distinct_colours(max(len(lines), 2))
+    colours = COLOURS if len(lines) <= len(COLOURS) else distinct_colours(len(lines))
     values = [y for line in known for _, y in line.points if math.isfinite(y)] or [0.0]
     low, high = (0.0, 1.0) if share else (0.0, max(values) * 1.05 or 1.0)
     last = max(x for line in known for x, _ in line.points) or 1.0

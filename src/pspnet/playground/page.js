@@ -35,7 +35,7 @@ class ParsedImage extends HTMLElement {
         if (width > 0) context.drawImage(one.canvas, left, 0, width, canvas.height, left, 0, width, canvas.height);
       });
       context.globalAlpha = 1;
-      if (swipe) { context.fillStyle = "#fff"; context.fillRect(at - 1, 0, 2, canvas.height); }
+      if (swipe) { context.fillStyle = "#fff"; context.fillRect(at, 0, Math.max(1, Math.round(canvas.width / 400)), canvas.height); }
       if (document.activeElement === canvas && point.x >= 0) {
         context.strokeStyle = "#fff"; context.lineWidth = 2; context.strokeRect(point.x - 4, point.y - 4, 9, 9);
         context.strokeStyle = "#000"; context.lineWidth = 1; context.strokeRect(point.x - 5.5, point.y - 5.5, 12, 12);
