@@ -102,7 +102,8 @@ def write_overview(folder: Path, indices: Sequence[Path]) -> Path:
 def _facts(card: Card, segmenter: Segmenter) -> str:
     config, summary = segmenter.config, card.summary
     hardware = summary.get("hardware", {})
-    machine = hardware if isinstance(hardware, str) else ", ".join(f"{key} {value}" for key, value in hardware.items())
+    machine = hardware if isinstance(hardware, str) else ", ".join(
+        str(value) if key == "name" else f"{value} {key if value != 1 else key.removesuffix('s')}" for key, value in hardware.items())
     minutes = f"{summary['training_s'] / 60:.0f} min" if "training_s" in summary else "not recorded"
     parameters = sum(p.numel() for p in segmenter.model.parameters())
     where = "in the wheel and the repository" if card.in_wheel else "in the repository only, not in the wheel"
@@ -167,7 +168,7 @@ def _class_iou(found: Evaluation, index: int) -> str:
 
 
 def _cases(card: Card, split: str, pictures: Sequence[tuple[str, str, str, float]]) -> str:
-    panels = "image, labels, prediction" if card.show_images else "labels, prediction (the images may not be shown)"
+    panels = "image, labels, prediction" if card.show_images else "the prediction (neither the images nor their labels may be shown)"
     lines = [f"## Good and bad cases\n\nThe best and the worst images of {split} by their own mean IoU: {panels}. Grey: "
              "not labelled.\n"]
     lines += [f"{kind}: {name}, {100 * score:.1f} % mean IoU\n\n![{kind}: {name}](pictures/{file})\n"
@@ -191,9 +192,10 @@ def _pictures(
             assert sample.labels is not None
             found = segmenter.segment(sample.image, confidence=False, name=sample.name)
             space = segmenter.card.label_space
-            panels = [found.image] if card.show_images and found.image is not None else []
             known = np.where(sample.labels == IGNORE, np.uint8(IGNORE), found.labels)
-            panels += [coloured(sample.labels, space), coloured(known, space)]
+            panels = [coloured(known, space)]
+            if card.show_images and found.image is not None:
+                panels = [found.image, coloured(sample.labels, space), *panels]
             file = f"{card.name}-{kind}-{number}.jpg"
             write_bytes(folder / file, _jpeg(_side_by_side(panels, space)))
             made.append((kind, sample.name, file, float(each[index])))
