@@ -155,6 +155,12 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def alone(*arguments: object) -> dict[str, Any]:
     """This script in a process of its own, so that its peak is its own."""
     done = subprocess.run([sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, check=True)
@@ -195,7 +201,7 @@ def main() -> None:
         import torch
 
         given.json.write_text(json.dumps({
-            "what": given.what, "found": found, "machine": platform.processor() or platform.machine(),
+            "what": given.what, "found": found, "machine": processor(),
             "threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d")}, indent=1))
 
 
