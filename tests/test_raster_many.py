@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pspnet.config import RasterConfig
-from pspnet.errors import CheckpointError, ConfigError
+from pspnet.errors import CheckpointError, ConfigError, ServiceError
 from pspnet.raster import segment_raster, segment_rasters
 from pspnet.raster.jobs import Job, do_job, stitch
 from pspnet.raster.many import find_rasters
@@ -156,3 +156,23 @@ def test_a_killed_worker_costs_nothing(model: Path, tmp_path: Path, cluster: str
         np.testing.assert_array_equal(read(out / source.name), alone(model, source, tmp_path / "alone.tif", overwrite=True))
     left = {p.name for p in out.iterdir()} - {f"{s.stem}{e}" for s in inputs.iterdir() for e in (".tif", ".tif.aux.xml")}
     assert left == {"summary.json"}
+
+
+def test_a_cluster_that_does_not_start_is_one_clear_error(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    calls: list[str] = []
+
+    def fail(address: str, **_: object) -> None:
+        calls.append(address)
+        raise Exception("The current node timed out during startup.\nmore")
+
+    monkeypatch.setattr(ray, "init", fail)
+    inputs = write_inputs(tmp_path / "in", 2)
+    with pytest.raises(ServiceError, match=r"Ray does not start here: The current node timed out during startup\. Try"):
+        segment_rasters(model, inputs, tmp_path / "out", SMALL, workers=2, cluster="local")
+    with pytest.raises(ServiceError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379'.*ray start --head"):
+        segment_rasters(model, inputs, tmp_path / "out", SMALL, workers=2, cluster="10.0.0.1:6379")
+    assert calls == ["local", "local", "10.0.0.1:6379"]

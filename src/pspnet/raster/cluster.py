@@ -46,12 +46,7 @@ def run_cluster(
     started = not ray.is_initialized()
     threads = max(1, (os.cpu_count() or 1) // workers) if address == "local" else 4
     if started:
-        try:
-            own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
-            ray.init(address=address, log_to_driver=False, logging_level="warning", **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ServiceError(f"no Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`, or give "
-                               "local") from error
+        _start(ray, address, workers)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -64,3 +59,18 @@ def run_cluster(
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(ray: Any, address: str, workers: int, attempts: int = 2) -> None:
+    """Raises ServiceError. A second attempt, for a busy machine: Ray gives its own processes 30 s to start."""
+    own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="warning", **own)
+    except Exception as error:  # Ray raises a bare Exception where its processes do not start in time
+        ray.shutdown()
+        if address == "local" and attempts > 1:
+            _start(ray, address, workers, attempts - 1)
+            return
+        what = "Ray does not start here" if address == "local" else f"no Ray cluster answers at {address!r}"
+        hint = "Try again when the machine is less busy" if address == "local" else "Start one with `ray start --head`"
+        raise ServiceError(f"{what}: {str(error).splitlines()[0].rstrip('.')}. {hint}, or leave cluster out") from error
