@@ -168,7 +168,7 @@ def _class_iou(found: Evaluation, index: int) -> str:
 
 
 def _cases(card: Card, split: str, pictures: Sequence[tuple[str, str, str, float]]) -> str:
-    panels = "image, labels, prediction" if card.show_images else "the prediction (neither the images nor their labels may be shown)"
+    panels = "image, labels, prediction" if card.show_images else "the prediction, and its mistakes in red (the images and labels stay in their data set)"
     lines = [f"## Good and bad cases\n\nThe best and the worst images of {split} by their own mean IoU: {panels}. Grey: "
              "not labelled.\n"]
     lines += [f"{kind}: {name}, {100 * score:.1f} % mean IoU\n\n![{kind}: {name}](pictures/{file})\n"
@@ -193,9 +193,9 @@ def _pictures(
             found = segmenter.segment(sample.image, confidence=False, name=sample.name)
             space = segmenter.card.label_space
             known = np.where(sample.labels == IGNORE, np.uint8(IGNORE), found.labels)
-            panels = [coloured(known, space)]
+            panels = [coloured(known, space), mistakes(sample.labels, found.labels)]
             if card.show_images and found.image is not None:
-                panels = [found.image, coloured(sample.labels, space), *panels]
+                panels = [found.image, coloured(sample.labels, space), panels[0]]
             file = f"{card.name}-{kind}-{number}.jpg"
             write_bytes(folder / file, _jpeg(_side_by_side(panels, space)))
             made.append((kind, sample.name, file, float(each[index])))
@@ -205,6 +205,14 @@ def _pictures(
 def coloured(labels: NDArray[np.uint8], space: LabelSpace) -> NDArray[np.uint8]:
     """(H, W, 3): each class in its colour, what is not labelled grey."""
     shown: NDArray[np.uint8] = space.palette[labels].copy()
+    shown[labels == IGNORE] = 128
+    return shown
+
+
+def mistakes(labels: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3): wrong pixels red, right ones nearly white, what is not labelled grey."""
+    shown = np.full((*labels.shape, 3), 240, np.uint8)
+    shown[labels != found] = (200, 30, 40)
     shown[labels == IGNORE] = 128
     return shown
 
