@@ -80,7 +80,7 @@ def test_a_checkpoint_becomes_a_model_with_a_card(
     interval = found.intervals["mean_iou"]
     assert f"| val | 4 | {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})" in card
     assert provenance["scores"]["val"]["mean_iou"] == pytest.approx(found.scores.mean_iou)
-    for text in ("abc", "name toy", "2 min", "Knows nothing.", "float16; in the wheel", loaded.classes[0]):
+    for text in ("abc", "| Hardware | toy |", "2 min", "Knows nothing.", "float16; in the wheel", loaded.classes[0]):
         assert text in card, text
     pictures = sorted((tmp_path / "models" / "pictures").iterdir())
     assert [p.name for p in pictures] == ["tiny-bad-1.jpg", "tiny-bad-2.jpg", "tiny-good-1.jpg", "tiny-good-2.jpg"]
