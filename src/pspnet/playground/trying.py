@@ -60,7 +60,8 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
         names = context.model_names()
         if names == seen:
             return [gr.skip(), gr.skip(), names]
-        return [gr.update(choices=names, value=one if one in names else (names[0] if names else None)),
+        untouched = one not in names or (bool(seen) and one == seen[0] and not str(one).startswith(RUN))
+        return [gr.update(choices=names, value=(names[0] if names else None) if untouched else one),  # the first run's model at once
                 gr.update(choices=[NONE, *names], value=two if two in names else NONE), names]
 
     events = {"fn": told(refresh), "inputs": [first, second, seen], "outputs": [first, second, seen], "show_progress": "hidden"}
