@@ -103,7 +103,7 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
     config, summary = segmenter.config, card.summary
     hardware = summary.get("hardware", {})
     machine = hardware if isinstance(hardware, str) else ", ".join(
-        str(value) if key == "name" else f"{value} {key if value != 1 else key.removesuffix('s')}" for key, value in hardware.items())
+        str(value) if key == "name" else f"{value} {key if value != 1 else key.removesuffix('s')}" for key, value in sorted(hardware.items(), key=lambda item: item[0] != "name"))
     minutes = f"{summary['training_s'] / 60:.0f} min" if "training_s" in summary else "not recorded"
     parameters = sum(p.numel() for p in segmenter.model.parameters())
     where = "in the wheel and the repository" if card.in_wheel else "in the repository only, not in the wheel"
