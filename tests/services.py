@@ -28,13 +28,16 @@ class Running:
     def lines(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.log if line.get("event") == event]
 
-    def wait_for(self, event: str, seconds: float = 120.0) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = 120.0, **values: Any) -> dict[str, Any]:
+        """The first line of `event` with these values. A line may come after the answer that it is about."""
         until = time.monotonic() + seconds
-        while not self.lines(event):
+        while True:
+            for line in self.lines(event):
+                if all(line.get(key) == value for key, value in values.items()):
+                    return line
             if self.process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(f"no {event!r} in the log: {self.log}")
+                raise AssertionError(f"no {event!r} with {values} in the log: {self.log}")
             time.sleep(0.01)
-        return self.lines(event)[0]
 
     def memory_mib(self, key: str = "VmRSS") -> float:
         """VmRSS: now; VmHWM: the most so far."""

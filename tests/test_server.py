@@ -326,9 +326,9 @@ def test_the_log_has_the_request_and_no_contents(served: Running, http: httpx.Cl
     odd = http.post("/v1/segment", content=as_bytes(scene), headers={"x-request-id": 'a"b c'})
     assert odd.headers["x-request-id"] != 'a"b c'
     time.sleep(0.1)
-    line = next(line for line in served.lines("request") if line["request_id"] == "order-66")
+    line = served.wait_for("request", request_id="order-66")
     assert (line["status"], line["refused"], line["route"]) == (422, "bad_image", "/v1/segment")
-    done = next(line for line in served.lines("request") if line["request_id"] == odd.headers["x-request-id"])
+    done = served.wait_for("request", request_id=odd.headers["x-request-id"])
     assert {"read", "decode", "wait", "compute", "encode"} <= set(done["stages"])
     text = json.dumps(served.log)
     for hidden in ("PRIVATE", "private-name", "secret", "classes=sky"):
@@ -392,7 +392,7 @@ def test_a_deadline_ends_the_waiting(slow: Running) -> None:
                         headers={"x-request-id": "in-a-hurry"})  # fmt: skip
     assert answer.status_code == 504
     assert "0.1 s" in answer.json()["detail"]
-    line = next(line for line in slow.lines("request") if line["request_id"] == "in-a-hurry")
+    line = slow.wait_for("request", request_id="in-a-hurry")
     assert "compute" not in line["stages"]  # it was answered before the network was done
 
 
