@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -40,3 +41,13 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample:
         """Decodes sample `index`, 0 <= index < len. Raises ImageError or LabelError naming the file."""
         ...
+
+
+def threads_will_read() -> None:
+    """To be called before threads take samples.
+
+    rasterio silences its "not georeferenced" warning around each call. Python's list of silenced warnings belongs to the
+    process, so in threads one call's end would let another's warning out: it is silenced for good before they begin. Who
+    needs a place on the Earth says so in an error of its own.
+    """
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset, Sample, threads_will_read
 from pspnet.labels import IGNORE, LabelSpace
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
@@ -85,6 +85,7 @@ def dataset_statistics(dataset: Dataset, progress: Progress | None = None, worke
 def map_samples(work: Callable[[int], T], count: int, progress: Progress | None = None,
                 workers: int | None = None) -> Iterator[T]:
     """work(0), ..., work(count - 1) in order, computed by threads: decoding releases Python's lock."""
+    threads_will_read()
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
         for done, result in enumerate(pool.map(work, range(count)), start=1):
             yield result

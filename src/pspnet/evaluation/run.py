@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset, Sample, threads_will_read
 from pspnet.errors import ConfigError, DataError
 from pspnet.evaluation.objects import Objects, objects_beside
 from pspnet.evaluation.report import Evaluation
@@ -162,6 +162,7 @@ def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] 
 def read_ahead(dataset: Dataset, indices: Sequence[int] | None = None) -> Iterator[Sample]:
     """The samples in order, decoded by two threads ahead of the one who takes them."""
     order = iter(indices if indices is not None else range(len(dataset)))
+    threads_will_read()
     with ThreadPoolExecutor(2, thread_name_prefix="reader") as pool:
         pending: list[Future[Sample]] = [pool.submit(dataset.__getitem__, i) for i in itertools.islice(order, _READ_AHEAD)]
         try:
