@@ -329,6 +329,24 @@ class TestExactness:
             resume(tmp_path)
 
 
+def test_a_signal_to_the_whole_group_stops_a_run_with_workers_gently(tmp_path: Path) -> None:
+    """As a scheduler, or a shell's timeout, sends it: the workers that load pictures get it too."""
+    run = tmp_path / "run"
+
+    def work() -> None:
+        os.setpgid(0, 0)
+        train(toy_run(run, steps=400, workers=1, val_every=400), train_data=Toys(), quiet=True)
+
+    child = in_child(work)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not ((run / "metrics.csv").exists() and len(rows_of(run)) > 2):
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGTERM)
+    assert ended(child) == 143
+    assert json.loads((run / "state.json").read_text())["status"] == "interrupted"
+    assert state(run)["batches_seen"] > 2
+
+
 def test_accumulation_is_the_larger_batch(tmp_path: Path) -> None:
     """Without batch statistics, two batches of two are one of four."""
     model = toy_model(dropout=0.0, auxiliary="none")

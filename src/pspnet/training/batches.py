@@ -158,4 +158,5 @@ def quiet_worker(_: int) -> None:
 
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # a scheduler's SIGTERM reaches the whole group; a second one is the loader's own, for a worker that hangs
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
