@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pspnet.cli.options import DataOption, DeviceOption, FormatOption, LayoutOption, ModelArgument
 from pspnet.cli.shown import console, options_of
-from pspnet.cli.use import DeviceOption, ModelArgument
 
 OutArgument = Annotated[Path, typer.Argument(help="The new checkpoint, .safetensors.")]
 
@@ -51,14 +51,10 @@ def adapt(
 def calibrate(
     model: ModelArgument,
     out: OutArgument,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set; left out for generated scenes.")] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="Layout: camvid, folder, ade20k, scenes ... A wrong name lists all.")
-    ] = "folder",
+    data: DataOption = None,
+    format: FormatOption = "folder",
     split: Annotated[str, typer.Option(help="Part of the data set, not the one that was trained on.")] = "val",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value.")
-    ] = None,
+    option: LayoutOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Fit a temperature to labelled images, so that confidence is the probability of being right. Labels stay.

@@ -7,22 +7,14 @@ from typing import Annotated
 
 import typer
 
+from pspnet.cli.options import FormatOption, LayoutOption
 from pspnet.cli.shown import console, each, options_of, progress_bar
 
 group = typer.Typer(no_args_is_help=True, help="Look at a data set before a model does.", rich_markup_mode=None)
 
 RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the data set; left out for generated scenes.")]
-FormatOption = Annotated[
-    str,
-    typer.Option(
-        "--format", help="Layout: scenes, folder, camvid, ade20k, voc, cityscapes, ... A wrong name lists all."
-    ),
-]
 SplitOption = Annotated[
     list[str] | None, typer.Option(help="Split to look at; may be repeated. Default: all there are.")
-]
-OptionOption = Annotated[
-    list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value; may be repeated.")
 ]
 
 
@@ -35,7 +27,7 @@ def check(
     root: RootArgument = None,
     format: FormatOption = "folder",
     split: SplitOption = None,
-    option: OptionOption = None,
+    option: LayoutOption = None,
 ) -> None:
     """Read every file and list all faults, each with how to mend it. Exit code 1 when there is an error.
 
@@ -62,7 +54,7 @@ def stats(
     root: RootArgument = None,
     format: FormatOption = "folder",
     split: SplitOption = None,
-    option: OptionOption = None,
+    option: LayoutOption = None,
 ) -> None:
     """Band means and deviations, sizes, and each class's share of pixels and images.
 

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from pspnet.cli.data import group
+from pspnet.cli.options import DeviceOption, ModelArgument
 from pspnet.cli.shown import console, each, fail, options_of, progress_bar
-from pspnet.cli.use import DeviceOption, ModelArgument
 
 if TYPE_CHECKING:
     from pspnet.config import RasterConfig

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pspnet.cli.options import LayoutOption
 from pspnet.cli.shown import console, options_of
 
 
@@ -35,9 +36,7 @@ def export(
         str | None, typer.Option("--format", help="Its layout: camvid, folder, ade20k, scenes ...; folder with --data.")
     ] = None,
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value.")
-    ] = None,
+    option: LayoutOption = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); else nothing is written.")
     ] = None,

@@ -7,19 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pspnet.cli.options import DataOption, DeviceOption, EngineOption, FormatOption, LayoutOption, ModelArgument
 from pspnet.cli.shown import console, each, fail, options_of, progress_bar
-
-ModelArgument = Annotated[
-    str, typer.Argument(help="A checkpoint (.safetensors), or the name of a model that comes along.")
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
-EngineOption = Annotated[
-    str | None,
-    typer.Option(
-        help="torch, compile, openvino, onnxruntime, or auto: the fastest here that gives PyTorch's labels. All but torch "
-        "take up to a minute the first time. Default: torch, or what an exported model was made for."
-    ),
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -88,14 +77,10 @@ def segment(
 
 def evaluate(
     model: ModelArgument,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set; left out for generated scenes.")] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="Layout: camvid, folder, ade20k, scenes ... A wrong name lists all.")
-    ] = "folder",
+    data: DataOption = None,
+    format: FormatOption = "folder",
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value.")
-    ] = None,
+    option: LayoutOption = None,
     protocol: Annotated[
         str | None, typer.Option(help="whole, slide, semseg-ss, semseg-ms, mmseg-slide ... Default: the model's own.")
     ] = None,
@@ -158,14 +143,10 @@ def evaluate(
 
 def explore(
     model: ModelArgument,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set; left out for generated scenes.")] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="Layout: camvid, folder, scenes ... A wrong name lists all.")
-    ] = "folder",
+    data: DataOption = None,
+    format: FormatOption = "folder",
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value.")
-    ] = None,
+    option: LayoutOption = None,
     protocol: Annotated[str, typer.Option(help="How to look at an image.")] = "whole",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("failures.html"),
     device: DeviceOption = "auto",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pspnet.config import ModelConfig
+from pspnet.config.base import merged
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
@@ -153,7 +154,7 @@ def build(plan: Plan, foreign: Foreign, source: str) -> tuple[PSPNet, Ledger]:
     """
     renamed, dropped, unmatched = _sort(plan)
     state = _own_state(plan, renamed, foreign.path)
-    settings = _merged(plan.config, foreign.settings)
+    settings = merged(plan.config, foreign.settings)
     if settings["num_classes"] == 1:
         settings["num_classes"] = 2
         state = _two_classes(state)
@@ -190,15 +191,6 @@ def _sort(plan: Plan) -> tuple[dict[str, str], tuple[tuple[str, str], ...], tupl
         else:
             unmatched.append(name)
     return renamed, tuple(dropped), tuple(unmatched)
-
-
-def _merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with a user's changes, nested ones too."""
-    result = dict(config)
-    for name, value in changes.items():
-        below = result.get(name)
-        result[name] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return result
 
 
 def _own_state(plan: Plan, renamed: Mapping[str, str], path: Path) -> dict[str, Tensor]:
