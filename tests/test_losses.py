@@ -331,19 +331,20 @@ def test_settings_survive_yaml() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("weights", [None, (0.2, 3.0, 1.0, 0.5, 0.0)])
+@pytest.mark.parametrize("classes", [5, losses.ROW_CLASSES + 1])
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["valid", "all"])
 def test_slim_cross_entropy_is_the_plain_one(
-    layout: torch.memory_format, dtype: torch.dtype, weights: tuple[float, ...] | None, reduction: Any,
+    layout: torch.memory_format, dtype: torch.dtype, classes: int, weighted: bool, reduction: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Value and gradient are those of the log probabilities of the whole batch, whatever layout, type and strip."""
-    monkeypatch.setattr(losses, "STRIP_PIXELS", 37)
+    monkeypatch.setattr(losses, "STRIP_NUMBERS", 37 * classes)
     random = torch.Generator().manual_seed(0)
-    scores = (8 * torch.randn((2, 5, 9, 13), generator=random)).to(dtype).contiguous(memory_format=layout)
-    labels = torch.randint(0, 5, (2, 9, 13), generator=random)
+    scores = (8 * torch.randn((2, classes, 9, 13), generator=random)).to(dtype).contiguous(memory_format=layout)
+    labels = torch.randint(0, classes, (2, 9, 13), generator=random)
     labels[0, :4] = IGNORE
-    share = None if weights is None else torch.tensor(weights)
+    share = torch.linspace(0, 3, classes) if weighted else None
     slim, plain = scores.clone().requires_grad_(), scores.clone().requires_grad_()
     found = losses.slim_cross_entropy(slim, labels, share, reduction)
     pixels = losses.pixel_cross_entropy(plain.float().log_softmax(1), labels, share)

@@ -17,7 +17,9 @@ from pspnet.config.loss import LossConfig
 from pspnet.errors import ConfigError
 from pspnet.labels import IGNORE
 
-STRIP_PIXELS = 4096  # of 150 classes in float32: 2.4 MB, which a core's cache holds
+STRIP_NUMBERS = 2**18  # logits of a strip of pixels: 1 MiB in float32, which a core's cache holds
+GPU_STRIP_NUMBERS = 2**24  # there a strip costs kernel launches and no cache holds it: few strips
+ROW_CLASSES = 16  # from here on one pixel's classes fill a processor's vector
 
 
 class SegmentationLoss(nn.Module):
@@ -154,23 +156,27 @@ class _SlimCrossEntropy(torch.autograd.Function):
         logits = logits.detach()
         if not (logits.is_contiguous() or _channels_last(logits)):
             logits = logits.contiguous()
-        rows = _pixel_rows(logits)
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        slots = None if gradient is None else _pixel_rows(gradient)
+        # softmax runs along vectors of pixels, or along one pixel's classes where they are many and adjoin
+        dim = 1 if _channels_last(logits) and logits.shape[1] >= ROW_CLASSES else 0
+        maps = _pixel_rows(logits) if dim else _pixel_rows(logits).mT  # (B, pixels, K) or (B, K, pixels)
+        slots = None if gradient is None else _pixel_rows(gradient) if dim else _pixel_rows(gradient).mT
+        strip = max(1, (STRIP_NUMBERS if logits.device.type == "cpu" else GPU_STRIP_NUMBERS) // logits.shape[1])
         total = logits.new_zeros((), dtype=torch.float32)
         for image, flat in zip(range(len(labels)), labels.flatten(1), strict=True):
-            for first in range(0, flat.numel(), STRIP_PIXELS):
-                part = slice(first, first + STRIP_PIXELS)
+            for first in range(0, flat.numel(), strip):
+                part = slice(first, first + strip)
+                where = (image, part) if dim else (image, slice(None), part)
                 index = flat[part]
                 counted = index != IGNORE
-                index = index.where(counted, 0)[:, None]
-                share = (counted if weights is None else counted * weights[index[:, 0]]) / count  # (pixels,)
-                found = rows[image, part].float().log_softmax(dim=1)  # (pixels, K)
-                own = found.gather(1, index)
-                total -= (own[:, 0] * share).sum()
+                index = index.where(counted, 0)
+                share = (counted if weights is None else counted * weights[index]) / count  # (pixels,)
+                index, share = index.unsqueeze(dim), share.unsqueeze(dim)
+                found = maps[where].float().contiguous().log_softmax(dim)
+                own = found.gather(dim, index)
+                total -= (own * share).sum()
                 if slots is not None:
-                    found = found.exp_().scatter_(1, index, own.exp() - 1).mul_(share[:, None])
-                    slots[image, part] = found
+                    slots[where] = found.exp_().scatter_(dim, index, own.exp() - 1).mul_(share)
         ctx.save_for_backward(*(() if gradient is None else (gradient,)))
         return total
 
