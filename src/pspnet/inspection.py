@@ -36,6 +36,10 @@ aten = torch.ops.aten
 DENSE, GROUPED, GROUPED_BACKWARD, DILATED_BACKWARD = "dense", "grouped", "grouped backward", "dilated grouped backward"
 KINDS = (DENSE, GROUPED, GROUPED_BACKWARD, DILATED_BACKWARD)
 
+# what a process takes beside tensors, as measured (docs/log/encoders.md): pages of libraries and kernels that a first pass
+# loads, and freed blocks that the C library's allocator keeps
+LOADED_BYTES, KEPT_BYTES = 25 * 2**20, 32 * 2**20
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -89,7 +93,7 @@ class Stage:
 @dataclass(frozen=True)
 class ModelInfo:
     """What `model_info` found. `segment` is one image's forward pass, `train` a step of `batch` images with momentum SGD
-    in float32. Memory is the network's own, without the ~0.8 GB that Python and PyTorch's libraries take."""
+    in float32. Memory is what the process grows by, without the ~0.8 GB of Python and PyTorch before a network is made."""
 
     config: ModelConfig
     height: int
@@ -159,7 +163,7 @@ def _forward_cost(network: PSPNet, height: int, width: int) -> tuple[tuple[Stage
         counts[part_of[id(parameter)]] += parameter.numel()
     stages = tuple(
         Stage(name, shapes.get(name, ()), counts[name], ledger.flops_of[name]) for name in dict.fromkeys(part_of.values()))
-    memory = _resident_bytes(network) + _bytes(image) + ledger.peak_bytes
+    memory = _resident_bytes(network) + _bytes(image) + ledger.peak_bytes + bytes_beside_tensors(network)
     return stages, Cost(sum(call.flops for call in ledger.calls), memory, tuple(ledger.calls))
 
 
@@ -184,7 +188,7 @@ def _training_cost(network: PSPNet, batch: int, height: int, width: int) -> Cost
         peak = ledger.peak_bytes
         optimizer.step()
     momentum = sum(_bytes(p) for p in network.parameters())  # one value for each parameter, from the second step on
-    resident = _resident_bytes(network) + momentum + _bytes(images) + _bytes(labels)
+    resident = _resident_bytes(network) + momentum + _bytes(images) + _bytes(labels) + bytes_beside_tensors(network)
     return Cost(sum(call.flops for call in ledger.calls), resident + peak, tuple(ledger.calls))
 
 
@@ -308,6 +312,11 @@ def _bytes(tensor: Tensor) -> int:
 
 def _resident_bytes(network: nn.Module) -> int:
     return sum(map(_bytes, [*network.parameters(), *network.buffers()]))
+
+
+def bytes_beside_tensors(network: nn.Module) -> int:
+    """What a pass takes that no tensor holds: oneDNN's copy of a weight in its own order, libraries, the allocator's rest."""
+    return LOADED_BYTES + KEPT_BYTES + max(map(_bytes, network.parameters()), default=0)
 
 
 def measure_machine(device: str = "cpu", seconds: float = 0.4) -> Machine:
