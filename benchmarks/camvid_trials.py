@@ -14,6 +14,7 @@ import argparse
 import csv
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +32,8 @@ HELD_OUT, LAST_OF, LAST = "0006R0", "0001TP", 20
 SIZE = (360, 480)
 STEPS = 500
 
+# what the trials began from; the recipe has since taken AdamW from them
+FIRST = {"optimizer": {"name": "sgd", "learning_rate": 0.02, "weight_decay": 1e-4}, "schedule": {"warmup_steps": 50}}
 HALF = {"model": {"input_scale": 0.5}, "augmentation": {"scale_range": [0.6, 1.6]}, "ema": 0.98}
 POINTS = {"train_points": 1024, "steps": 2, "points": 4096, "channels": 64}
 WEIGHTED = {"cross_entropy": 0.5}
@@ -71,14 +74,15 @@ def split(root: Path, out: Path) -> dict[str, Any]:
     """Writes the list of pairs with its split by drive; what a TrainConfig's `data` and open_dataset need for it."""
     names = sorted(path.stem for path in (root / "train" / "images").iterdir())
     later = [name for name in names if name.startswith(LAST_OF)][-LAST:]
-    table = out / "drives.csv"
+    table, folder = out / "drives.csv", (root / "train").resolve()
     table.parent.mkdir(parents=True, exist_ok=True)
+    if table.exists():  # another call may be reading it
+        return {"format": "folder", "root": table, "options": {"classes": "camvid"}}
     with table.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "label", "split"])
         for name in names:
             part = "val" if name.startswith(HELD_OUT) or name in later else "train"
-            folder = (root / "train").resolve()
             rows.writerow([folder / "images" / f"{name}.jpg", folder / "labels" / f"{name}.png", part])
     return {"format": "folder", "root": table, "options": {"classes": "camvid"}}
 
@@ -92,7 +96,8 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
     row, best = folder / "row.json", folder / "run" / "best.safetensors"
     if row.exists():
         return best, json.loads(row.read_text()) | {"group": group, "name": name}
-    values = merged(read_recipe(RECIPE), changes)
+    shutil.rmtree(folder, ignore_errors=True)  # of a call that was stopped
+    values = merged(merged(read_recipe(RECIPE), FIRST), changes)
     steps = values["steps"]
     config = TrainConfig.model_validate(values | {
         "data": drives, "name": folder.name, "run_dir": folder / "run", "seed": seed, "val_every": steps, "pictures": 0,
