@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from pspnet.data.catalog import available_splits, open_dataset
-from pspnet.data.doctor import check_dataset
+from pspnet.data.doctor import check_dataset, check_splits
 from pspnet.data.grids import Grid
 from pspnet.data.raster import RasterWindows
 from pspnet.data.raster_blocks import blocks_of, divide
@@ -97,6 +97,15 @@ def test_a_label_raster_on_the_same_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.image, scene(SIDE, SIDE)[:, *window.slices].transpose(1, 2, 0))
     assert dataset.grid(0).transform.c == 500_000 + 2 * window.left
     assert check_dataset(dataset).ok
+
+
+def test_a_window_that_is_drawn_twice_is_no_copy(tmp_path: Path) -> None:
+    make(tmp_path)
+    write_raster(tmp_path / "labels" / "town.tif", codes(truth())[None])
+    options: dict[str, Any] = {"window_px": 64, "block_px": 64, "windows": 12}  # a block holds one window: it comes again
+    dataset = open_dataset("raster", tmp_path, "train", **options)
+    assert len({dataset[index].image.tobytes() for index in range(12)}) < 12
+    assert "repeated" not in {fault.kind for fault in check_splits("raster", tmp_path, ["train"], options).faults}
 
 
 def test_label_rasters_of_another_resolution_extent_and_nodata(tmp_path: Path) -> None:

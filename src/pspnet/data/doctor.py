@@ -79,7 +79,8 @@ def check_splits(
 
 @dataclass(frozen=True)
 class _Look:
-    """What one sample tells. file, label: the paths, or the sample's name. classes: (K,) pixels; ignored: pixels of 255.
+    """What one sample tells. file, label: the paths, or the sample's name. stored: a picture of its own, not a window
+    that was drawn from a raster or a scene. classes: (K,) pixels; ignored: pixels of 255.
 
     palette: (class, class whose colour the file's palette gives it) pairs that contradict the class table.
     """
@@ -89,6 +90,7 @@ class _Look:
     label: str = ""
     print: Fingerprint | None = None
     digest: int = 0
+    stored: bool = False
     mode: str = ""
     classes: NDArray[np.int64] | None = None
     ignored: int = 0
@@ -125,7 +127,8 @@ def _look(dataset: Dataset, index: int) -> _Look:
             palette = _contradictions(read_palette(sample.label_path), np.flatnonzero(counts[: space.num_classes]), space)
     return _Look(
         faults, str(sample.image_path or sample.name), str(sample.label_path or sample.name), fingerprint(sample.image),
-        hash((sample.image.shape, sample.image.tobytes())), image_mode(sample.image_path) if sample.image_path else "",
+        hash((sample.image.shape, sample.image.tobytes())), sample.image_path is not None,
+        image_mode(sample.image_path) if sample.image_path else "",
         None if counts is None else counts[: space.num_classes], 0 if counts is None else int(counts[IGNORE]), palette)
 
 
@@ -181,7 +184,7 @@ def _repeated(split: str, looks: list[_Look]) -> list[Fault]:
     """Pictures that a split holds more than once."""
     groups = defaultdict(list)
     for look in looks:
-        if look.print is not None and not look.print.flat:
+        if look.stored and look.print is not None and not look.print.flat:
             groups[look.digest].append(look.file)
     return [Fault("warning", "repeated", files[1], f"{split}: the same picture {len(files)} times: {_some(files)}",
                   "Keep one of them, or it counts more than others") for files in groups.values() if len(files) > 1]
