@@ -118,6 +118,24 @@ def test_models_with_terms_stay_out_of_the_wheel(
         Segmenter.load("tiny")
 
 
+def test_the_curve_of_a_run_is_kept_small(tools: Path, checkpoint: Path, tmp_path: Path) -> None:
+    from model_curve import curve  # type: ignore[import-not-found]
+
+    metrics = checkpoint.parent / "metrics.csv"
+    rows = [f"{step},{2 / step:.6f},{0.5 + step / 4000 if step == 1000 else ''}" for step in range(1, 1001)]
+    metrics.write_text("step,loss,val_mean_iou\n500,,0.5\n" + "\n".join(rows) + "\n")
+    try:
+        assert run_bundle(tmp_path, checkpoint, splits=["val"]) == 0
+    finally:
+        metrics.unlink()
+    found = curve(tmp_path / "models" / "curves" / "tiny.csv", points=10_000)
+    assert len(found) == 125  # of eight steps each
+    assert found[0][:2] == (8, pytest.approx(sum(2 / step for step in range(1, 9)) / 8, abs=1e-4))
+    assert [(step, score) for step, _, score in found if score is not None] == [(504, 0.5), (1000, 0.75)]
+    assert "(pictures/tiny-curve.png)" in (tmp_path / "models" / "tiny.md").read_text()
+    assert read_image(tmp_path / "models" / "pictures" / "tiny-curve.png").ndim == 3
+
+
 def test_a_model_that_is_too_large_or_misdescribed_is_refused(
     tools: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@
 The facts say what no file can: name, data and their terms, limits, where the model is kept ("package": in the wheel;
 "repository": in models/ only). The run's folder (or a checkpoint, with a summary.json beside it) says the rest: commit,
 hardware, time. Everything is scored here, before and after the rounding to float16. Written: NAME.safetensors and
-index.json in src/pspnet/models or models, models/NAME.md, models/pictures/NAME-*.jpg, models/README.md.
+index.json in src/pspnet/models or models, models/NAME.md, models/pictures/NAME-*, models/curves/NAME.csv, models/README.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import yaml
 from model_card import Card, Scored, write_card, write_overview
+from model_curve import write_curve
 from pydantic import Field
 
 from pspnet.config import EvaluationConfig
@@ -121,7 +122,8 @@ def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, 
     digest = hashlib.sha256(made).hexdigest()
     card = Card(facts.name, facts.about, facts.data, facts.terms, facts.recipe, facts.command, facts.limits,
                 target.relative_to(places.root).as_posix(), len(made), digest, summary, scored, facts.show_images,
-                facts.place == "package", "" if data is None else " --data DIR")
+                facts.place == "package", "" if data is None else " --data DIR",
+                write_curve(facts.name, checkpoint.parent / "metrics.csv", places.cards))
     datasets = {one.split: _open(facts, one.split, data) for one in scored}
     write_card(card, half, datasets, places.cards)
     _add_to_index(folder / "index.json", facts, target.name, digest)

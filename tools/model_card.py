@@ -52,6 +52,7 @@ class Card:
     show_images: bool
     in_wheel: bool
     data_option: str = ""  # how the data set's folder is given
+    curve: str = ""  # the section about the run's curve
 
 
 def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset], folder: Path) -> Path:
@@ -65,6 +66,7 @@ def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset]
         _facts(card, segmenter),
         "## Scores\n\n" + _scores(card),
         "## Classes\n\n" + _classes(card, segmenter),
+        *([card.curve] if card.curve else []),
         _cases(card, shown.split, pictures),
         "## Limits\n\n" + "\n".join(f"- {' '.join(limit.split())}" for limit in card.limits),
         f"## Again\n\n    {card.command}\n    python tools/bundle_model.py models/facts/{card.name}.yaml RUN{card.data_option}",
@@ -110,7 +112,8 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
     rows = {
         "File": f"`{card.file}`, {card.size / 2**20:.1f} MiB, float16; {where}",
         "SHA-256": f"`{card.sha256}`",
-        "Network": f"{config.encoder}, decoder {config.decoder}, {parameters / 1e6:.1f} M weights (with the auxiliary head)",
+        "Network": f"{config.encoder}, decoder {config.decoder}, {parameters / 1e6:.1f} M weights"
+                   + (" (with the auxiliary head)" if config.auxiliary != "none" else ""),
         "Input": f"{', '.join(segmenter.card.band_names)}; values {segmenter.card.value_range[0]:g} to "
                  f"{segmenter.card.value_range[1]:g}",
         "Data": card.data,
