@@ -138,11 +138,11 @@ def scores(segmenter: Segmenter, root: Path, drives: dict[str, Any]) -> dict[str
 
 
 def tests(seed: int, root: Path, out: Path) -> list[dict[str, Any]]:
-    """What can be changed after training, on the recipe's own run."""
+    """What can be changed after training, on the run that was best on the drive held out."""
     path = out / f"tests_{seed}.json"
     if path.exists():
         return list(json.loads(path.read_text()))
-    best, _ = trained("recipe", "3 times as many steps", seed, root, out)
+    best, _ = trained("rare classes", "square roots of SegNet's weights", seed, root, out)
     drives = split(root, out)
     segmenter = Segmenter.load(best)
     whole = find_protocol("whole")

@@ -128,10 +128,12 @@ def test_the_curve_of_a_run_is_kept_small(tools: Path, checkpoint: Path, tmp_pat
         assert run_bundle(tmp_path, checkpoint, splits=["val"]) == 0
     finally:
         metrics.unlink()
-    found = curve(tmp_path / "models" / "curves" / "tiny.csv", points=10_000)
+    kept = tmp_path / "models" / "curves" / "tiny.csv"
+    found = curve([kept], points=10_000)
     assert len(found) == 125  # of eight steps each
     assert found[0][:2] == (8, pytest.approx(sum(2 / step for step in range(1, 9)) / 8, abs=1e-4))
     assert [(step, score) for step, _, score in found if score is not None] == [(504, 0.5), (1000, 0.75)]
+    assert [step for step, _, _ in curve([kept, kept], points=10_000)][124:126] == [1000, 1008]  # a run that goes on
     assert "(pictures/tiny-curve.png)" in (tmp_path / "models" / "tiny.md").read_text()
     assert read_image(tmp_path / "models" / "pictures" / "tiny-curve.png").ndim == 3
 

@@ -104,7 +104,8 @@ def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, 
     facts = Facts.model_validate(yaml.safe_load(facts_file.read_text(encoding="utf-8")))
     checkpoint = model / "best.safetensors" if model.is_dir() else model
     source = Segmenter.load(checkpoint, device="cpu", precision="fp32")
-    summary = {**_summary(checkpoint, source.card.provenance), **facts.summary}
+    runs = _runs(checkpoint.parent)
+    summary = {**_summary(checkpoint, source.card.provenance), **_sums(runs), **facts.summary}
     folder = places.folder(facts.place)
     target = folder / f"{facts.name}.safetensors"
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,7 +124,7 @@ def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, 
     card = Card(facts.name, facts.about, facts.data, facts.terms, facts.recipe, facts.command, facts.limits,
                 target.relative_to(places.root).as_posix(), len(made), digest, summary, scored, facts.show_images,
                 facts.place == "package", "" if data is None else " --data DIR",
-                write_curve(facts.name, checkpoint.parent / "metrics.csv", places.cards))
+                write_curve(facts.name, [run / "metrics.csv" for run in runs], places.cards))
     datasets = {one.split: _open(facts, one.split, data) for one in scored}
     write_card(card, half, datasets, places.cards)
     _add_to_index(folder / "index.json", facts, target.name, digest)
@@ -171,6 +172,25 @@ def _summary(checkpoint: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     known = {key: provenance[key] for key in ("commit", "hardware", "training_s", "steps") if key in provenance}
     return {"steps": provenance["step"], **known, **found} if "step" in provenance else {**known, **found}
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The run's folder, and before it those that it continued (`init_from`), the first one first."""
+    chain = [folder]
+    while (config := chain[0] / "config.yaml").is_file():
+        before = yaml.safe_load(config.read_text(encoding="utf-8")).get("init_from")
+        if before is None or not (Path(before).parent / "summary.json").is_file():
+            break
+        chain.insert(0, Path(before).parent)
+    return chain
+
+
+def _sums(runs: list[Path]) -> dict[str, Any]:
+    """Steps and seconds of several runs together; nothing for a single one, whose summary says it."""
+    if len(runs) < 2:
+        return {}
+    each = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in runs]
+    return {key: sum(one[key] for one in each) for key in ("steps", "training_s")}
 
 
 def _provenance(facts: Facts, scored: list[Scored], summary: Mapping[str, Any]) -> dict[str, Any]:

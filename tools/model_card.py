@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import cv2
@@ -69,7 +70,7 @@ def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset]
         *([card.curve] if card.curve else []),
         _cases(card, shown.split, pictures),
         "## Limits\n\n" + "\n".join(f"- {' '.join(limit.split())}" for limit in card.limits),
-        f"## Again\n\n    {card.command}\n    python tools/bundle_model.py models/facts/{card.name}.yaml RUN{card.data_option}",
+        f"## Again\n\n{indent(card.command.strip(), '    ')}\n    python tools/bundle_model.py models/facts/{card.name}.yaml RUN{card.data_option}",
     ]
     path = folder / f"{card.name}.md"
     write_bytes(path, ("\n\n".join(parts) + "\n").encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -15,12 +16,20 @@ from pspnet.images import write_bytes
 POINTS = 128  # lines of the table at most
 
 
-def curve(metrics: Path, points: int = POINTS) -> list[tuple[int, float, float | None]]:
-    """A run's metrics.csv -> (last step, mean training loss since the line before, validation mean IoU or None)."""
-    with metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    losses = [(int(row["step"]), float(row["loss"])) for row in rows if row["loss"]]
-    scores = {int(row["step"]): float(row["val_mean_iou"]) for row in rows if row["val_mean_iou"]}
+def curve(metrics: Sequence[Path], points: int = POINTS) -> list[tuple[int, float, float | None]]:
+    """metrics.csv of a run, or of runs that went on from one another -> (last step, mean training loss since the line
+    before, validation mean IoU or None)."""
+    losses: list[tuple[int, float]] = []
+    scores: dict[int, float] = {}
+    for path in metrics:
+        start = losses[-1][0] if losses else 0
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                step = start + int(row["step"])
+                if row["loss"]:
+                    losses.append((step, float(row["loss"])))
+                if row["val_mean_iou"]:
+                    scores[step] = float(row["val_mean_iou"])
     size = -(-len(losses) // points) or 1
     found: list[tuple[int, float, float | None]] = []
     before = 0
@@ -33,9 +42,10 @@ def curve(metrics: Path, points: int = POINTS) -> list[tuple[int, float, float |
     return found
 
 
-def write_curve(name: str, metrics: Path, folder: Path) -> str:
+def write_curve(name: str, metrics: Sequence[Path], folder: Path) -> str:
     """Writes FOLDER/curves/NAME.csv and FOLDER/pictures/NAME-curve.png; the card's section about them, or '' without a run."""
-    if not metrics.is_file():
+    metrics = [path for path in metrics if path.is_file()]
+    if not metrics:
         return ""
     lines = curve(metrics)
     text = io.StringIO()
@@ -46,7 +56,7 @@ def write_curve(name: str, metrics: Path, folder: Path) -> str:
     write_bytes(folder / "pictures" / f"{name}-curve.png", _picture(lines))
     return (f"## Curve\n\n![Training loss and validation mean IoU by step](pictures/{name}-curve.png)\n\n"
             f"[curves/{name}.csv](curves/{name}.csv) has the loss as a mean over the steps since the line before. A run of the "
-            "recipe anywhere should follow it to within a few hundredths; `metrics.csv` of its folder has the same columns.")
+            "commands below anywhere should follow it to within a few hundredths; `metrics.csv` of its folder has the same columns.")
 
 
 def _picture(lines: list[tuple[int, float, float | None]]) -> bytes:
