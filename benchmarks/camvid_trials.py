@@ -24,6 +24,7 @@ from pspnet import Segmenter, open_dataset, train
 from pspnet.adaptation import adapt_batch_norm
 from pspnet.config import EvaluationConfig, TrainConfig, find_protocol, read_recipe
 from pspnet.config.base import merged
+from pspnet.data.dataset import Dataset
 from pspnet.evaluation import assess
 from pspnet.inspection import model_info
 
@@ -103,7 +104,7 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
     drives = split(root, out)
     changes = merged({"steps": STEPS, **HALF}, TRIALS[group][name])
     # the same settings may stand in two groups
-    folder = out / f"{hashlib.sha1(json.dumps([changes, seed]).encode()).hexdigest()[:10]}"
+    folder = out / hashlib.sha1(json.dumps([changes, seed]).encode()).hexdigest()[:10]
     row, best = folder / "row.json", folder / "run" / "best.safetensors"
     if row.exists():
         return best, json.loads(row.read_text()) | {"group": group, "name": name}
@@ -125,12 +126,16 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
     return best, found
 
 
+def both_parts(root: Path, drives: dict[str, Any]) -> dict[str, Dataset]:
+    """What everything is scored on, by the table's column."""
+    return {"held out": open_dataset("folder", drives["root"], split="val", **drives["options"]),
+            "val": open_dataset("camvid", root, split="val")}
+
+
 def scores(segmenter: Segmenter, root: Path, drives: dict[str, Any]) -> dict[str, Any]:
     """Mean IoU on the drive held out and on val, and that of the pixels within 3 px of a border."""
     found = {}
-    parts = {"held out": open_dataset("folder", drives["root"], split="val", **drives["options"]),
-             "val": open_dataset("camvid", root, split="val")}
-    for part, data in parts.items():
+    for part, data in both_parts(root, drives).items():
         summary = assess(segmenter, data, EvaluationConfig(boundary=True, border_px=(3,), resamples=0)).summary()
         found[part] = 100 * summary["mean_iou"]
         found[f"{part}, border"] = 100 * summary["mean_iou_within_3_px"]
@@ -151,8 +156,7 @@ def tests(seed: int, root: Path, out: Path) -> list[dict[str, Any]]:
         "with its mirror image": whole.changed(mirror="image"),
         "scales 0.75, 1, 1.25, 1.5 and mirror images": whole.changed(mirror="image", scales=(0.75, 1.0, 1.25, 1.5)),
     }
-    parts = {"held out": open_dataset("folder", drives["root"], split="val", **drives["options"]),
-             "val": open_dataset("camvid", root, split="val")}
+    parts = both_parts(root, drives)
     rows = []
     quick = EvaluationConfig(resamples=0)
     for name, way in ways.items():

@@ -159,8 +159,8 @@ class _SlimCrossEntropy(torch.autograd.Function):
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         # softmax runs along vectors of pixels, or along one pixel's classes where they are many and adjoin
         dim = 1 if _channels_last(logits) and logits.shape[1] >= ROW_CLASSES else 0
-        maps = _pixel_rows(logits) if dim else _pixel_rows(logits).mT  # (B, pixels, K) or (B, K, pixels)
-        slots = None if gradient is None else _pixel_rows(gradient) if dim else _pixel_rows(gradient).mT
+        maps = _pixel_maps(logits, dim)
+        slots = None if gradient is None else _pixel_maps(gradient, dim)
         strip = max(1, (STRIP_NUMBERS if logits.device.type == "cpu" else GPU_STRIP_NUMBERS) // logits.shape[1])
         total = logits.new_zeros((), dtype=torch.float32)
         for image, flat in zip(range(len(labels)), labels.flatten(1), strict=True):
@@ -187,11 +187,13 @@ class _SlimCrossEntropy(torch.autograd.Function):
         return gradient * outer.to(gradient.dtype), None, None, None
 
 
-def _pixel_rows(maps: Tensor) -> Tensor:
-    """(B, K, *S), contiguous or channels-last -> (B, pixels, K), the same memory."""
+def _pixel_maps(maps: Tensor, class_dim: int) -> Tensor:
+    """(B, K, *S), contiguous or channels-last -> the same memory as (B, pixels, K) for class_dim 1, (B, K, pixels) for 0."""
     if _channels_last(maps):
-        return maps.permute(0, 2, 3, 1).view(len(maps), -1, maps.shape[1])
-    return maps.view(*maps.shape[:2], -1).mT
+        rows = maps.permute(0, 2, 3, 1).view(len(maps), -1, maps.shape[1])
+        return rows if class_dim else rows.mT
+    columns = maps.view(*maps.shape[:2], -1)
+    return columns.mT if class_dim else columns
 
 
 def _channels_last(maps: Tensor) -> bool:
