@@ -1,15 +1,21 @@
 """A program that serves a folder over HTTP with byte ranges, as object stores do: python file_server.py FOLDER.
 
-Its own process, since GDAL keeps Python's lock while it waits for an answer. Prints the port, then a line for each
-answer: its status and its bytes. A path with "broken" in it is answered 503.
+Its own process, since GDAL keeps Python's lock while it waits for an answer. Tells the port, then a line for each
+answer before it is sent: its status and its bytes. A path with "broken" in it is answered 503.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+
+def tell(*values: int) -> None:
+    """A line on standard output, by one call to the system: print() of two threads may mix their lines."""
+    os.write(sys.stdout.fileno(), (" ".join(map(str, values)) + "\n").encode())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -23,8 +29,8 @@ class Handler(BaseHTTPRequestHandler):
         path = Path(sys.argv[1]) / self.path.lstrip("/")
         if "broken" in self.path or not path.is_file():
             status = 503 if "broken" in self.path else 404
+            tell(status, 0)
             self.send_error(status)
-            print(status, 0, flush=True)
             return
         data = path.read_bytes()
         first, last = 0, len(data) - 1
@@ -38,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.end_headers()
         if body:
-            print(206 if wanted else 200, last - first + 1, flush=True)
+            tell(206 if wanted else 200, last - first + 1)
             self.wfile.write(data[first : last + 1])
 
     def log_message(self, *_: object) -> None:
@@ -47,5 +53,5 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    print(server.server_port, flush=True)
+    tell(server.server_port)
     server.serve_forever()
