@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio._env import del_gdal_config
+from rasterio.env import get_gdal_config
 
+from pspnet.data.grids import PATIENCE, open_raster
 from pspnet.errors import RasterError
 from pspnet.raster import segment_raster
 from rasters import make_segmenter, read, scene, whole, write_raster
@@ -63,3 +67,29 @@ def test_a_url_that_fails_is_named(files: Files, tmp_path: Path, name: str) -> N
     with pytest.raises(RasterError, match=rf"{name}"):
         segment_raster(make_segmenter(), f"{files.url}/{name}", tmp_path / "out.tif", tile_px=48, overlap_px=12)
     assert not (tmp_path / "out.tif").exists()
+
+
+@pytest.fixture
+def nothing_set() -> None:
+    """GDAL's settings hold for a process, so those of the tests before go first."""
+    for name in PATIENCE:
+        del_gdal_config(name)
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel takes the connection, nobody reads it
+        url = f"/vsicurl/http://127.0.0.1:{silent.getsockname()[1]}/in.tif"
+        with pytest.raises(RasterError, match=r"in.tif.* too slow"):
+            segment_raster(make_segmenter(), url, tmp_path / "out.tif", tile_px=48, overlap_px=12)
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_the_users_own_patience_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_CONNECTTIMEOUT", "7")
+    with pytest.raises(RasterError):
+        open_raster("/vsizip/missing.zip/in.tif")
+    assert get_gdal_config("GDAL_HTTP_CONNECTTIMEOUT") == 7
+    assert get_gdal_config("GDAL_HTTP_LOW_SPEED_LIMIT") == 1

@@ -74,9 +74,21 @@ class Grid:
         return np.array(found)
 
 
+# seconds a server may be silent, and the bytes a second below which it counts as silent. GDAL itself would wait for ever,
+# with Python's lock held, so that not even Ctrl-C ends it
+PATIENCE = {"GDAL_HTTP_LOW_SPEED_TIME": "30", "GDAL_HTTP_LOW_SPEED_LIMIT": "1", "GDAL_HTTP_CONNECTTIMEOUT": "30"}
+
+
 def open_raster(path: str, **options: Any) -> Any:
-    """A rasterio dataset. Raises RasterError that names the file, with what GDAL found wrong."""
+    """A rasterio dataset; a server behind a URL may be silent for 30 s, or what GDAL's own settings say.
+
+    Raises RasterError that names the file, with what GDAL found wrong.
+    """
     rasterio = require("rasterio", "raster")
+    if path.startswith("/vsi") or "://" in path:
+        for name, value in PATIENCE.items():
+            if rasterio.env.get_gdal_config(name) is None:  # neither set nor in the environment
+                rasterio.env.set_gdal_config(name, value)
     with warnings.catch_warnings():  # "not georeferenced" is decided by whoever needs a place on the Earth
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
