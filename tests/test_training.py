@@ -23,6 +23,7 @@ from PIL import Image
 from pspnet.errors import CheckpointError, ConfigError, DataError, ImageError, RunInterrupted, TrainingError
 from pspnet.training import find_learning_rate, import_lightning, resume, train
 from pspnet.training.folder import RunFolder, at_work
+from pspnet.weights.bundled import find_model
 from pspnet.weights.store import load_checkpoint
 from toys import Toys, ended, in_child, toy_model, toy_run
 
@@ -499,6 +500,20 @@ class TestChoices:
             torch.testing.assert_close(new["classifier.weight"][row], old["classifier.weight"][source])
         torch.testing.assert_close(new["encoder.conv1.weight"], old["encoder.conv1.weight"])
         assert torch.equal(new["mean"], old["mean"])
+
+    def test_fine_tuning_from_a_model_that_comes_along(self, tmp_path: Path) -> None:
+        own = {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 64, "auxiliary": "none"}
+        run, names = tmp_path / "run", ("sky", "boat", "square", "cloud")
+        train(toy_run(run, steps=1, init_from="scenes", model=own, optimizer={"learning_rate": 1e-9}),
+              train_data=Toys(names=names), quiet=True)
+        model, card = load_checkpoint(find_model("scenes"))
+        old, new = model.state_dict(), load_checkpoint(run / "best.safetensors")[0].state_dict()
+        torch.testing.assert_close(new["encoder.conv1.weight"], old["encoder.conv1.weight"])
+        assert torch.equal(new["mean"], old["mean"])
+        for row, name in enumerate(names[:2]):
+            torch.testing.assert_close(new["classifier.weight"][row], old["classifier.weight"][card.label_space.names.index(name)])
+        with pytest.raises(CheckpointError, match=r"did you mean 'scenes'"):
+            train(toy_run(tmp_path / "other", init_from="scene"), **toys())
 
     def test_encoder_weights_of_a_file(self, plain: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"

@@ -113,7 +113,8 @@ class TrainConfig(Settings):
     freeze_encoder: bool = Field(False, description="The encoder's weights and statistics stay as they are.")
     unfreeze_step: Positive | None = Field(None, description="Update from which a frozen encoder is trained too.")
     init_from: Path | None = Field(
-        None, description="A pspnet checkpoint to start from (fine-tuning). Classes are matched by name.")
+        None, description="A pspnet checkpoint to start from (fine-tuning), or the name of a model that comes along, such as "
+        "aerial-dubai. Classes are matched by name.")
     ema: float | None = Field(
         None, gt=0.0, lt=1.0, description="Decay of an average of the weights that is validated and saved in place of "
         "the last weights, such as 0.999. None: off.")

@@ -23,6 +23,7 @@ from pspnet.engines import compute_dtype, has_bfloat16, pick_device
 from pspnet.errors import ConfigError, DataError
 from pspnet.losses import class_weights_from_shares
 from pspnet.training.processes import outside_launch
+from pspnet.weights.bundled import find_model
 from pspnet.weights.store import read_header
 
 MEASURED_IMAGES = 1000  # pictures, evenly spread, that mean, deviation and class shares are measured on
@@ -124,7 +125,7 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
     derives_weights = weights in ("inverse", "tempered")
     derives_mean = normalises_by_data(model, dataset.bands)
     if config.init_from is not None and model.mean is None and model.std is None:
-        changes["mean"], changes["std"] = read_header(config.init_from)[0].normalisation  # what its weights expect
+        changes["mean"], changes["std"] = read_header(find_model(str(config.init_from)))[0].normalisation  # what its weights expect
         derives_mean = False
     if derives_mean or derives_weights:
         found = measure(dataset)

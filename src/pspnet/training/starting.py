@@ -11,6 +11,7 @@ from pspnet.config.train import TrainConfig
 from pspnet.errors import CheckpointError
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet, weights_follow
+from pspnet.weights.bundled import find_model
 from pspnet.weights.encoder_weights import load_encoder_weights
 from pspnet.weights.store import load_checkpoint
 
@@ -39,13 +40,14 @@ def first_model(config: TrainConfig, labels: LabelSpace) -> tuple[PSPNet, str]:
 
 @torch.no_grad()
 def copy_weights(path: Path, model: PSPNet, labels: LabelSpace) -> list[str]:
-    """Copies the weights of a pspnet checkpoint into `model` and returns the tensors that keep their random start.
+    """Copies a pspnet checkpoint's weights into `model` and returns the tensors that keep their random start.
 
-    Classes are matched by name: a class that both know keeps its row of the classifiers, wherever it stands. Another
-    kind of auxiliary head or point network starts anew. The normalisation is the new model's. Raises CheckpointError
-    when another tensor differs: then it is another network.
+    path: of the checkpoint, or the name of a model that comes along. Classes are matched by name: a class that both
+    know keeps its row of the classifiers, wherever it stands. Another kind of auxiliary head or point network starts
+    anew. The normalisation is the new model's. Raises CheckpointError when another tensor differs: then it is another
+    network.
     """
-    source, card = load_checkpoint(path)
+    source, card = load_checkpoint(find_model(str(path)))
     given = source.state_dict()
     known = card.label_space.names
     rows = [(new, known.index(name)) for new, name in enumerate(labels.names) if name in known]
