@@ -33,8 +33,9 @@ HELD_OUT, LAST_OF, LAST = "0006R0", "0001TP", 20
 SIZE = (360, 480)
 STEPS = 500
 
-# what the trials began from; the recipe has since taken AdamW from them
-FIRST = {"optimizer": {"name": "sgd", "learning_rate": 0.02, "weight_decay": 1e-4}, "schedule": {"warmup_steps": 50}}
+# what the trials began from; the recipe has since taken AdamW, square roots and smaller images first from them
+FIRST = {"optimizer": {"name": "sgd", "learning_rate": 0.02, "weight_decay": 1e-4}, "schedule": {"warmup_steps": 50},
+         "loss": {"class_weights": "tempered"}, "progressive_resizing": []}
 HALF = {"model": {"input_scale": 0.5}, "augmentation": {"scale_range": [0.6, 1.6]}, "ema": 0.98}
 POINTS = {"train_points": 1024, "steps": 2, "points": 4096, "channels": 64}
 WEIGHTED = {"cross_entropy": 0.5}
@@ -44,6 +45,10 @@ SHARP: dict[str, Any] = {
     "augmentation": {"scale_range": [0.6, 1.8]}}
 SEGNET = (0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614)  # median over frequency
 ROOTS = [round(weight**0.5, 3) for weight in SEGNET]
+# three times as long, at half size: what shows only when a network begins to know its pictures by heart
+LONG: dict[str, Any] = {
+    "optimizer": SHARP["optimizer"], "loss": {"class_weights": ROOTS}, "steps": 3 * STEPS, "ema": 0.99}
+STRONG = {"jitter_brightness": 0.25, "jitter_contrast_range": [0.3, 1.8], "jitter_saturation_range": [0.2, 1.8]}
 # what differs from the recipe at half size, in STEPS steps: cheap enough for seeds
 TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "decoders": {
@@ -73,6 +78,21 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "class weights: tempered": SHARP,
         "square roots of SegNet's weights": merged(SHARP, {"loss": {"class_weights": ROOTS}}),
         "tempered, half of the loss Lovasz": merged(SHARP, {"loss": {**WEIGHTED, "lovasz": 0.5}}),
+    },
+    "long": {
+        "square roots, AdamW": LONG,
+        "stronger colours": merged(LONG, {"augmentation": STRONG}),
+        "scales 0.4 to 2": merged(LONG, {"augmentation": {"scale_range": [0.4, 2.0]}}),
+        "weight decay 0.2": merged(LONG, {"optimizer": {"weight_decay": 0.2}}),
+        "label smoothing 0.1": merged(LONG, {"loss": {"label_smoothing": 0.1}}),
+        "half of the loss dice": merged(LONG, {"loss": {**WEIGHTED, "dice": 0.5}}),
+        "half of the loss OHEM": merged(LONG, {"loss": {**WEIGHTED, "ohem": 0.5}}),
+    },
+    "sharper later": {  # 450 steps at full size after 1,500 at half size, or all the time at one size
+        "half size, then full": {
+            "after": ["long", "square roots, AdamW"], "model": {"input_scale": 1.0}, "steps": 450, "ema": 0.98,
+            "loss": LONG["loss"], "optimizer": {**SHARP["optimizer"], "learning_rate": 0.001}},
+        "full size": merged(LONG, {"model": {"input_scale": 1.0}, "steps": 1050}),
     },
     "size": {  # about the same time each
         "half size": {"steps": 1000, "ema": 0.99},
@@ -110,6 +130,9 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
         return best, json.loads(row.read_text()) | {"group": group, "name": name}
     shutil.rmtree(folder, ignore_errors=True)  # of a call that was stopped
     values = merged(merged(read_recipe(RECIPE), FIRST), changes)
+    first = values.pop("after", None)  # group and name of the row whose network this one starts with
+    if first:
+        values["init_from"] = trained(*first, seed, root, out)[0]
     steps = values["steps"]
     config = TrainConfig.model_validate(values | {
         "data": drives, "name": folder.name, "run_dir": folder / "run", "seed": seed, "val_every": steps, "pictures": 0,

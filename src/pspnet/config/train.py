@@ -14,6 +14,8 @@ from pspnet.config.model import ModelConfig, Positive, Unit
 from pspnet.config.protocol import find_protocol
 from pspnet.errors import ConfigError
 
+Scale = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 DEFAULT_EPOCHS = 50.0  # of semseg's VOC recipe, the smallest of the paper's three data sets
 
 
@@ -110,6 +112,10 @@ class TrainConfig(Settings):
     points_weight: float = Field(1.0, ge=0.0, description="Weight of PointRend's loss on its points.")
     mixup: Unit = Field(0.0, description="Probability that a batch is blended with itself in another order.")
     mixup_alpha: float = Field(0.4, gt=0.0, description="Mixup's blend is drawn from Beta(alpha, alpha).")
+    progressive_resizing: tuple[tuple[Scale, Share], ...] = Field(
+        (), description="Smaller images first (Howard's progressive resizing): pairs of an input scale and the share of the "
+        "updates that see it, such as [[0.5, 0.4], [0.75, 0.3]]; the rest has model.input_scale. Far cheaper from random "
+        "weights.")
     freeze_encoder: bool = Field(False, description="The encoder's weights and statistics stay as they are.")
     unfreeze_step: Positive | None = Field(None, description="Update from which a frozen encoder is trained too.")
     init_from: Path | None = Field(
@@ -158,6 +164,11 @@ class TrainConfig(Settings):
             raise ConfigError(
                 f"unfreeze_step = {self.unfreeze_step} with freeze_encoder = false: nothing is frozen. "
                 "Set freeze_encoder to true, or leave unfreeze_step out")
+        shares = sum(share for _, share in self.progressive_resizing)
+        if shares >= 1:
+            raise ConfigError(
+                f"progressive_resizing = {self.progressive_resizing}: the shares add up to {shares:g}, so no update is left for "
+                f"model.input_scale = {self.model.input_scale:g}, which the network is used with. Make them less than 1 together")
         if self.optimizer.nesterov and (self.optimizer.name != "sgd" or self.optimizer.momentum == 0):
             raise ConfigError(
                 f"optimizer.nesterov = true with optimizer.name = {self.optimizer.name}, momentum = "
@@ -167,6 +178,14 @@ class TrainConfig(Settings):
                 f"batch_size = {self.batch_size} with devices = {self.devices}: each device needs the same number of "
                 f"pictures. Use a multiple of {self.devices}")
         return self
+
+    def input_scale_at(self, progress: float) -> float:
+        """The scale that training images are looked at, by the share of the run that is over (see progressive_resizing)."""
+        for scale, share in self.progressive_resizing:
+            progress -= share
+            if progress < 0:
+                return scale
+        return self.model.input_scale
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: list[str] | None = None) -> TrainConfig:

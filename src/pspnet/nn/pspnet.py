@@ -111,9 +111,12 @@ class PSPNet(nn.Module):
             return logits
         return self.pointrend(features, logits, (images.shape[-2], images.shape[-1]))
 
-    def forward_train(self, images: Float[Tensor, "batch bands height width"]) -> TrainOutputs:
+    def forward_train(
+        self, images: Float[Tensor, "batch bands height width"], input_scale: float | None = None
+    ) -> TrainOutputs:
+        """Every head's logits at the images' size. input_scale: in place of the config's, for progressive resizing."""
         size = (images.shape[-2], images.shape[-1])
-        features = self.encoder(self.normalise(images))
+        features = self.encoder(self.normalise(images, input_scale))
         logits = self._classify(features)
         auxiliary = image_logits = points = None
         if self.pointrend is not None:
@@ -124,13 +127,16 @@ class PSPNet(nn.Module):
             auxiliary = resize(self.auxiliary(features[self.auxiliary_stage]), size, self.config.align_corners)
         return TrainOutputs(resize(logits, size, self.config.align_corners), auxiliary, image_logits, points)
 
-    def normalise(self, images: Float[Tensor, "batch bands height width"]) -> Float[Tensor, "batch bands h w"]:
+    def normalise(
+        self, images: Float[Tensor, "batch bands height width"], input_scale: float | None = None
+    ) -> Float[Tensor, "batch bands h w"]:
         """The images in the units, and at the scale, that the encoder was trained with."""
         images = (images - self.mean[:, None, None]) / self.std[:, None, None]
-        if self.config.input_scale == 1.0:
+        factor = self.config.input_scale if input_scale is None else input_scale
+        if factor == 1.0:
             return images
         # whole numbers, rounded up: exporters follow them where a factor's floats fail, and no side becomes 0
-        scale = Fraction(self.config.input_scale).limit_denominator(1000)
+        scale = Fraction(factor).limit_denominator(1000)
         height, width = (-(-side * scale.numerator // scale.denominator) for side in images.shape[-2:])
         return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
 

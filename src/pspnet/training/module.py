@@ -67,18 +67,23 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         if self.settings.mixup and torch.rand(()).item() < self.settings.mixup:
             total = self._mixed_step(images, labels)
         else:
-            total = self._total(self._forward(images), labels)
+            total = self._total(self._outputs(images), labels)
         self.latest["loss"] = total.detach()
         self.batches_seen += 1
         self.batches_since_start += 1
         return total
+
+    def _outputs(self, images: Tensor) -> TrainOutputs:
+        over = self.batches_seen / (self.steps * self.settings.accumulate)
+        outputs: TrainOutputs = self._forward(images, self.settings.input_scale_at(over))
+        return outputs
 
     def _mixed_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Mixup (Zhang et al. 2018, arXiv:1710.09412) for pixels: the pictures blend, the losses of both labels too."""
         alpha = self.settings.mixup_alpha
         share = float(np.random.beta(alpha, alpha))
         other = torch.randperm(len(images)).to(images.device)
-        outputs = self._forward(torch.lerp(images[other], images, share))
+        outputs = self._outputs(torch.lerp(images[other], images, share))
         first = self._total(outputs, labels)
         parts = self.latest
         total = share * first + (1 - share) * self._total(outputs, labels[other])
