@@ -112,6 +112,8 @@ def test_a_network_may_look_at_a_smaller_image() -> None:
     assert torch.allclose(half.coarse_logits(images), model.coarse_logits(smaller), atol=1e-4)
     for size in ((47, 33), (1, 1)):
         assert half(torch.rand(1, 3, *size)).shape == (1, 5, *size)
+    expected, found = half.forward_train(images), model.forward_train(images, 0.5)  # in one step of a training
+    assert torch.equal(found.logits, expected.logits)
 
 
 def test_auxiliary_choices() -> None:

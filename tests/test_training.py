@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from pspnet.errors import CheckpointError, ConfigError, DataError, ImageError, RunInterrupted, TrainingError
+from pspnet.nn import PSPNet
 from pspnet.training import find_learning_rate, import_lightning, resume, train
 from pspnet.training.folder import RunFolder, at_work
 from pspnet.weights.bundled import find_model
@@ -81,7 +82,7 @@ def kill_at(read: int, number: int = signal.SIGKILL) -> Callable[[int], None]:
 
 # everything that holds a state of its own: an average, mixup, dropout, gradients over two batches, one cycle
 LADEN = {"ema": 0.9, "mixup": 0.7, "accumulate": 2, "steps": 7, "val_every": 3, "checkpoint_every": 2, "clip": 1.0, "log_every": 3,
-         "schedule": {"name": "one_cycle"}, "model": toy_model(dropout=0.5, encoder_options={"depth": 3, "drop_path_rate": 0.3})}
+         "progressive_resizing": ((0.6, 0.4),), "schedule": {"name": "one_cycle"}, "model": toy_model(dropout=0.5, encoder_options={"depth": 3, "drop_path_rate": 0.3})}
 
 
 @pytest.fixture(scope="module")
@@ -472,6 +473,27 @@ class TestChoices:
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["steps"], summary["planned_steps"]) == (6, 40)  # one gain from nothing, then two without
         assert resume(tmp_path / "run", **toys()).exists()
+
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_smaller_images_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int) -> None:
+        seen: list[tuple[int, ...]] = []
+        normalise = PSPNet.normalise
+
+        def noted(self: PSPNet, *given: Any) -> torch.Tensor:
+            images = normalise(self, *given)
+            seen.append(tuple(images.shape[-2:]))
+            return images
+
+        monkeypatch.setattr(PSPNet, "normalise", noted)
+        train(toy_run(tmp_path / "run", progressive_resizing=((0.3, 0.34), (0.5, 0.34)), steps=6, accumulate=accumulate, val_every=6,
+                      augmentation={"crop": (40, 60)}, pictures=0), **toys())
+        expected = [(12, 18)] * 3 + [(20, 30)] * 2 + [(40, 60)]  # 0.34 of 6 updates: the third begins before it is over
+        assert seen[:6 * accumulate] == [size for size in expected for _ in range(accumulate)]
+        assert set(seen[6 * accumulate:]) == {(40, 40), (45, 40), (50, 40)}  # validated as it is used
+
+    def test_no_update_left_for_the_size_it_is_used_with(self) -> None:
+        with pytest.raises(ConfigError, match=r"shares add up to 1.1, so no update is left for model.input_scale = 1"):
+            toy_run(Path("x"), progressive_resizing=((0.5, 0.6), (0.75, 0.5)))
 
     def test_a_frozen_encoder_stays_and_is_let_go(self, tmp_path: Path) -> None:
         frozen, freed = tmp_path / "frozen", tmp_path / "freed"

@@ -74,7 +74,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         return total
 
     def _outputs(self, images: Tensor) -> TrainOutputs:
-        over = self.batches_seen / (self.steps * self.settings.accumulate)
+        over = self.batches_seen // self.settings.accumulate / self.steps  # updates: one sees one size
         outputs: TrainOutputs = self._forward(images, self.settings.input_scale_at(over))
         return outputs
 
