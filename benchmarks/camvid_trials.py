@@ -88,11 +88,10 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "half of the loss dice": merged(LONG, {"loss": {**WEIGHTED, "dice": 0.5}}),
         "half of the loss OHEM": merged(LONG, {"loss": {**WEIGHTED, "ohem": 0.5}}),
     },
-    "sharper later": {  # 450 steps at full size after 1,500 at half size, or all the time at one size
-        "half size, then full": {
-            "after": ["long", "square roots, AdamW"], "model": {"input_scale": 1.0}, "steps": 450, "ema": 0.98,
-            "loss": LONG["loss"], "optimizer": {**SHARP["optimizer"], "learning_rate": 0.001}},
+    "smaller first": {  # about the same time each
         "full size": merged(LONG, {"model": {"input_scale": 1.0}, "steps": 1050}),
+        "half size for 77 % of the steps, then full": merged(LONG, {
+            "model": {"input_scale": 1.0}, "progressive_resizing": [[0.5, 0.77]], "steps": 1950}),
     },
     "size": {  # about the same time each
         "half size": {"steps": 1000, "ema": 0.99},
@@ -130,9 +129,6 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
         return best, json.loads(row.read_text()) | {"group": group, "name": name}
     shutil.rmtree(folder, ignore_errors=True)  # of a call that was stopped
     values = merged(merged(read_recipe(RECIPE), FIRST), changes)
-    first = values.pop("after", None)  # group and name of the row whose network this one starts with
-    if first:
-        values["init_from"] = trained(*first, seed, root, out)[0]
     steps = values["steps"]
     config = TrainConfig.model_validate(values | {
         "data": drives, "name": folder.name, "run_dir": folder / "run", "seed": seed, "val_every": steps, "pictures": 0,
