@@ -26,7 +26,7 @@ GUIDE = ROOT / "docs" / "rasters.md"
 QUICK = {  # first words of a command -> what is added
     "pspnet train": ["data.options.window_px=64", "steps=6", "batch_size=4", "augmentation.crop=64", "model.input_scale=1",
                      "model.encoder_options.depth=3", "model.output_stride=8", "model.decoder_channels=8", "model.pyramid_options.fusion_channels=16",
-                     "schedule.warmup_steps=1", "optimizer.learning_rate=0.05", "val_every=6", "workers=0", "pictures=0",
+                     "schedule.warmup_steps=1", "optimizer.learning_rate=0.01", "val_every=6", "workers=0", "pictures=0",
                      "precision=fp32"],
     "pspnet evaluate": ["--option", "window_px=64", "--device", "cpu"],
     "pspnet raster": ["--tile", "96", "--overlap", "32", "--device", "cpu"],
