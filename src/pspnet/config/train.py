@@ -114,8 +114,8 @@ class TrainConfig(Settings):
     mixup_alpha: float = Field(0.4, gt=0.0, description="Mixup's blend is drawn from Beta(alpha, alpha).")
     progressive_resizing: tuple[tuple[Scale, Share], ...] = Field(
         (), description="Smaller images first (Howard's progressive resizing): pairs of an input scale and the share of the "
-        "updates that see it, such as [[0.5, 0.4], [0.75, 0.3]]; the rest has model.input_scale. Far cheaper from random "
-        "weights.")
+        "updates that see it, such as [[0.5, 0.4], [0.75, 0.3]]; the rest has model.input_scale. Cheaper steps where training "
+        "begins with random weights.")
     freeze_encoder: bool = Field(False, description="The encoder's weights and statistics stay as they are.")
     unfreeze_step: Positive | None = Field(None, description="Update from which a frozen encoder is trained too.")
     init_from: Path | None = Field(
