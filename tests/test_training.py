@@ -82,7 +82,8 @@ def kill_at(read: int, number: int = signal.SIGKILL) -> Callable[[int], None]:
 
 # everything that holds a state of its own: an average, mixup, dropout, gradients over two batches, one cycle
 LADEN = {"ema": 0.9, "mixup": 0.7, "accumulate": 2, "steps": 7, "val_every": 3, "checkpoint_every": 2, "clip": 1.0, "log_every": 3,
-         "progressive_resizing": ((0.6, 0.4),), "schedule": {"name": "one_cycle"}, "model": toy_model(dropout=0.5, encoder_options={"depth": 3, "drop_path_rate": 0.3})}
+         "progressive_resizing": ((0.6, 0.4),), "schedule": {"name": "one_cycle"},
+         "model": toy_model(dropout=0.5, encoder_options={"depth": 3, "drop_path_rate": 0.3})}
 
 
 @pytest.fixture(scope="module")
