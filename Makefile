@@ -40,6 +40,7 @@ test-browser: $(READY)  ## the playground's story in a real browser; installs De
 	$(TEST) -m browser
 
 check: $(READY)  ## style, types, directions of imports
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(TEST) tests/test_structure.py

@@ -62,8 +62,10 @@ def measure() -> dict[str, float]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
     samples = [picture(rng) for _ in range(4)]
-    paper, all_on = Augmentation(AugmentConfig(), MEAN), Augmentation(
-        AugmentConfig(rotate_probability=1, blur_probability=1, mirror_probability=1), MEAN)
+    paper, all_on = (
+        Augmentation(AugmentConfig(), MEAN),
+        Augmentation(AugmentConfig(rotate_probability=1, blur_probability=1, mirror_probability=1), MEAN),
+    )
     times: dict[str, list[float]] = {"chain": [], "chain, every step on": [], "step by step": []}
     for round_number in range(ROUNDS + 1):  # the first one warms up
         for name, work in (
@@ -87,8 +89,10 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:24} {value:6.2f} ms an image (mark: 8)")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"ms_per_image": found, "processor": platform.processor(),
-                                              "opencv": cv2.__version__}, indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps({"ms_per_image": found, "processor": platform.processor(), "opencv": cv2.__version__}, indent=1)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -34,20 +34,42 @@ SIZE = (360, 480)
 STEPS = 500
 
 # what the trials began from; the recipe has since taken AdamW, square roots and smaller images first from them
-FIRST = {"optimizer": {"name": "sgd", "learning_rate": 0.02, "weight_decay": 1e-4}, "schedule": {"warmup_steps": 50},
-         "loss": {"class_weights": "tempered"}, "progressive_resizing": []}
+FIRST = {
+    "optimizer": {"name": "sgd", "learning_rate": 0.02, "weight_decay": 1e-4},
+    "schedule": {"warmup_steps": 50},
+    "loss": {"class_weights": "tempered"},
+    "progressive_resizing": [],
+}
 HALF = {"model": {"input_scale": 0.5}, "augmentation": {"scale_range": [0.6, 1.6]}, "ema": 0.98}
 POINTS = {"train_points": 1024, "steps": 2, "points": 4096, "channels": 64}
 WEIGHTED = {"cross_entropy": 0.5}
 # three quarters of the size, where poles can be seen, and the optimiser that the first trials chose
 SHARP: dict[str, Any] = {
-    "model": {"input_scale": 0.75}, "optimizer": {"name": "adamw", "learning_rate": 0.002, "weight_decay": 0.02},
-    "augmentation": {"scale_range": [0.6, 1.8]}}
-SEGNET = (0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614)  # median over frequency
+    "model": {"input_scale": 0.75},
+    "optimizer": {"name": "adamw", "learning_rate": 0.002, "weight_decay": 0.02},
+    "augmentation": {"scale_range": [0.6, 1.8]},
+}
+SEGNET = (
+    0.2595,
+    0.1826,
+    4.5640,
+    0.1417,
+    0.9051,
+    0.3826,
+    9.6446,
+    1.8418,
+    0.6823,
+    6.2478,
+    7.3614,
+)  # median over frequency
 ROOTS = [round(weight**0.5, 3) for weight in SEGNET]
 # three times as long, at half size: what shows only when a network begins to know its pictures by heart
 LONG: dict[str, Any] = {
-    "optimizer": SHARP["optimizer"], "loss": {"class_weights": ROOTS}, "steps": 3 * STEPS, "ema": 0.99}
+    "optimizer": SHARP["optimizer"],
+    "loss": {"class_weights": ROOTS},
+    "steps": 3 * STEPS,
+    "ema": 0.99,
+}
 STRONG = {"jitter_brightness": 0.25, "jitter_contrast_range": [0.3, 1.8], "jitter_saturation_range": [0.2, 1.8]}
 # what differs from the recipe at half size, in STEPS steps: cheap enough for seeds
 TRIALS: dict[str, dict[str, dict[str, Any]]] = {
@@ -56,8 +78,9 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
         "progressive": {"model": {"decoder": "progressive", "decoder_channels": 32}},
         "unet": {"model": {"decoder": "unet", "decoder_channels": 32}},
         "fpn": {},
-        "unet + PointRend": {"model": {
-            "decoder": "unet", "decoder_channels": 32, "pointrend": True, "pointrend_options": POINTS}},
+        "unet + PointRend": {
+            "model": {"decoder": "unet", "decoder_channels": 32, "pointrend": True, "pointrend_options": POINTS}
+        },
     },
     "recipe": {
         "as it is": {},
@@ -90,8 +113,9 @@ TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "smaller first": {  # about the same time each
         "full size": merged(LONG, {"model": {"input_scale": 1.0}, "steps": 1050}),
-        "half size for 77 % of the steps, then full": merged(LONG, {
-            "model": {"input_scale": 1.0}, "progressive_resizing": [[0.5, 0.77]], "steps": 1950}),
+        "half size for 77 % of the steps, then full": merged(
+            LONG, {"model": {"input_scale": 1.0}, "progressive_resizing": [[0.5, 0.77]], "steps": 1950}
+        ),
     },
     "size": {  # about the same time each
         "half size": {"steps": 1000, "ema": 0.99},
@@ -130,25 +154,44 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
     shutil.rmtree(folder, ignore_errors=True)  # of a call that was stopped
     values = merged(merged(read_recipe(RECIPE), FIRST), changes)
     steps = values["steps"]
-    config = TrainConfig.model_validate(values | {
-        "data": drives, "name": folder.name, "run_dir": folder / "run", "seed": seed, "val_every": steps, "pictures": 0,
-        "workers": 0, "check_data": False})
+    config = TrainConfig.model_validate(
+        values
+        | {
+            "data": drives,
+            "name": folder.name,
+            "run_dir": folder / "run",
+            "seed": seed,
+            "val_every": steps,
+            "pictures": 0,
+            "workers": 0,
+            "check_data": False,
+        }
+    )
     start = time.process_time()
     train(config, quiet=True)
     minutes = (time.process_time() - start) / 60
     segmenter = Segmenter.load(best)
     info = model_info(segmenter.config, *SIZE)
-    found = {"group": group, "name": name, "seed": seed, "steps": steps, "minutes": minutes,
-             "parameters": info.parameters, "gflop": info.segment.flops / 1e9,
-             **scores(segmenter, root, drives)}
+    found = {
+        "group": group,
+        "name": name,
+        "seed": seed,
+        "steps": steps,
+        "minutes": minutes,
+        "parameters": info.parameters,
+        "gflop": info.segment.flops / 1e9,
+        **scores(segmenter, root, drives),
+    }
     row.write_text(json.dumps(found))
     return best, found
 
 
 def both_parts(root: Path, drives: dict[str, Any]) -> dict[str, Dataset]:
     """What everything is scored on, by the table's column."""
-    return {"held out": open_dataset("folder", drives["root"], split="val", **drives["options"]),
-            "val": open_dataset("camvid", root, split="val")}
+    return {
+        "held out": open_dataset("folder", drives["root"], split="val", **drives["options"]),
+        "val": open_dataset("camvid", root, split="val"),
+    }
 
 
 def scores(segmenter: Segmenter, root: Path, drives: dict[str, Any]) -> dict[str, Any]:
@@ -179,12 +222,21 @@ def tests(seed: int, root: Path, out: Path) -> list[dict[str, Any]]:
     rows = []
     quick = EvaluationConfig(resamples=0)
     for name, way in ways.items():
-        rows.append({"name": name, "seed": seed, "minutes": 0.0} | {
-            part: 100 * assess(segmenter, data, quick, protocol=way).summary()["mean_iou"] for part, data in parts.items()})
+        rows.append(
+            {"name": name, "seed": seed, "minutes": 0.0}
+            | {
+                part: 100 * assess(segmenter, data, quick, protocol=way).summary()["mean_iou"]
+                for part, data in parts.items()
+            }
+        )
     for prior in (16.0, 128.0):
-        rows.append({"name": f"batch norm adapted to the pictures, prior {prior:g}", "seed": seed, "minutes": 0.0} | {
-            part: 100 * assess(adapt_batch_norm(segmenter, data, prior=prior), data, quick).summary()["mean_iou"]
-            for part, data in parts.items()})
+        rows.append(
+            {"name": f"batch norm adapted to the pictures, prior {prior:g}", "seed": seed, "minutes": 0.0}
+            | {
+                part: 100 * assess(adapt_batch_norm(segmenter, data, prior=prior), data, quick).summary()["mean_iou"]
+                for part, data in parts.items()
+            }
+        )
     path.write_text(json.dumps(rows))
     return rows
 
@@ -192,16 +244,25 @@ def tests(seed: int, root: Path, out: Path) -> list[dict[str, Any]]:
 def table(title: str, rows: list[dict[str, Any]]) -> str:
     """Markdown: one line for each name, columns as the rows have them."""
     columns = [key for key in ("held out", "held out, border", "val", "val, border") if key in rows[0]]
-    lines = [f"| {title} | steps | minutes of a core | parameters | GFLOP | " + " | ".join(columns) + " |",
-             "| --- " * (5 + len(columns)) + "|"]
+    lines = [
+        f"| {title} | steps | minutes of a core | parameters | GFLOP | " + " | ".join(columns) + " |",
+        "| --- " * (5 + len(columns)) + "|",
+    ]
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
         cells = [", ".join(f"{row[key]:.1f}" for row in own) for key in columns]
         means = [fmean(row[key] for row in own) for key in columns]
-        size = (f"{own[0]['steps']} | {fmean(row['minutes'] for row in own):.1f} | {own[0]['parameters'] / 1e6:.2f} M | "
-                f"{own[0]['gflop']:.1f}" if "steps" in own[0] else " | | |")
-        lines.append(f"| {name} | {size} | " + " | ".join(
-            f"{mean:.1f} ({cell})" for mean, cell in zip(means, cells, strict=True)) + " |")
+        size = (
+            f"{own[0]['steps']} | {fmean(row['minutes'] for row in own):.1f} | {own[0]['parameters'] / 1e6:.2f} M | "
+            f"{own[0]['gflop']:.1f}"
+            if "steps" in own[0]
+            else " | | |"
+        )
+        lines.append(
+            f"| {name} | {size} | "
+            + " | ".join(f"{mean:.1f} ({cell})" for mean, cell in zip(means, cells, strict=True))
+            + " |"
+        )
     return "\n".join(lines)
 
 

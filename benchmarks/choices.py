@@ -92,11 +92,15 @@ def measure(choices: dict[str, dict[str, Any]], rounds: int) -> list[dict[str, A
     for name, config in configs.items():
         parameters, operations = size_of(config)
         ratios = [t / f for t, f in zip(times[name], first, strict=True)]
-        rows.append({
-            "choice": name, "parameters_millions": round(parameters, 1), "gflop_480": round(operations, 1),
-            "seconds_240": round(statistics.median(times[name]), 3) if rounds else None,
-            "time_ratio": round(statistics.median(ratios), 2) if rounds else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "choice": name,
+                "parameters_millions": round(parameters, 1),
+                "gflop_480": round(operations, 1),
+                "seconds_240": round(statistics.median(times[name]), 3) if rounds else None,
+                "time_ratio": round(statistics.median(ratios), 2) if rounds else None,
+            }
+        )
     return rows
 
 
@@ -121,8 +125,15 @@ def main() -> None:
         print(f"| {row['choice']} | {row['parameters_millions']:.1f} M | {row['gflop_480']:.0f} GFLOP | {took} |")
     if arguments.json:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        header = {"date": datetime.date.today().isoformat(), "commit": commit.stdout.strip(), "processor": processor(),
-                  "threads": 1, "torch": torch.__version__, "classes": CLASSES, "rounds": arguments.rounds}
+        header = {
+            "date": datetime.date.today().isoformat(),
+            "commit": commit.stdout.strip(),
+            "processor": processor(),
+            "threads": 1,
+            "torch": torch.__version__,
+            "classes": CLASSES,
+            "rounds": arguments.rounds,
+        }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(header | {"choices": rows}, indent=1) + "\n")
 

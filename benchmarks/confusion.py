@@ -101,7 +101,12 @@ def main() -> None:
     for encoder, share in shares.items():
         print(f"share of a forward pass of {encoder}: {share:.3%} (mark: 2 %)")
     if arguments.json:
-        content = {"ms_per_image": found, "share_of_forward": shares, "processor": platform.processor(), "numpy": np.__version__}
+        content = {
+            "ms_per_image": found,
+            "share_of_forward": shares,
+            "processor": platform.processor(),
+            "numpy": np.__version__,
+        }
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -75,19 +75,50 @@ def mmsegmentation(job: dict[str, Any]) -> torch.nn.Module:
     config = {
         "type": "EncoderDecoder",
         "backbone": {
-            "type": "ResNetV1c", "depth": 50, "num_stages": 4, "out_indices": (0, 1, 2, 3), "dilations": (1, 1, 2, 4),
-            "strides": (1, 2, 1, 1), "norm_cfg": norm, "norm_eval": False, "style": "pytorch", "contract_dilation": True},
+            "type": "ResNetV1c",
+            "depth": 50,
+            "num_stages": 4,
+            "out_indices": (0, 1, 2, 3),
+            "dilations": (1, 1, 2, 4),
+            "strides": (1, 2, 1, 1),
+            "norm_cfg": norm,
+            "norm_eval": False,
+            "style": "pytorch",
+            "contract_dilation": True,
+        },
         "decode_head": {
-            "type": "PSPHead", "in_channels": 2048, "in_index": 3, "channels": 512, "pool_scales": (1, 2, 3, 6),
-            "dropout_ratio": 0.1, "num_classes": 150, "norm_cfg": norm, "align_corners": False, "loss_decode": loss},
+            "type": "PSPHead",
+            "in_channels": 2048,
+            "in_index": 3,
+            "channels": 512,
+            "pool_scales": (1, 2, 3, 6),
+            "dropout_ratio": 0.1,
+            "num_classes": 150,
+            "norm_cfg": norm,
+            "align_corners": False,
+            "loss_decode": loss,
+        },
         "auxiliary_head": {
-            "type": "FCNHead", "in_channels": 1024, "in_index": 2, "channels": 256, "num_convs": 1, "concat_input": False,
-            "dropout_ratio": 0.1, "num_classes": 150, "norm_cfg": norm, "align_corners": False, "loss_decode": loss},
-        "train_cfg": {}, "test_cfg": {"mode": "whole"},
-    }  # fmt: skip
+            "type": "FCNHead",
+            "in_channels": 1024,
+            "in_index": 2,
+            "channels": 256,
+            "num_convs": 1,
+            "concat_input": False,
+            "dropout_ratio": 0.1,
+            "num_classes": 150,
+            "norm_cfg": norm,
+            "align_corners": False,
+            "loss_decode": loss,
+        },
+        "train_cfg": {},
+        "test_cfg": {"mode": "whole"},
+    }
     model = MODELS.build(config).eval()
     fill(model, 0.72)
-    torch.save({"meta": {"cfg": f"model = {config!r}"}, "state_dict": model.state_dict()}, Path(job["folder"]) / "mmseg.pth")
+    torch.save(
+        {"meta": {"cfg": f"model = {config!r}"}, "state_dict": model.state_dict()}, Path(job["folder"]) / "mmseg.pth"
+    )
     return model
 
 
@@ -110,7 +141,11 @@ def deeplab(_: dict[str, Any]) -> torch.nn.Module:
 
 
 THEIRS: dict[str, Callable[[dict[str, Any]], torch.nn.Module]] = {
-    "mmsegmentation": mmsegmentation, "smp": smp, "torchvision FCN": fcn, "torchvision DeepLabV3": deeplab}
+    "mmsegmentation": mmsegmentation,
+    "smp": smp,
+    "torchvision FCN": fcn,
+    "torchvision DeepLabV3": deeplab,
+}
 
 
 def their_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
@@ -159,7 +194,8 @@ def our_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
 
     return work, {
         "gflop": flops_of(segmenter.config, job["size"], job["size"]) / 1e9,
-        "parameters": sum(p.numel() for p in segmenter.model.parameters())}
+        "parameters": sum(p.numel() for p in segmenter.model.parameters()),
+    }
 
 
 def line(name: str, result: Measured, first: Measured, labels: Path | None, wanted: Path, note: str) -> dict[str, Any]:
@@ -167,19 +203,27 @@ def line(name: str, result: Measured, first: Measured, labels: Path | None, want
     if result.failure:
         return {"name": name, "failure": result.failure, "note": note}
     return {
-        "name": name, "ms": round(result.median_s * 1e3, 1), "processor_ms": round(result.median_processor_s * 1e3, 1),
+        "name": name,
+        "ms": round(result.median_s * 1e3, 1),
+        "processor_ms": round(result.median_processor_s * 1e3, 1),
         "ratio": round(statistics.median(ratios(first, result)), 3),
         "processor_ratio": round(statistics.median(ratios(first, result, processor=True)), 3),
-        "peak_mib": result.peak_mib, "beyond_mib": round(result.peak_mib - result.ready_mib, 1),
-        "gflop": round(result.about["gflop"], 1), "parameters": result.about["parameters"],
+        "peak_mib": result.peak_mib,
+        "beyond_mib": round(result.peak_mib - result.ready_mib, 1),
+        "gflop": round(result.about["gflop"], 1),
+        "parameters": result.about["parameters"],
         "equal_labels": None if labels is None else round(float((np.load(labels) == np.load(wanted)).mean()), 5),
-        "note": note, "wall_s": result.wall_s, "processor_s": result.processor_s,
-    }  # fmt: skip
+        "note": note,
+        "wall_s": result.wall_s,
+        "processor_s": result.processor_s,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python", help="Python of their environment")
+    parser.add_argument(
+        "--peers", type=Path, default=ROOT / ".peers" / "bin" / "python", help="Python of their environment"
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the other networks")
     parser.add_argument("--size", type=int, default=480, help="side of the image, px")
     parser.add_argument("--threads", type=int, default=2)
@@ -218,18 +262,30 @@ def main() -> None:
         if found[first].failure:
             sys.exit(f"{first}, with which the others are compared, did not run: {found[first].failure}")
         lines = [
-            line(name, result, found[first], keys[name] if name.startswith(("mmseg", "ours")) else None, keys[first], notes[name])
-            for name, result in found.items()]
+            line(
+                name,
+                result,
+                found[first],
+                keys[name] if name.startswith(("mmseg", "ours")) else None,
+                keys[first],
+                notes[name],
+            )
+            for name, result in found.items()
+        ]
     print(machine)
     print(f"\nratio: time of {first} / time of this one, medians over {given.rounds} rounds\n")
-    print(f"{'network':34s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'MiB':>6s} {'equal':>8s}")
+    print(
+        f"{'network':34s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'MiB':>6s} {'equal':>8s}"
+    )
     for row in lines:
         if "failure" in row:
             print(f"{row['name']:34s} not run: {row['failure']}")
             continue
         equal = "" if row["equal_labels"] is None else f"{row['equal_labels']:.3%}"
-        print(f"{row['name']:34s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
-              f"{row['gflop']:6.0f} {row['peak_mib']:6.0f} {equal:>8s}   {row['note']}")
+        print(
+            f"{row['name']:34s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
+            f"{row['gflop']:6.0f} {row['peak_mib']:6.0f} {equal:>8s}   {row['note']}"
+        )
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / f"peers-{given.precision}-{stamp(machine.slug)}.json"
     part = path.with_suffix(f".{os.getpid()}.part")

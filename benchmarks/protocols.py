@@ -60,8 +60,15 @@ def plain_loop(model: PSPNet, image: np.ndarray, protocol: Protocol, classes: in
         high, wide = protocol.size(height, width, scale)
         scaled = cv2.resize(image.astype(np.float32), (wide, high), interpolation=cv2.INTER_LINEAR)
         more_h, more_w = max(crop - high, 0), max(crop - wide, 0)
-        padded = cv2.copyMakeBorder(scaled, more_h // 2, more_h - more_h // 2, more_w // 2, more_w - more_w // 2,
-                                    cv2.BORDER_CONSTANT, value=mean)  # fmt: skip
+        padded = cv2.copyMakeBorder(
+            scaled,
+            more_h // 2,
+            more_h - more_h // 2,
+            more_w // 2,
+            more_w - more_w // 2,
+            cv2.BORDER_CONSTANT,
+            value=mean,
+        )
         new_h, new_w = padded.shape[:2]
         found, visits = np.zeros((new_h, new_w, classes)), np.zeros((new_h, new_w))
         for row in range(math.ceil((new_h - crop) / stride) + 1):
@@ -74,7 +81,8 @@ def plain_loop(model: PSPNet, image: np.ndarray, protocol: Protocol, classes: in
         found = found[more_h // 2 : more_h // 2 + high, more_w // 2 : more_w // 2 + wide]
         for part in np.array_split(np.arange(classes), -(-classes // 64)):  # OpenCV 5 resizes 128 channels at most
             total[:, :, part] += cv2.resize(np.ascontiguousarray(found[:, :, part]), (width, height)).reshape(
-                height, width, -1)
+                height, width, -1
+            )
     return (total / len(protocol.scales)).argmax(2)
 
 
@@ -89,7 +97,8 @@ def measure(encoder: str, classes: int, crop: int, rounds: int) -> dict[str, Any
     segmenters = {p: Segmenter(ours, card_for(ours), device="cpu", precision=p) for p in precisions}
     stride = math.ceil(crop * 2 / 3)
     protocol = find_protocol("semseg-ms").changed(
-        base_px=(round(crop * 512 / 473),), window_px=(crop, crop), stride_px=(stride, stride))  # fmt: skip
+        base_px=(round(crop * 512 / 473),), window_px=(crop, crop), stride_px=(stride, stride)
+    )
     side = round(crop * 512 / 473)
     image = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8), (side * 4 // 3, side))
     ways: dict[str, Callable[[], np.ndarray]] = {}
@@ -107,16 +116,24 @@ def measure(encoder: str, classes: int, crop: int, rounds: int) -> dict[str, Any
 
     def beside(one: str, other: str) -> dict[str, float]:
         ratios = [a / b for a, b in zip(times[one], times[other], strict=True)]
-        return {"speed_up": round(statistics.median(ratios), 2),
-                "same_labels": round(float((labels[one] == labels[other]).mean()), 5)}  # fmt: skip
+        return {
+            "speed_up": round(statistics.median(ratios), 2),
+            "same_labels": round(float((labels[one] == labels[other]).mean()), 5),
+        }
 
     pairs = [(f"plain {p}", f"ours {p}") for p in precisions] + [("plain fp32", default)] * (default != "ours fp32")
     return {
-        "encoder": encoder, "classes": classes, "crop_px": crop, "image": list(image.shape), "rounds": rounds,
+        "encoder": encoder,
+        "classes": classes,
+        "crop_px": crop,
+        "image": list(image.shape),
+        "rounds": rounds,
         "processor_seconds": {name: round(statistics.median(values), 3) for name, values in times.items()},
         "compared": {f"{one} / {other}": beside(one, other) for one, other in pairs},
-        "processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
+        "processor": platform.processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def main() -> None:

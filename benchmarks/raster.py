@@ -40,11 +40,27 @@ def make_image(path: Path, height: int, width: int, seed: int = 0) -> None:
 
     rng = np.random.default_rng(seed)
     side = 2048
-    texture = cv2.resize(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+    texture = cv2.resize(
+        rng.integers(0, 255, (64, 64, 3)).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC
+    )
     texture = np.clip(texture + rng.normal(0, 4, texture.shape), 0, 255).astype(np.uint8).transpose(2, 0, 1)
-    with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=3, dtype="uint8", crs="EPSG:32631",
-                       transform=from_origin(500_000, 5_600_000, 0.5, 0.5), tiled=True, blockxsize=512, blockysize=512,
-                       compress="deflate", zlevel=1, photometric="rgb") as file:
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32631",
+        transform=from_origin(500_000, 5_600_000, 0.5, 0.5),
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        compress="deflate",
+        zlevel=1,
+        photometric="rgb",
+    ) as file:
         for top in range(0, height, side):
             for left in range(0, width, side):
                 high, wide = min(side, height - top), min(side, width - left)
@@ -61,15 +77,31 @@ def make_labels(path: Path, side: int, seed: int = 0) -> None:
     best = np.full((side, side), -9, np.float32)
     labels = np.zeros((side, side), np.uint8)
     for label in range(CLASSES):
-        field = cv2.resize(rng.normal(size=(side // 16, side // 16)).astype(np.float32), (side, side),
-                           interpolation=cv2.INTER_CUBIC)
+        field = cv2.resize(
+            rng.normal(size=(side // 16, side // 16)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+        )
         field += 0.5 * cv2.resize(rng.normal(size=(side // 4, side // 4)).astype(np.float32), (side, side))
         higher = field > best
         labels[higher], best[higher] = label, field[higher]
     confidence = np.clip(40 + 20 * best, 0, 100).astype(np.uint8)
-    with rasterio.open(path, "w", driver="GTiff", height=side, width=side, count=2, dtype="uint8", nodata=255, tiled=True,
-                       blockxsize=512, blockysize=512, interleave="band", compress="deflate", zlevel=1, crs="EPSG:32631",
-                       transform=from_origin(500_000, 5_600_000, 0.5, 0.5)) as file:
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=side,
+        width=side,
+        count=2,
+        dtype="uint8",
+        nodata=255,
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        interleave="band",
+        compress="deflate",
+        zlevel=1,
+        crs="EPSG:32631",
+        transform=from_origin(500_000, 5_600_000, 0.5, 0.5),
+    ) as file:
         file.write(labels, 1)
         file.write(confidence, 2)
 
@@ -83,8 +115,18 @@ def fast_segmenter(device: str) -> Any:
     from pspnet.segmenter import Segmenter
 
     torch.manual_seed(0)
-    return Segmenter(PSPNet(ModelConfig(encoder="resnet18", encoder_options={"depth": 3}, num_classes=CLASSES,
-                                        decoder_channels=64, auxiliary="none")), device=device)
+    return Segmenter(
+        PSPNet(
+            ModelConfig(
+                encoder="resnet18",
+                encoder_options={"depth": 3},
+                num_classes=CLASSES,
+                decoder_channels=64,
+                auxiliary="none",
+            )
+        ),
+        device=device,
+    )
 
 
 def bare(segmenter: Any, windows: int) -> tuple[float, float]:
@@ -118,11 +160,19 @@ def speed(height: int, width: int, device: str) -> dict[str, Any]:
         after = bare(segmenter, max(3, windows // 10))
         size = target.stat().st_size
     alone = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
-    return {"raster_megapixels": height * width / 1e6, "window_megapixels": seen, "seconds": clock,
-            "raster_megapixels_per_s": height * width / 1e6 / clock, "window_megapixels_per_s": seen / clock,
-            "bare_megapixels_per_s": alone[0], "share_of_bare_by_clock": seen / clock / alone[0],
-            "processor_s_per_megapixel": processor / seen, "bare_processor_s_per_megapixel": alone[1],
-            "share_of_bare_by_processor_time": alone[1] / (processor / seen), "map_megabytes": size / 1e6}
+    return {
+        "raster_megapixels": height * width / 1e6,
+        "window_megapixels": seen,
+        "seconds": clock,
+        "raster_megapixels_per_s": height * width / 1e6 / clock,
+        "window_megapixels_per_s": seen / clock,
+        "bare_megapixels_per_s": alone[0],
+        "share_of_bare_by_clock": seen / clock / alone[0],
+        "processor_s_per_megapixel": processor / seen,
+        "bare_processor_s_per_megapixel": alone[1],
+        "share_of_bare_by_processor_time": alone[1] / (processor / seen),
+        "map_megabytes": size / 1e6,
+    }
 
 
 def memory_of(height: int, width: int, device: str) -> dict[str, Any]:
@@ -145,10 +195,19 @@ def polygons_of(side: int, min_area_m2: float) -> dict[str, Any]:
         source = Path(folder) / "labels.tif"
         subprocess.run([sys.executable, __file__, "make-labels", str(source), str(side)], check=True)
         loaded, clock, processor = peak(), time.perf_counter(), time.process_time()
-        count = write_polygons(source, Path(folder) / "out.gpkg", {i: f"class {i}" for i in range(CLASSES)}, min_area_m2)
+        count = write_polygons(
+            source, Path(folder) / "out.gpkg", {i: f"class {i}" for i in range(CLASSES)}, min_area_m2
+        )
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    return {"side": side, "min_area_m2": min_area_m2, "polygons": count, "seconds": clock, "processor_s": processor,
-            "loaded_mib": loaded, "peak_mib": peak()}
+    return {
+        "side": side,
+        "min_area_m2": min_area_m2,
+        "polygons": count,
+        "seconds": clock,
+        "processor_s": processor,
+        "loaded_mib": loaded,
+        "peak_mib": peak(),
+    }
 
 
 def peak() -> float:
@@ -192,17 +251,28 @@ def main() -> None:
     elif given.what == "memory-one":
         found = memory_of(height, width, given.device)
     elif given.what == "memory":
-        found = [alone("memory-one", "--height", h, "--width", width, "--device", given.device)
-                 for h in (height // 10, height)]
+        found = [
+            alone("memory-one", "--height", h, "--width", width, "--device", given.device)
+            for h in (height // 10, height)
+        ]
     else:
         found = polygons_of(side, given.min_area_m2)
     print(json.dumps(found))
     if given.json:
         import torch
 
-        given.json.write_text(json.dumps({
-            "what": given.what, "found": found, "machine": processor(),
-            "threads": torch.get_num_threads(), "date": time.strftime("%Y-%m-%d")}, indent=1))
+        given.json.write_text(
+            json.dumps(
+                {
+                    "what": given.what,
+                    "found": found,
+                    "machine": processor(),
+                    "threads": torch.get_num_threads(),
+                    "date": time.strftime("%Y-%m-%d"),
+                },
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -21,15 +21,22 @@ SMALL = ("augmentation", "confusion")
 
 def main() -> int:
     """Exit code 1 when one of them failed."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True
+    ).stdout.strip()
     stamp = f"{platform.machine()}-{datetime.date.today():%Y%m%d}-{commit or 'unknown'}"
     results = HERE / "results"
     failed = subprocess.run([sys.executable, "-m", "pspnet", "bench", "--out", str(results)]).returncode != 0
     for name in SMALL:
         out = HERE / "results" / f"{name}-{stamp}.json"
         out.parent.mkdir(exist_ok=True)
-        failed |= subprocess.run([sys.executable, str(HERE / f"{name}.py"), "--json", str(out)],
-                                 env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode != 0
+        failed |= (
+            subprocess.run(
+                [sys.executable, str(HERE / f"{name}.py"), "--json", str(out)],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            ).returncode
+            != 0
+        )
     return int(failed)
 
 

@@ -51,8 +51,7 @@ class Server:
     """A `pspnet serve` of its own."""
 
     def __init__(self, model: str, threads: int, *arguments: str) -> None:
-        command = [sys.executable, "-m", "pspnet", "serve", model, "--port", "0", "--threads", str(threads),
-                   *arguments]  # fmt: skip
+        command = [sys.executable, "-m", "pspnet", "serve", model, "--port", "0", "--threads", str(threads), *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.port = json.loads(self.process.stderr.readline())["port"]
@@ -79,7 +78,9 @@ class Server:
     def images_a_batch(self) -> float:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", "/metrics")
-        lines = dict(line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines() if "#" not in line)
+        lines = dict(
+            line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines() if "#" not in line
+        )
         connection.close()
         total = next(float(v) for k, v in lines.items() if k.startswith("pspnet_batch_images_sum"))
         return total / next(float(v) for k, v in lines.items() if k.startswith("pspnet_batch_images_count"))
@@ -161,13 +162,19 @@ def compare(model: str, size: int, rounds: int, seconds: float, threads: int) ->
     pairs = [b / a for a, b in zip(rates["one by one"], rates["batching"], strict=True)]
     cheaper = [a / b for a, b in zip(costs["one by one"], costs["batching"], strict=True)]
     return {
-        "size_px": size, "threads": threads, "rounds": rounds, "images_a_batch": round(together, 1),
+        "size_px": size,
+        "threads": threads,
+        "rounds": rounds,
+        "images_a_batch": round(together, 1),
         "requests_per_s": {name: round(statistics.median(values), 1) for name, values in rates.items()},
-        "p50_p95_ms": {name: [round(float(v) * 1000) for v in np.percentile(values, (50, 95))] for name, values in waits.items()},
+        "p50_p95_ms": {
+            name: [round(float(v) * 1000) for v in np.percentile(values, (50, 95))] for name, values in waits.items()
+        },
         "server_processor_ms": {name: round(statistics.median(values), 1) for name, values in costs.items()},
-        "gain": round(statistics.median(pairs), 2), "gain_of_rounds": [round(pair, 2) for pair in pairs],
+        "gain": round(statistics.median(pairs), 2),
+        "gain_of_rounds": [round(pair, 2) for pair in pairs],
         "gain_in_processor": round(statistics.median(cheaper), 2),
-    }  # fmt: skip
+    }
 
 
 def soak(model: str, minutes: float, threads: int) -> dict[str, object]:
@@ -209,19 +216,31 @@ def soak(model: str, minutes: float, threads: int) -> dict[str, object]:
     part = max(1, len(settled) // 9)
     first, last = statistics.median(settled[:part]), statistics.median(settled[-part:])
     report: dict[str, object] = {
-        "minutes": minutes, "threads": threads, "sustainable_per_s": round(sustainable, 1), "asked_per_s": round(rate, 1),
-        "answers": len(answers), "statuses": dict(Counter(str(status) for _, status, _ in answers)),
-        "sent_late_by_at_most_s": round(late[0], 2), "alive": alive, "errors_in_log": faults,
-        "memory_mib": {"after the first minute": round(first), "at the end": round(last), "most": round(max(settled)),
-                       "change_percent": round((last / first - 1) * 100, 1),
-                       "each_half_minute": [round(mib) for _, mib in memory[::30]]},
-    }  # fmt: skip
+        "minutes": minutes,
+        "threads": threads,
+        "sustainable_per_s": round(sustainable, 1),
+        "asked_per_s": round(rate, 1),
+        "answers": len(answers),
+        "statuses": dict(Counter(str(status) for _, status, _ in answers)),
+        "sent_late_by_at_most_s": round(late[0], 2),
+        "alive": alive,
+        "errors_in_log": faults,
+        "memory_mib": {
+            "after the first minute": round(first),
+            "at the end": round(last),
+            "most": round(max(settled)),
+            "change_percent": round((last / first - 1) * 100, 1),
+            "each_half_minute": [round(mib) for _, mib in memory[::30]],
+        },
+    }
     for status in (200, 503):
         spent = [value for _, code, value in answers if code == status]
         if spent:
             report[f"latency_of_{status}_ms"] = {
                 name: round(float(value) * 1000)
-                for name, value in zip(("p50", "p95", "p99", "most"), np.percentile(spent, (50, 95, 99, 100)), strict=True)
+                for name, value in zip(
+                    ("p50", "p95", "p99", "most"), np.percentile(spent, (50, 95, 99, 100)), strict=True
+                )
             }
     return report
 
@@ -240,7 +259,10 @@ def main() -> None:
         report = soak(given.model, given.soak, given.threads)
     else:
         report = compare(given.model, given.size, given.rounds, given.seconds, given.threads)
-    report |= {"load_of_machine": [round(v, 1) for v in os.getloadavg()], "processor": platform.processor() or platform.machine()}
+    report |= {
+        "load_of_machine": [round(v, 1) for v in os.getloadavg()],
+        "processor": platform.processor() or platform.machine(),
+    }
     print(json.dumps(report, indent=1))
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")

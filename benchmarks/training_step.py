@@ -41,7 +41,8 @@ class PlainPSPNet(nn.Module):
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         self.branches = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(bins), *_layer(2048, 512, 1)) for bins in (1, 2, 3, 6))
+            nn.Sequential(nn.AdaptiveAvgPool2d(bins), *_layer(2048, 512, 1)) for bins in (1, 2, 3, 6)
+        )
         self.head = nn.Sequential(*_layer(4096, 512, 3), nn.Dropout2d(0.1), nn.Conv2d(512, CLASSES, 1))
         self.auxiliary = nn.Sequential(*_layer(1024, 256, 3), nn.Dropout2d(0.1), nn.Conv2d(256, CLASSES, 1))
 
@@ -51,19 +52,28 @@ class PlainPSPNet(nn.Module):
         side = deep.shape[2:]
         levels = [F.interpolate(branch(deep), side, mode="bilinear", align_corners=False) for branch in self.branches]
         logits = self.head(torch.cat([deep, *levels], dim=1))
-        return tuple(F.interpolate(x, images.shape[2:], mode="bilinear", align_corners=False)
-                     for x in (logits, self.auxiliary(middle)))  # type: ignore[return-value]
+        return tuple(
+            F.interpolate(x, images.shape[2:], mode="bilinear", align_corners=False)
+            for x in (logits, self.auxiliary(middle))
+        )  # type: ignore[return-value]
 
 
 def _layer(inside: int, outside: int, kernel: int) -> list[nn.Module]:
-    return [nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+    return [
+        nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(inplace=True),
+    ]
 
 
 def plain_step(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
     model = PlainPSPNet().train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     criterion = nn.CrossEntropyLoss(ignore_index=255)
-    mean, std = torch.tensor([123.675, 116.28, 103.53])[:, None, None], torch.tensor([58.395, 57.12, 57.375])[:, None, None]
+    mean, std = (
+        torch.tensor([123.675, 116.28, 103.53])[:, None, None],
+        torch.tensor([58.395, 57.12, 57.375])[:, None, None],
+    )
 
     def step() -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -109,7 +119,9 @@ def prepare(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     torch.set_num_threads(job["threads"])
     random = torch.Generator().manual_seed(0)
     side = job["size"]
-    images = (torch.rand((job["batch"], 3, side, side), generator=random) * 255).contiguous(memory_format=torch.channels_last)
+    images = (torch.rand((job["batch"], 3, side, side), generator=random) * 255).contiguous(
+        memory_format=torch.channels_last
+    )
     labels = torch.randint(0, CLASSES, (job["batch"], side, side), generator=random)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[job["precision"]]
     if job["name"] == "plain PyTorch":
@@ -125,7 +137,10 @@ def prepare(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     step()  # momentum is there from here on
     with CallLedger() as ledger:
         step()
-    return step, {"live_mib": round(ledger.peak_bytes / 2**20, 1), "gflop": round(sum(c.flops for c in ledger.calls) / 1e9, 1)}
+    return step, {
+        "live_mib": round(ledger.peak_bytes / 2**20, 1),
+        "gflop": round(sum(c.flops for c in ledger.calls) / 1e9, 1),
+    }
 
 
 def main() -> None:
@@ -150,28 +165,47 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     machine = hardware(torch.device("cpu"))
     contestants = [
-        Contestant(name, [sys.executable, __file__, "--child", json.dumps({"name": name, "profile": False} | common)],
-                   {"OMP_NUM_THREADS": str(given.threads)}) for name in CONTESTANTS]
+        Contestant(
+            name,
+            [sys.executable, __file__, "--child", json.dumps({"name": name, "profile": False} | common)],
+            {"OMP_NUM_THREADS": str(given.threads)},
+        )
+        for name in CONTESTANTS
+    ]
     found = take_turns(contestants, given.rounds, 0, told=lambda text: print(text, file=sys.stderr, flush=True))
     first = found[CONTESTANTS[0]]
     lines = []
-    print(f"{machine}\n\n{'':20s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'live MiB':>8s} {'peak MiB':>8s}")
+    print(
+        f"{machine}\n\n{'':20s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'live MiB':>8s} {'peak MiB':>8s}"
+    )
     for name, result in found.items():
         if result.failure:
             print(f"{name:20s} not run: {result.failure}")
             continue
-        lines.append({
-            "name": name, "ms": result.median_s * 1e3, "processor_ms": result.median_processor_s * 1e3,
-            "ratio": statistics.median(ratios(first, result)),
-            "processor_ratio": statistics.median(ratios(first, result, processor=True)),
-            "peak_mib": result.peak_mib, **result.about, "wall_s": result.wall_s, "processor_s": result.processor_s})
+        lines.append(
+            {
+                "name": name,
+                "ms": result.median_s * 1e3,
+                "processor_ms": result.median_processor_s * 1e3,
+                "ratio": statistics.median(ratios(first, result)),
+                "processor_ratio": statistics.median(ratios(first, result, processor=True)),
+                "peak_mib": result.peak_mib,
+                **result.about,
+                "wall_s": result.wall_s,
+                "processor_s": result.processor_s,
+            }
+        )
         row = lines[-1]
-        print(f"{name:20s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
-              f"{row['gflop']:6.0f} {row['live_mib']:8.0f} {row['peak_mib']:8.0f}")
+        print(
+            f"{name:20s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
+            f"{row['gflop']:6.0f} {row['live_mib']:8.0f} {row['peak_mib']:8.0f}"
+        )
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / f"training-step-{given.precision}-{stamp(machine.slug)}.json"
     part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"commit": commit(), "machine": str(machine), **common, "lines": lines}, indent=1) + "\n")
+    part.write_text(
+        json.dumps({"commit": commit(), "machine": str(machine), **common, "lines": lines}, indent=1) + "\n"
+    )
     os.replace(part, path)
     print(f"-> {path}")
 

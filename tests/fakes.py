@@ -19,12 +19,14 @@ from pspnet.images import write_label, write_png
 from pspnet.labels import IGNORE, LabelSpace
 
 SPLITS = {"train": 4, "val": 2}
-FAKE_CLASSES = LabelSpace(("ground", "house", "tree"), ((120, 90, 60), (200, 60, 60), (30, 160, 70)),
-                          ignored_codes=(7, 255))
+FAKE_CLASSES = LabelSpace(
+    ("ground", "house", "tree"), ((120, 90, 60), (200, 60, 60), (30, 160, 70)), ignored_codes=(7, 255)
+)
 
 
-def fake_pair(space: LabelSpace, seed: int, size: tuple[int, int] = (40, 56),
-              ignore: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def fake_pair(
+    space: LabelSpace, seed: int, size: tuple[int, int] = (40, 56), ignore: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """(image (H, W, 3) uint8, labels (H, W) uint8): rectangles of every class on the first one; a corner is ignored."""
     rng = np.random.default_rng([seed, *size])
     height, width = size
@@ -96,14 +98,21 @@ def write_folder(
     return LabelSpace.from_csv(root / "classes.csv")
 
 
-def write_camvid(root: Path, splits: Mapping[str, int] = SPLITS | {"test": 2}, size: tuple[int, int] = (36, 48),
-                 layout: Literal["folders", "segnet"] = "folders") -> LabelSpace:
+def write_camvid(
+    root: Path,
+    splits: Mapping[str, int] = SPLITS | {"test": 2},
+    size: tuple[int, int] = (36, 48),
+    layout: Literal["folders", "segnet"] = "folders",
+) -> LabelSpace:
     """CamVid with void = 11; the test split has no labels in the layout "folders", as the copy in shared/data."""
     space = LabelSpace.named("camvid")
     seed = 100
     for split, count in splits.items():
-        images, labels = (root / split / "images", root / split / "labels") if layout == "folders" else (
-            root / split, root / f"{split}annot")
+        images, labels = (
+            (root / split / "images", root / split / "labels")
+            if layout == "folders"
+            else (root / split, root / f"{split}annot")
+        )
         for number in range(count):
             image, label = fake_pair(space, seed, size)
             seed += 1
@@ -114,8 +123,10 @@ def write_camvid(root: Path, splits: Mapping[str, int] = SPLITS | {"test": 2}, s
                 write_png(images / f"{name}.png", image)
             if layout == "segnet" or split != "test":
                 write_grey(labels / f"{name}.png", space.encode(label))
-    rows = [{"value": i, "name": n, "color": list(c), "ignore": False} for i, (n, c) in
-            enumerate(zip(space.names, space.colours, strict=True))]
+    rows = [
+        {"value": i, "name": n, "color": list(c), "ignore": False}
+        for i, (n, c) in enumerate(zip(space.names, space.colours, strict=True))
+    ]
     void = {"value": 11, "name": "void", "color": [0, 0, 0], "ignore": True}
     (root / "classes.json").write_text(json.dumps({"classes": [*rows, void]}))
     return space
@@ -140,8 +151,9 @@ def write_ade20k(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int
     return space
 
 
-def write_voc(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, int] = (40, 56), *, aug: int = 0,
-              test: int = 0) -> LabelSpace:
+def write_voc(
+    root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, int] = (40, 56), *, aug: int = 0, test: int = 0
+) -> LabelSpace:
     """VOCdevkit/VOC2012's inside: palette PNG with void 255; with `aug` more images that only trainaug labels."""
     space, seed = LabelSpace.named("voc"), 300
     lists: dict[str, list[str]] = {"trainval": [], "trainaug": []}
@@ -168,8 +180,9 @@ def write_voc(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, i
     return space
 
 
-def write_cityscapes(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, int] = (32, 64), *,
-                     coarse: bool = False) -> LabelSpace:
+def write_cityscapes(
+    root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, int] = (32, 64), *, coarse: bool = False
+) -> LabelSpace:
     """leftImg8bit, gtFine (labelIds, instanceIds); gtCoarse beside it, and train_extra, with coarse=True."""
     space, seed = LabelSpace.named("cityscapes"), 400
     for split, count in {**counts, **({"train_extra": 1} if coarse else {})}.items():
@@ -191,7 +204,9 @@ def write_cityscapes(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple
     return space
 
 
-def write_loveda(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, int] = (48, 48), test: int = 0) -> LabelSpace:
+def write_loveda(
+    root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, int] = (48, 48), test: int = 0
+) -> LabelSpace:
     """Train, Val and Test with Urban and Rural; the images alternate between the two areas."""
     space, seed = LabelSpace.named("loveda"), 500
     for split, count in {**counts, "test": test}.items():
@@ -242,9 +257,14 @@ def write_coco(root: Path, counts: Mapping[str, int] = SPLITS, size: tuple[int, 
             noise = np.random.default_rng(seed).integers(-12, 13, (*size, 3))
             seed += 1
             name = f"{number:012d}.jpg"
-            write_jpeg(root / f"{split}2017" / name, np.clip(space.palette[labels].astype(int) + noise, 0, 255).astype(np.uint8))
+            write_jpeg(
+                root / f"{split}2017" / name,
+                np.clip(space.palette[labels].astype(int) + noise, 0, 255).astype(np.uint8),
+            )
             images.append({"id": 1000 + number, "file_name": name, "height": size[0], "width": size[1]})
-            annotations += [{"id": len(annotations) + i, "image_id": 1000 + number, **item} for i, item in enumerate(objects)]
+            annotations += [
+                {"id": len(annotations) + i, "image_id": 1000 + number, **item} for i, item in enumerate(objects)
+            ]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
     return space
@@ -261,9 +281,21 @@ def coco_labels(space: LabelSpace, seed: int, size: tuple[int, int]) -> tuple[np
         label = int(rng.integers(1, space.num_classes))
         labels[top:bottom, left:right] = label
         ring = [float(v) for v in (left, top, right, top, right, bottom, left, bottom)]
-        objects.append({"category_id": space.codes[label], "segmentation": [ring], "iscrowd": 0,
-                        "area": float((bottom - top) * (right - left))})
+        objects.append(
+            {
+                "category_id": space.codes[label],
+                "segmentation": [ring],
+                "iscrowd": 0,
+                "area": float((bottom - top) * (right - left)),
+            }
+        )
     labels[:, :3] = IGNORE
-    objects.append({"category_id": 1, "iscrowd": 1, "area": 3.0 * height,
-                    "segmentation": {"counts": [0, 3 * height, (width - 3) * height], "size": [height, width]}})
+    objects.append(
+        {
+            "category_id": 1,
+            "iscrowd": 1,
+            "area": 3.0 * height,
+            "segmentation": {"counts": [0, 3 * height, (width - 3) * height], "size": [height, width]},
+        }
+    )
     return labels, objects

@@ -32,6 +32,7 @@ inputs; see their docstrings. Command line: ``python golden_weights.py
 manifest.json ...`` rebuilds everything a manifest names and compares it with
 the SHA-256 sums written there.
 """
+
 import hashlib
 import json
 import sys
@@ -104,8 +105,7 @@ def make_image(name, height, width, cell=16):
     return np.clip(np.rint(127.5 + 45.0 * x.astype(np.float64)), 0, 255).astype(np.uint8)
 
 
-def make_labels(name, shape, classes, ignore_fraction=0.06, cell=8, noise=0.15,
-                absent=()):
+def make_labels(name, shape, classes, ignore_fraction=0.06, cell=8, noise=0.15, absent=()):
     """A uint8 label map H x W (or N x H x W) with ignored pixels (255).
 
     Drawn in this order: a class per ``cell`` x ``cell`` block; a class per

@@ -52,9 +52,19 @@ class MoodyEngine(PixelEngine):
 def make_segmenter(bands: int = 3, engine: PixelEngine | None = None, **card: Any) -> Segmenter:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = PSPNet(ModelConfig(encoder="resnet18", in_bands=bands, num_classes=3, bins=(), auxiliary="none",
-                                   mean=(100.0,) * bands, std=(50.0,) * bands, decoder_channels=8,
-                                   encoder_options={"depth": 3}))
+        model = PSPNet(
+            ModelConfig(
+                encoder="resnet18",
+                in_bands=bands,
+                num_classes=3,
+                bins=(),
+                auxiliary="none",
+                mean=(100.0,) * bands,
+                std=(50.0,) * bands,
+                decoder_channels=8,
+                encoder_options={"depth": 3},
+            )
+        )
     names = ("red", "green", "blue", "nir")[:bands] if bands <= 4 else tuple(f"b{i}" for i in range(bands))
     return Segmenter(model, ModelCard(SPACE, names, **card), engine=engine or PixelEngine())
 
@@ -64,17 +74,25 @@ def scene(height: int, width: int, bands: int = 3, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     phases = rng.uniform(0, 6, (bands, 4))
-    waves = np.stack([np.sin(rows / 9 + a) + np.sin(columns / 7 + b) + np.sin((rows + columns) / 13 + c)
-                      for a, b, c, _ in phases])
+    waves = np.stack(
+        [np.sin(rows / 9 + a) + np.sin(columns / 7 + b) + np.sin((rows + columns) / 13 + c) for a, b, c, _ in phases]
+    )
     return np.clip(128 + 38 * waves + rng.normal(0, 4, waves.shape), 1, 254).astype(np.uint8)
 
 
 def write_raster(path: Path, pixels: np.ndarray, **options: Any) -> Path:
     """A GeoTIFF in UTM 31N with pixels of 2 m unless told otherwise; colours are named."""
     bands, height, width = pixels.shape
-    profile = {"driver": "GTiff", "crs": UTM, "transform": from_origin(500_000, 5_600_000, 2, 2), "tiled": True,
-               "blockxsize": 32, "blockysize": 32, "compress": "deflate",
-               "photometric": "rgb" if bands >= 3 else "minisblack"}
+    profile = {
+        "driver": "GTiff",
+        "crs": UTM,
+        "transform": from_origin(500_000, 5_600_000, 2, 2),
+        "tiled": True,
+        "blockxsize": 32,
+        "blockysize": 32,
+        "compress": "deflate",
+        "photometric": "rgb" if bands >= 3 else "minisblack",
+    }
     profile.update(options)
     if not profile["tiled"]:
         del profile["tiled"], profile["blockxsize"], profile["blockysize"]

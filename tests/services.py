@@ -1,6 +1,6 @@
 """Services in processes of their own, for tests: `pspnet serve`, and one whose network sleeps as long as it is told.
 
-    python tests/services.py '{"sleep_s": 0.2, "queue": 2}'       runs the sleeping one on a free port
+python tests/services.py '{"sleep_s": 0.2, "queue": 2}'       runs the sleeping one on a free port
 """
 
 from __future__ import annotations
@@ -46,14 +46,19 @@ class Running:
 
 
 @contextmanager
-def serving(*arguments: str, command: tuple[str, ...] = ("-m", "pspnet", "serve"), **environment: str) -> Iterator[Running]:
+def serving(
+    *arguments: str, command: tuple[str, ...] = ("-m", "pspnet", "serve"), **environment: str
+) -> Iterator[Running]:
     """`pspnet serve` with these arguments, on a free port unless they name one; ended when the block ends."""
     port = () if "--port" in arguments or command[0] != "-m" else ("--port", "0")
     process = subprocess.Popen(
-        [sys.executable, *command, *arguments, *port], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
+        [sys.executable, *command, *arguments, *port],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )  # fmt: skip
+    )
     running = Running(process)
 
     def read() -> None:

@@ -20,15 +20,24 @@ from pspnet.errors import ConfigError, RunInterrupted, TrainingError
 from pspnet.nn import PSPNet
 from pspnet.weights.store import card_for, save_checkpoint
 
-RECIPE = TrainConfig.model_validate({
-    "model": {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 16}, "steps": 2, "batch_size": 2, "augmentation": {"crop": 33},
-    "pictures": 0, "workers": 0, "precision": "fp32", "device": "cpu",
-})  # fmt: skip
+RECIPE = TrainConfig.model_validate(
+    {
+        "model": {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 16},
+        "steps": 2,
+        "batch_size": 2,
+        "augmentation": {"crop": 33},
+        "pictures": 0,
+        "workers": 0,
+        "precision": "fp32",
+        "device": "cpu",
+    }
+)
 
 
 def config(out: Path, **changes: object) -> AblationConfig:
     return AblationConfig.model_validate(
-        {"recipe": RECIPE.model_dump(exclude_unset=True), "out": out, "encoders": ("resnet18",)} | changes)
+        {"recipe": RECIPE.model_dump(exclude_unset=True), "out": out, "encoders": ("resnet18",)} | changes
+    )
 
 
 @pytest.fixture
@@ -138,7 +147,9 @@ def test_a_run_that_was_scored_only_once_gets_its_other_score(tmp_path: Path, un
         ablate(config(tmp_path, tables=("T1",), seeds=1, pictures=0), **DATA, say=said.append)
 
 
-def test_a_stopped_grid_says_how_to_go_on(tmp_path: Path, untrained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_grid_says_how_to_go_on(
+    tmp_path: Path, untrained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = run.train
 
     def stopped_in_the_second(recipe: TrainConfig, **options: object) -> Path:

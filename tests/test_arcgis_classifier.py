@@ -22,8 +22,12 @@ from pspnet.raster import segment_raster
 from rasters import SPACE, PixelEngine, make_segmenter, read, scene, write_raster
 from test_arcgis_tiles import export
 
-TINY: dict[str, Any] = {"backbone": "resnet18", "backbone_weights": "random", "pyramid_sizes": (1, 2), "model_options": {
-    "decoder_channels": 8, "encoder_options": {"depth": 3}}}
+TINY: dict[str, Any] = {
+    "backbone": "resnet18",
+    "backbone_weights": "random",
+    "pyramid_sizes": (1, 2),
+    "model_options": {"decoder_channels": 8, "encoder_options": {"depth": 3}},
+}
 QUICK: dict[str, Any] = {"workers": 0, "check_data": False, "pictures": 0}
 
 
@@ -42,13 +46,25 @@ def trained(chips: Path) -> PSPNetClassifier:
 
 
 def test_data_is_prepared_by_the_public_names(chips: Path, tmp_path: Path) -> None:
-    data = prepare_data(str(chips), {2: "Lake"}, chip_size=24, val_split_pct=0.3, batch_size=3, seed=1,
-                        working_dir=tmp_path, extract_bands=[2, 0])
+    data = prepare_data(
+        str(chips),
+        {2: "Lake"},
+        chip_size=24,
+        val_split_pct=0.3,
+        batch_size=3,
+        seed=1,
+        working_dir=tmp_path,
+        extract_bands=[2, 0],
+    )
     assert data.classes == ["Lake", "Bare soil"]
     assert data.c == 2
     assert data.train.bands == 2
-    np.testing.assert_array_equal(data.train[0].image, prepare_data(chips, val_split_pct=0.3, seed=1).train[0].image[..., [2, 0]])
-    assert {data.train[i].name for i in range(len(data.train))}.isdisjoint(data.valid[i].name for i in range(len(data.valid)))
+    np.testing.assert_array_equal(
+        data.train[0].image, prepare_data(chips, val_split_pct=0.3, seed=1).train[0].image[..., [2, 0]]
+    )
+    assert {data.train[i].name for i in range(len(data.train))}.isdisjoint(
+        data.valid[i].name for i in range(len(data.valid))
+    )
     assert data.augmentation.crop == (24, 24)
     assert sum(data.statistics().class_shares) == pytest.approx(1)
     figure = data.show_batch(rows=2, columns=2)
@@ -58,11 +74,19 @@ def test_data_is_prepared_by_the_public_names(chips: Path, tmp_path: Path) -> No
     assert not prepare_data(chips, transforms=False).augmentation.scale
 
 
-@pytest.mark.parametrize(("arguments", "reason"), [
-    ({"resize_to": 100}, "own size"), ({"collate_fn": print}, "batches are formed"), ({"norm_pct": 0.3}, "measured"),
-    ({"nonsense": 1}, "no argument 'nonsense'"), ({"dataset_type": "RCNN_Masks"}, "Classified_Tiles"),
-    ({"transforms": (1, 2)}, "fastai"), ({"val_split_pct": 2}, "share"), ({"class_mapping": {9: "x"}}, "value 9"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"resize_to": 100}, "own size"),
+        ({"collate_fn": print}, "batches are formed"),
+        ({"norm_pct": 0.3}, "measured"),
+        ({"nonsense": 1}, "no argument 'nonsense'"),
+        ({"dataset_type": "RCNN_Masks"}, "Classified_Tiles"),
+        ({"transforms": (1, 2)}, "fastai"),
+        ({"val_split_pct": 2}, "share"),
+        ({"class_mapping": {9: "x"}}, "value 9"),
+    ],
+)
 def test_arguments_without_a_counterpart_say_why(chips: Path, arguments: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         prepare_data(chips, **arguments)
@@ -75,22 +99,47 @@ def test_the_classifiers_settings_become_pspnets(chips: Path) -> None:
     assert (default.model_config.encoder, default.model_config.decoder) == ("resnet50", "unet")
     assert (default.model_config.auxiliary, default.model_config.output_stride) == ("none", 8)
     assert default.frozen
-    other = PSPNetClassifier(data, "mobilenetv2", use_unet=False, pyramid_sizes=[1, 2], pointrend=True, focal_loss=True,
-                             class_balancing=True, dice_loss_fraction=0.25, ignore_classes=[5], mixup=True,
-                             keep_dilation=False, backbone_weights="random")
-    assert (other.model_config.decoder, other.model_config.auxiliary, other.model_config.pointrend) == ("bilinear", "pixel", True)
+    other = PSPNetClassifier(
+        data,
+        "mobilenetv2",
+        use_unet=False,
+        pyramid_sizes=[1, 2],
+        pointrend=True,
+        focal_loss=True,
+        class_balancing=True,
+        dice_loss_fraction=0.25,
+        ignore_classes=[5],
+        mixup=True,
+        keep_dilation=False,
+        backbone_weights="random",
+    )
+    assert (other.model_config.decoder, other.model_config.auxiliary, other.model_config.pointrend) == (
+        "bilinear",
+        "pixel",
+        True,
+    )
     assert other.model_config.output_stride == 32
     assert (other.loss.focal, other.loss.dice, other.loss.cross_entropy) == (0.75, 0.25, 0.0)
     assert (other.loss.class_weights, other.loss.ignored_classes) == ("tempered", (1,))
     assert not other.frozen
     other.freeze()
     config = other._config(3, slice(1e-4, 1e-3), one_cycle=False)
-    assert (config.freeze_encoder, config.mixup, config.monitor, config.schedule.name) == (True, 0.5, "mean_iou", "constant")
+    assert (config.freeze_encoder, config.mixup, config.monitor, config.schedule.name) == (
+        True,
+        0.5,
+        "mean_iou",
+        "constant",
+    )
     assert (config.optimizer.learning_rate, config.optimizer.head_lr_factor) == (1e-4, pytest.approx(10))
     assert "resnet50" in PSPNetClassifier.supported_backbones
     assert PSPNetClassifier.available_metrics == ["miou", "accuracy", "valid_loss"]
-    for arguments, reason in (({"weighted_dice": True}, "Dice"), ({"backbon": 1}, "no argument"), ({"monitor": "f1"}, "monitor"),
-                              ({"ignore_classes": [9]}, "value 9"), ({"dice_loss_fraction": 3}, "share")):
+    for arguments, reason in (
+        ({"weighted_dice": True}, "Dice"),
+        ({"backbon": 1}, "no argument"),
+        ({"monitor": "f1"}, "monitor"),
+        ({"ignore_classes": [9]}, "value 9"),
+        ({"dice_loss_fraction": 3}, "share"),
+    ):
         with pytest.raises(ConfigError, match=reason):
             PSPNetClassifier(data, **arguments)
     with pytest.raises(CheckpointError, match="not trained"):
@@ -130,15 +179,25 @@ def test_scores_are_evaluates(trained: PSPNetClassifier) -> None:
 def test_a_saved_model_is_read_back_from_each_of_its_files(trained: PSPNetClassifier, tmp_path: Path) -> None:
     emd = trained.save(tmp_path / "landcover")
     folder = emd.parent
-    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == sorted([
-        FUNCTION, "ModelCharacteristics/loss_graph.png", "ModelCharacteristics/show_results.png", "landcover.dlpk",
-        "landcover.emd", "landcover.safetensors", "model_metrics.html"])
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == sorted(
+        [
+            FUNCTION,
+            "ModelCharacteristics/loss_graph.png",
+            "ModelCharacteristics/show_results.png",
+            "landcover.dlpk",
+            "landcover.emd",
+            "landcover.safetensors",
+            "model_metrics.html",
+        ]
+    )
     with zipfile.ZipFile(folder / "landcover.dlpk") as archive:
         assert {"landcover.emd", "landcover.safetensors", FUNCTION} <= set(archive.namelist())
         assert archive.read("landcover.emd") == emd.read_bytes()
     content = json.loads(emd.read_text())
-    assert content["Classes"] == [{"Value": 2, "Name": "Water", "Color": content["Classes"][0]["Color"]},
-                                  {"Value": 5, "Name": "Bare soil", "Color": content["Classes"][1]["Color"]}]
+    assert content["Classes"] == [
+        {"Value": 2, "Name": "Water", "Color": content["Classes"][0]["Color"]},
+        {"Value": 5, "Name": "Bare soil", "Color": content["Classes"][1]["Color"]},
+    ]
     assert content["InferenceFunction"] == FUNCTION
     assert float(content["accuracy"]) == pytest.approx(trained.accuracy(), abs=1e-4)
     assert set(json.loads(content["per_class_metrics"])["Water"]) == {"precision", "recall", "f1"}
@@ -158,12 +217,16 @@ def test_a_saved_model_is_read_back_from_each_of_its_files(trained: PSPNetClassi
 
 
 def test_training_goes_on_from_a_saved_model(trained: PSPNetClassifier, tmp_path: Path) -> None:
-    again = PSPNetClassifier(trained.data, pretrained_path=trained.save(tmp_path / "first", compute_metrics=False), **TINY)
+    again = PSPNetClassifier(
+        trained.data, pretrained_path=trained.save(tmp_path / "first", compute_metrics=False), **TINY
+    )
     before = {name: value.clone() for name, value in again.segmenter.model.state_dict().items()}
     again.freeze()
     again.fit(1, lr=1e-3, training={**QUICK, "steps": 2, "epochs": None})
     after = again.segmenter.model.state_dict()
-    encoder = [name for name in before if name.startswith("encoder") and "running" not in name and "num_batches" not in name]
+    encoder = [
+        name for name in before if name.startswith("encoder") and "running" not in name and "num_batches" not in name
+    ]
     assert all(before[name].equal(after[name]) for name in encoder)
     assert any(not before[name].equal(after[name]) for name in before if name.startswith("classifier"))
     assert again.lr_find(steps=8) > 0
@@ -172,15 +235,32 @@ def test_training_goes_on_from_a_saved_model(trained: PSPNetClassifier, tmp_path
 def test_other_peoples_packages_tell_what_can_be_read(tmp_path: Path) -> None:
     """The keys of a U-Net that arcgis.learn 1.8.4 saved, as they were published."""
     emd = tmp_path / "buildings.emd"
-    emd.write_text(json.dumps({
-        "Framework": "arcgis.learn.models._inferencing", "ModelConfiguration": "_unet", "ModelType": "ImageClassification",
-        "InferenceFunction": "ArcGISImageClassifier.py", "ExtractBands": [0, 1, 2], "SupportsVariableTileSize": True,
-        "Classes": [{"Value": 0, "Name": "NoData", "Color": [-1, -1, -1]}, {"Value": 1, "Name": "1", "Color": [130, 34, 1]}],
-        "ArcGISLearnVersion": "1.8.4", "ModelFile": "buildings.pth", "ModelName": "UnetClassifier", "ImageHeight": 400}))
+    emd.write_text(
+        json.dumps(
+            {
+                "Framework": "arcgis.learn.models._inferencing",
+                "ModelConfiguration": "_unet",
+                "ModelType": "ImageClassification",
+                "InferenceFunction": "ArcGISImageClassifier.py",
+                "ExtractBands": [0, 1, 2],
+                "SupportsVariableTileSize": True,
+                "Classes": [
+                    {"Value": 0, "Name": "NoData", "Color": [-1, -1, -1]},
+                    {"Value": 1, "Name": "1", "Color": [130, 34, 1]},
+                ],
+                "ArcGISLearnVersion": "1.8.4",
+                "ModelFile": "buildings.pth",
+                "ModelName": "UnetClassifier",
+                "ImageHeight": 400,
+            }
+        )
+    )
     info = read_package(emd)
     assert (info.ours, info.classes, info.extract_bands) == (False, ("NoData", "1"), (0, 1, 2))
     assert info.label_space.colours[1] == (130, 34, 1)
-    with pytest.raises(CheckpointError, match=r"UnetClassifier with the classes NoData, 1 .*buildings.pth.*Train a model"):
+    with pytest.raises(
+        CheckpointError, match=r"UnetClassifier with the classes NoData, 1 .*buildings.pth.*Train a model"
+    ):
         PSPNetClassifier.from_model(emd)
     emd.write_text("{}")
     with pytest.raises(CheckpointError, match="names no classes"):
@@ -216,7 +296,9 @@ class StubArcGIS:
         assert [p["name"] for p in parameters[:2]] == ["raster", "model"]
         scalars = {p["name"]: p["value"] for p in parameters if "value" in p} | scalars
         config = function.getConfiguration(**scalars)
-        info = function.updateRasterInfo(output_info={"bandCount": bands, "pixelType": "u1"}, raster_info={})["output_info"]
+        info = function.updateRasterInfo(output_info={"bandCount": bands, "pixelType": "u1"}, raster_info={})[
+            "output_info"
+        ]
         assert info["bandCount"] == 1
         padding, tx, ty = config["padding"], config["tx"], config["ty"]
         source = pixels[list(config["extractBands"])]
@@ -227,8 +309,13 @@ class StubArcGIS:
         for top in range(0, height, ty):
             for left in range(0, width, tx):
                 part = np.s_[:, top : top + ty + 2 * padding, left : left + tx + 2 * padding]
-                blocks = function.updatePixels((left, top), (ty, tx), {"pixelType": info["pixelType"]},
-                                               raster_pixels=source[part].copy(), raster_mask=mask[part].copy())
+                blocks = function.updatePixels(
+                    (left, top),
+                    (ty, tx),
+                    {"pixelType": info["pixelType"]},
+                    raster_pixels=source[part].copy(),
+                    raster_mask=mask[part].copy(),
+                )
                 assert blocks["output_pixels"].shape == (1, ty, tx)
                 found[top : top + ty, left : left + tx] = np.where(blocks["output_mask"], blocks["output_pixels"], 0)[0]
         assert function.updateKeyMetadata((), -1) == {"datatype": "Thematic"}

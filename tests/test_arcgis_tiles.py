@@ -23,7 +23,10 @@ from pspnet.labels import IGNORE
 from rasters import scene, write_raster
 
 SIZE = 32
-CLASSES = [{"Value": 2, "Name": "Water", "Color": [0, 80, 220]}, {"Value": 5, "Name": "Bare soil", "Color": [-1, -1, -1]}]
+CLASSES = [
+    {"Value": 2, "Name": "Water", "Color": [0, 80, 220]},
+    {"Value": 5, "Name": "Bare soil", "Color": [-1, -1, -1]},
+]
 
 
 def chip_labels(number: int) -> np.ndarray:
@@ -35,8 +38,18 @@ def chip_labels(number: int) -> np.ndarray:
     return labels
 
 
-def export(root: Path, count: int = 6, *, start: int = 0, suffix: str = ".tif", emd: bool = True, dtype: Any = np.uint8,
-           stride: int = SIZE, columns: int = 3, classes: Any = CLASSES) -> Path:
+def export(
+    root: Path,
+    count: int = 6,
+    *,
+    start: int = 0,
+    suffix: str = ".tif",
+    emd: bool = True,
+    dtype: Any = np.uint8,
+    stride: int = SIZE,
+    columns: int = 3,
+    classes: Any = CLASSES,
+) -> Path:
     """What ArcGIS writes, as far as it is described."""
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
@@ -48,20 +61,37 @@ def export(root: Path, count: int = 6, *, start: int = 0, suffix: str = ".tif", 
         if suffix == ".tif":
             write_raster(root / "images" / f"{name}.tif", pixels, transform=place, tiled=False)
         else:
-            rasterio.shutil.copy(write_raster(root / "x.tif", pixels, tiled=False), root / "images" / (name + suffix),
-                                 driver={".png": "PNG", ".jpg": "JPEG", ".mrf": "MRF"}[suffix])
+            rasterio.shutil.copy(
+                write_raster(root / "x.tif", pixels, tiled=False),
+                root / "images" / (name + suffix),
+                driver={".png": "PNG", ".jpg": "JPEG", ".mrf": "MRF"}[suffix],
+            )
         write_raster(root / "labels" / f"{name}.tif", chip_labels(start + number)[None], transform=place, tiled=False)
     # back-slashes, two blanks, a blank at the end, a chip twice and not in order
     order = [count - 1, *range(count)]
-    (root / MAP).write_text("".join(
-        f"images\\{start + n:09d}{suffix}  labels\\{start + n:09d}.tif \n" for n in order))
+    (root / MAP).write_text("".join(f"images\\{start + n:09d}{suffix}  labels\\{start + n:09d}.tif \n" for n in order))
     if emd:
-        (root / EMD).write_text("\ufeff" + json.dumps({
-            "Framework": "e.g. TensorFlow, PyTorch", "ModelFile": "e.g. model.pth", "ExtractBands": [0, 1, 2],
-            "MetaDataMode": "Classified_Tiles", "Classes": classes,
-            "InputRastersProps": {"RasterCount": 1, "SensorName": "Raster Dataset", "BandNames": ["Red", "Green", "Blue"]},
-            "AllTilesStats": [{"BandName": b, "Min": 0, "Max": 255, "Mean": 100.5, "StdDev": 50} for b in ("R", "G", "B")]},
-        ), encoding="utf-8")
+        (root / EMD).write_text(
+            "\ufeff"
+            + json.dumps(
+                {
+                    "Framework": "e.g. TensorFlow, PyTorch",
+                    "ModelFile": "e.g. model.pth",
+                    "ExtractBands": [0, 1, 2],
+                    "MetaDataMode": "Classified_Tiles",
+                    "Classes": classes,
+                    "InputRastersProps": {
+                        "RasterCount": 1,
+                        "SensorName": "Raster Dataset",
+                        "BandNames": ["Red", "Green", "Blue"],
+                    },
+                    "AllTilesStats": [
+                        {"BandName": b, "Min": 0, "Max": 255, "Mean": 100.5, "StdDev": 50} for b in ("R", "G", "B")
+                    ],
+                },
+            ),
+            encoding="utf-8",
+        )
     return root
 
 
@@ -98,9 +128,16 @@ def test_missing_files_are_not_missed(tmp_path: Path, keep: list[str]) -> None:
     (root / STATS).write_text(
         "images = 6 *3*32*32\nclasses = 2\nclasses per image = [min = 2, mean = 2.00, max = 2]\n"
         "cls name  cls value  images  pixels  min size  mean size  max size\n"
-        "Water  2  6  3000  1.00  500.00  600.00\nBare soil  5  6  2400  300.5  400.00  500.00\n")
-    (root / ACCUMULATED).write_text(json.dumps({"MetaDataMode": "Classified_Tiles", "Classes": [
-        {"ClassValue": 2, "ClassName": "Water"}, {"ClassValue": 5, "ClassName": "Bare soil"}]}))
+        "Water  2  6  3000  1.00  500.00  600.00\nBare soil  5  6  2400  300.5  400.00  500.00\n"
+    )
+    (root / ACCUMULATED).write_text(
+        json.dumps(
+            {
+                "MetaDataMode": "Classified_Tiles",
+                "Classes": [{"ClassValue": 2, "ClassName": "Water"}, {"ClassValue": 5, "ClassName": "Bare soil"}],
+            }
+        )
+    )
     for name in (MAP, STATS, ACCUMULATED, EMD):
         if name not in keep:
             (root / name).unlink()
@@ -150,9 +187,13 @@ def test_map_may_pair_other_names_with_slashes_tabs_and_a_third_column(tmp_path:
 
 
 def test_zero_is_a_class_where_the_export_says_so(tmp_path: Path) -> None:
-    listed = open_tiles(export(tmp_path / "listed", classes=[{"Value": 0, "Name": "Rest", "Color": [1, 2, 3]}, *CLASSES]))
+    listed = open_tiles(
+        export(tmp_path / "listed", classes=[{"Value": 0, "Name": "Rest", "Color": [1, 2, 3]}, *CLASSES])
+    )
     assert listed.label_space.names == ("Rest", "Water", "Bare soil")
-    nodata = open_tiles(export(tmp_path / "nodata", classes=[{"Value": 0, "Name": "NoData", "Color": [1, 2, 3]}, *CLASSES]))
+    nodata = open_tiles(
+        export(tmp_path / "nodata", classes=[{"Value": 0, "Name": "NoData", "Color": [1, 2, 3]}, *CLASSES])
+    )
     assert nodata.label_space.names == ("Water", "Bare soil")
     asked = open_tiles(tmp_path / "nodata", background="other")
     assert asked.label_space.codes == (0, 2, 5)
@@ -195,7 +236,8 @@ def test_world_files_place_chips_without_opening_them(tmp_path: Path, monkeypatc
     for number in range(20):
         row, column = divmod(number, 5)
         (root / "images" / f"{number:09d}.tfw").write_text(
-            f"2.0\n0.0\n0.0\n-2.0\n{500_001 + 64 * column}\n{5_599_999 - 64 * row}\n")
+            f"2.0\n0.0\n0.0\n-2.0\n{500_001 + 64 * column}\n{5_599_999 - 64 * row}\n"
+        )
     chips = pair_up(root)
     expected = [chip.name for chip in divide(chips, "val", 0.3, 0)]
     opened = []
@@ -249,7 +291,12 @@ def test_repair_writes_what_is_missing(tmp_path: Path) -> None:
     pixels = [int((chip_labels(n) == 5).sum()) for n in range(6)]
     assert stats["ClassPixelStats"]["NumPixelsPerClass"][1] == sum(pixels)
     assert stats["ClassPixelStats"]["PixelsPerClass"][1] == {
-        "Min": min(pixels), "Max": max(pixels), "Mean": np.mean(pixels), "Sum": sum(pixels), "Count": 6}
+        "Min": min(pixels),
+        "Max": max(pixels),
+        "Mean": np.mean(pixels),
+        "Sum": sum(pixels),
+        "Count": 6,
+    }
     assert "classes per image = [min = 2, mean = 2.00, max = 2]" in (root / STATS).read_text()
     assert stats["MinCellSize"]["x"] == 2
     np.testing.assert_array_equal(open_tiles(root)[0].labels, decoded(0))
@@ -279,8 +326,10 @@ def test_windows_of_a_raster_written_as_chips_are_read_back(tmp_path: Path, layo
     assert len(back) == len(source) == 6
 
     def content(dataset: Any) -> list[tuple[bytes, bytes, Any]]:
-        return sorted((dataset[i].image.tobytes(), dataset[i].labels.tobytes(), tuple(dataset.grid(i).transform))
-                      for i in range(6))
+        return sorted(
+            (dataset[i].image.tobytes(), dataset[i].labels.tobytes(), tuple(dataset.grid(i).transform))
+            for i in range(6)
+        )
 
     assert content(back) == content(source)
     with pytest.raises(DataError, match="not empty"):

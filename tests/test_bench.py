@@ -46,7 +46,12 @@ def child(name: str, log: Path, mib: int = 0, seconds: float = 0.0, fails: str =
 def test_turns(tmp_path: Path) -> None:
     log = tmp_path / "log"
     found = take_turns(
-        [child("a", log, mib=60, seconds=0.05), child("b", log), child("c", log, fails="prepare"), child("d", log, fails="work")],
+        [
+            child("a", log, mib=60, seconds=0.05),
+            child("b", log),
+            child("c", log, fails="prepare"),
+            child("d", log, fails="work"),
+        ],
         rounds=3,
     )
     assert log.read_text() == "ab" * 4  # one warm-up
@@ -89,8 +94,11 @@ def test_rates_are_measured() -> None:
 def test_report(tmp_path: Path) -> None:
     laps = Measured("m", [2.0], [3.0], 100.0, 130.5, {"flops": 150_000_000})
     broken = Measured("m", failure="no memory")
-    report = BenchReport(MACHINE, [cell_of(HEAD, laps, MACHINE), cell_of(HEAD, broken, MACHINE)],
-                         {"import pspnet": {"wall_s": 0.1, "processor_s": 0.05}})
+    report = BenchReport(
+        MACHINE,
+        [cell_of(HEAD, laps, MACHINE), cell_of(HEAD, broken, MACHINE)],
+        {"import pspnet": {"wall_s": 0.1, "processor_s": 0.05}},
+    )
     text = str(report)
     assert "not run: no memory" in text
     assert "import pspnet 0.10 (0.05)" in text
@@ -101,7 +109,9 @@ def test_report(tmp_path: Path) -> None:
 
 
 def test_operations_count_the_fold() -> None:
-    folded, plain = (flops_of(ModelConfig(encoder="resnet50", num_classes=150, fusion=f), 480, 480) for f in ("folded", "plain"))
+    folded, plain = (
+        flops_of(ModelConfig(encoder="resnet50", num_classes=150, fusion=f), 480, 480) for f in ("folded", "plain")
+    )
     assert round(folded / 1e9) == 244
     assert round(plain / 1e9) == 312  # as counted elsewhere
 
@@ -118,7 +128,9 @@ def test_wrong_requests() -> None:
 
 @pytest.mark.slow
 def test_a_small_run(tmp_path: Path) -> None:
-    report = bench(["scenes", "no_such_encoder"], ["torch"], ["fp32"], [(48, 64)], rounds=2, threads=1, device="cpu", starts=False)
+    report = bench(
+        ["scenes", "no_such_encoder"], ["torch"], ["fp32"], [(48, 64)], rounds=2, threads=1, device="cpu", starts=False
+    )
     good, bad = report.cells
     assert good.failure == ""
     assert good.milliseconds > 0

@@ -21,8 +21,16 @@ from pspnet.weights.store import ModelCard, read_header
 
 TOOLS = Path(__file__).parents[1] / "tools"
 FACTS = {
-    "name": "tiny", "about": "Tiny scenes", "place": "package", "data": "Scenes of 32 px", "terms": "CC0", "recipe": "none",
-    "command": "pspnet demo", "limits": ["Knows nothing."], "format": "scenes", "options": {"size": 32, "count": 4},
+    "name": "tiny",
+    "about": "Tiny scenes",
+    "place": "package",
+    "data": "Scenes of 32 px",
+    "terms": "CC0",
+    "recipe": "none",
+    "command": "pspnet demo",
+    "limits": ["Knows nothing."],
+    "format": "scenes",
+    "options": {"size": 32, "count": 4},
     "splits": ["train", "val"],
     "summary": {"training_s": 90.0, "commit": "abc", "hardware": {"name": "toy", "cores": 2, "threads": 1}, "steps": 3},
 }
@@ -38,11 +46,20 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Path:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     space = open_dataset("scenes").label_space
-    model = PSPNet(ModelConfig(encoder="resnet18", encoder_options={"depth": 3}, num_classes=space.num_classes, bins=(1, 2),
-                               decoder_channels=8, auxiliary="none"))
+    model = PSPNet(
+        ModelConfig(
+            encoder="resnet18",
+            encoder_options={"depth": 3},
+            num_classes=space.num_classes,
+            bins=(1, 2),
+            decoder_channels=8,
+            auxiliary="none",
+        )
+    )
     torch.nn.init.normal_(model.classifier.weight)
     return Segmenter(model, ModelCard(space), device="cpu", precision="fp32").save(
-        tmp_path_factory.mktemp("run") / "best.safetensors")
+        tmp_path_factory.mktemp("run") / "best.safetensors"
+    )
 
 
 def run_bundle(folder: Path, checkpoint: Path, **changes: object) -> int:
@@ -81,7 +98,14 @@ def test_a_checkpoint_becomes_a_model_with_a_card(
     interval = found.intervals["mean_iou"]
     assert f"| val | 4 | {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})" in card
     assert provenance["scores"]["val"]["mean_iou"] == pytest.approx(found.scores.mean_iou)
-    for text in ("abc", "| Hardware | toy, 2 cores, 1 thread |", "2 min", "Knows nothing.", "float16; in the wheel", loaded.classes[0]):
+    for text in (
+        "abc",
+        "| Hardware | toy, 2 cores, 1 thread |",
+        "2 min",
+        "Knows nothing.",
+        "float16; in the wheel",
+        loaded.classes[0],
+    ):
         assert text in card, text
     pictures = sorted((tmp_path / "models" / "pictures").iterdir())
     assert [p.name for p in pictures] == ["tiny-bad-1.jpg", "tiny-bad-2.jpg", "tiny-good-1.jpg", "tiny-good-2.jpg"]

@@ -38,7 +38,11 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A data set of Cityscapes' layout with a test split, and two models for it."""
     root = tmp_path_factory.mktemp("city")
     fakes.write_cityscapes(root / "data", {"val": 4, "test": 2})
-    return root / "data", a_model(root / "a.safetensors", "cityscapes"), a_model(root / "b.safetensors", "cityscapes", 1)
+    return (
+        root / "data",
+        a_model(root / "a.safetensors", "cityscapes"),
+        a_model(root / "b.safetensors", "cityscapes", 1),
+    )
 
 
 def test_two_models_are_compared(
@@ -86,8 +90,23 @@ def test_predictions_for_a_server(
 def test_palettes_and_codes_of_the_other_servers(tmp_path: Path) -> None:
     fakes.write_voc(tmp_path / "voc", {"train": 1, "val": 1}, test=1)
     model = a_model(tmp_path / "voc.safetensors", "voc")
-    assert run("evaluate", model, "--data", tmp_path / "voc", "--format", "voc", "--split", "test", "--submission",
-               tmp_path / "sent", "--device", "cpu") == 0  # fmt: skip
+    assert (
+        run(
+            "evaluate",
+            model,
+            "--data",
+            tmp_path / "voc",
+            "--format",
+            "voc",
+            "--split",
+            "test",
+            "--submission",
+            tmp_path / "sent",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     sent = list((tmp_path / "sent" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls").glob("*.png"))
     assert len(sent) == 1
     with Image.open(sent[0]) as picture:
@@ -95,8 +114,21 @@ def test_palettes_and_codes_of_the_other_servers(tmp_path: Path) -> None:
         assert tuple(picture.getpalette()[3:6]) == (128, 0, 0)  # VOC's colour of aeroplanes
     fakes.write_ade20k(tmp_path / "ade")
     model = a_model(tmp_path / "ade.safetensors", "ade20k")
-    assert run("evaluate", model, "--data", tmp_path / "ade", "--format", "ade20k", "--submission", tmp_path / "ade_sent",
-               "--device", "cpu") == 0  # fmt: skip
+    assert (
+        run(
+            "evaluate",
+            model,
+            "--data",
+            tmp_path / "ade",
+            "--format",
+            "ade20k",
+            "--submission",
+            tmp_path / "ade_sent",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     codes = pixels_of(next((tmp_path / "ade_sent").glob("*.png")))
     assert codes.min() >= 1
     assert codes.max() <= 150
@@ -107,7 +139,9 @@ def test_what_needs_labels_is_refused_without_them(
 ) -> None:
     data, one, _ = city
     common = (one, "--data", data, "--format", "cityscapes", "--split", "test", "--device", "cpu")
-    assert run("evaluate", *common, "--submission", tmp_path / "t", "--against", one, "--json", tmp_path / "s.json") == 2
+    assert (
+        run("evaluate", *common, "--submission", tmp_path / "t", "--against", one, "--json", tmp_path / "s.json") == 2
+    )
     assert "leave out --against, --json" in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
     assert run("evaluate", *common) == 1

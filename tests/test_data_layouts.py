@@ -104,8 +104,10 @@ def test_a_csv_anywhere(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(without_split)
     assert len(open_dataset("folder", tmp_path / "mine.csv", "all")) == 6
     assert len(open_dataset("folder", tmp_path / "mine.csv", "val")) == 1
-    (tmp_path / "mine.csv").write_text(text + "images/none.jpg,labels/none.png,train\nimages/val_000.jpg,,val\n"
-                                       "images/train_000.jpg,labels/train_000.png,train\n")
+    (tmp_path / "mine.csv").write_text(
+        text + "images/none.jpg,labels/none.png,train\nimages/val_000.jpg,,val\n"
+        "images/train_000.jpg,labels/train_000.png,train\n"
+    )
     with pytest.raises(DataError) as caught:
         open_dataset("folder", tmp_path / "mine.csv", "train")
     assert "line 8: the image" in str(caught.value)
@@ -127,7 +129,12 @@ def test_missing_pairs_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset("folder", tmp_path, "train")
     assert len(caught.value.faults) == 4
-    for name in ("train_000.jpg' has no labels", "train_002.jpg' has no labels", "train_003.png' has no image", "same name"):
+    for name in (
+        "train_000.jpg' has no labels",
+        "train_002.jpg' has no labels",
+        "train_003.png' has no image",
+        "same name",
+    ):
         assert name in str(caught.value)
     assert len(open_dataset("folder", tmp_path, "val")) == 2
 
@@ -207,8 +214,9 @@ def test_labels_drawn_on_stored_pixels(tmp_path: Path) -> None:
 
 def test_class_tables(tmp_path: Path) -> None:
     path = tmp_path / "classes.json"
-    path.write_text(json.dumps({"names": ["a", "b", "void"], "colors": [[1, 2, 3], [4, 5, 6], [0, 0, 0]],
-                                "ignore_index": 2}))
+    path.write_text(
+        json.dumps({"names": ["a", "b", "void"], "colors": [[1, 2, 3], [4, 5, 6], [0, 0, 0]], "ignore_index": 2})
+    )
     space = read_classes(path)
     assert space.names == ("a", "b")
     assert space.ignored_codes == (2, 255)
@@ -217,8 +225,13 @@ def test_class_tables(tmp_path: Path) -> None:
     path.write_text(json.dumps({"classes": [{"value": 3, "name": "a"}, {"value": 9, "name": "b"}]}))
     assert read_classes(path).codes == (3, 9)
     assert read_classes("camvid").names == LabelSpace.named("camvid").names
-    for wrong in ("not json", "[]", '{"names": ["a"], "colors": [[1, 2, 3], [4, 5, 6]]}', '{"classes": [{"name": "a"}]}',
-                  '{"classes": [{"value": 0, "name": "a", "color": [1, 2, 3]}, {"value": 1, "name": "b"}]}'):
+    for wrong in (
+        "not json",
+        "[]",
+        '{"names": ["a"], "colors": [[1, 2, 3], [4, 5, 6]]}',
+        '{"classes": [{"name": "a"}]}',
+        '{"classes": [{"value": 0, "name": "a", "color": [1, 2, 3]}, {"value": 1, "name": "b"}]}',
+    ):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match=r"classes\.json' is not a class table"):
             read_classes(path)

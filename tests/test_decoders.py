@@ -65,8 +65,10 @@ def test_progressive_is_h15_to_h16() -> None:
     assert x.shape[-2:] == (16, 24), "the input's size where the stride divides it"
 
 
-@pytest.mark.parametrize(("strides", "widths"), [([2, 4, 8, 16, 32], [32, 8, 8, 8, 8]), (PLAIN, [32, 8, 8, 8, 8]),
-                                                 ([2, 4, 8, 16, 16], [32, 8, 8, 8])])
+@pytest.mark.parametrize(
+    ("strides", "widths"),
+    [([2, 4, 8, 16, 32], [32, 8, 8, 8, 8]), (PLAIN, [32, 8, 8, 8, 8]), ([2, 4, 8, 16, 16], [32, 8, 8, 8])],
+)
 def test_progressive_doubles_as_often_as_the_encoder_halves(strides: list[int], widths: list[int]) -> None:
     network = build_decoder([4] * len(strides), strides, config_for("progressive"))
     assert [block[0].conv.out_channels for block in network.blocks] == widths

@@ -59,9 +59,15 @@ def test_all_faults_come_together(tmp_path: Path) -> None:
     report = check_dataset(open_unchecked("folder", tmp_path))
     found = {Path(fault.file).name: str(fault) for fault in report.errors}
     assert len(report.errors) == 7
-    for name, words in (("train_000.png", "code 34"), ("train_001.png", "30 x 30"), ("train_002.jpg", "has no labels"),
-                        ("train_003.png", "cut off"), ("train_004.jpg", "cut off"), ("train_005.jpg", "empty"),
-                        ("train_005.png", 'decode="colours"')):
+    for name, words in (
+        ("train_000.png", "code 34"),
+        ("train_001.png", "30 x 30"),
+        ("train_002.jpg", "has no labels"),
+        ("train_003.png", "cut off"),
+        ("train_004.jpg", "cut off"),
+        ("train_005.jpg", "empty"),
+        ("train_005.png", 'decode="colours"'),
+    ):
         assert words in found[name], name
     assert not report.ok
     with pytest.raises(DataError, match="7 faults") as caught:
@@ -133,7 +139,9 @@ def test_a_good_data_set_is_good_in_all_splits(tmp_path: Path) -> None:
 
 def found(root: Path, format: str = "folder", **options: object) -> dict[str, str]:
     """Kind of each fault -> its text."""
-    return {f"{fault.severity} {fault.kind}": str(fault) for fault in check_splits(format, root, options=options).faults}
+    return {
+        f"{fault.severity} {fault.kind}": str(fault) for fault in check_splits(format, root, options=options).faults
+    }
 
 
 def test_duplicates_across_splits(tmp_path: Path) -> None:
@@ -247,8 +255,11 @@ def photograph(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     total = np.zeros((96, 128, 3), np.float32)
     for cells in (3, 6, 12, 24):
-        total += cv2.resize(rng.normal(0, 1 / cells**0.5, (cells, cells, 3)).astype(np.float32), (128, 96),
-                            interpolation=cv2.INTER_CUBIC)
+        total += cv2.resize(
+            rng.normal(0, 1 / cells**0.5, (cells, cells, 3)).astype(np.float32),
+            (128, 96),
+            interpolation=cv2.INTER_CUBIC,
+        )
     return np.clip(128 + 90 * total, 0, 255).astype(np.uint8)
 
 

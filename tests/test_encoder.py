@@ -38,8 +38,10 @@ FAMILY: list[dict[str, Any]] = [
     {"encoder": "swin_tiny", "encoder_options": SMALL_SWIN | {"window_size": 4, "mlp_ratio": 2.0}, "in_bands": 2},
     {"encoder": "swin_small", "encoder_options": SMALL_SWIN | {"patch_norm": False, "qkv_bias": False}},
     {"encoder": "swin_base", "encoder_options": SMALL_SWIN | {"absolute_position_embedding": True}},
-    {"encoder": "swin_large", "encoder_options": SMALL_SWIN | {
-        "drop_rate": 0.1, "attention_drop_rate": 0.1, "drop_path_rate": 0.0}},
+    {
+        "encoder": "swin_large",
+        "encoder_options": SMALL_SWIN | {"drop_rate": 0.1, "attention_drop_rate": 0.1, "drop_path_rate": 0.0},
+    },
     {"encoder": "convnext_atto"},
     {"encoder": "convnext_atto", "output_stride": 16, "encoder_options": {"depth": 4, "drop_path_rate": 0.1}},
     {"encoder": "regnety_002", "in_bands": 6},
@@ -69,8 +71,10 @@ def images_of(config: ModelConfig, *size: int) -> Tensor:
 def kernels(network: nn.Module, stage: str) -> list[tuple[int, ...]]:
     """Dilations of the convolutions of a stage that see neighbours, in order."""
     convs = [m for m in network.get_submodule(stage).modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
-    assert all(conv.padding == tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
-               for conv in convs)
+    assert all(
+        conv.padding == tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+        for conv in convs
+    )
     return [conv.dilation[0] for conv in convs]
 
 
@@ -97,8 +101,13 @@ def test_every_encoder_keeps_the_contract(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("values", [v for i, v in enumerate(FAMILY) if i in (0, 4, 7, 11, 16, 18, 22)], ids=label)
 def test_every_parameter_of_a_complete_network_gets_a_gradient(values: dict[str, Any]) -> None:
     config = ModelConfig(
-        **values, num_classes=3, decoder="fpn" if values["encoder"] == "swin_base" else "bilinear", decoder_channels=8,
-        reduce=False, bins=(1, 2))
+        **values,
+        num_classes=3,
+        decoder="fpn" if values["encoder"] == "swin_base" else "bilinear",
+        decoder_channels=8,
+        reduce=False,
+        bins=(1, 2),
+    )
     torch.manual_seed(0)
     network = PSPNet(config).train()
     randomise_norms(network)
@@ -112,8 +121,12 @@ def test_every_parameter_of_a_complete_network_gets_a_gradient(values: dict[str,
 @pytest.mark.parametrize("stride", [8, 16, 32])
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [("resnet18", "resnet18"), ("efficientnet_b0", "efficientnet_b0"), ("mobilenetv2", "mobilenetv2_100"),
-     ("regnety_002", "regnety_002")],
+    [
+        ("resnet18", "resnet18"),
+        ("efficientnet_b0", "efficientnet_b0"),
+        ("mobilenetv2", "mobilenetv2_100"),
+        ("regnety_002", "regnety_002"),
+    ],
 )
 def test_contracted_features_equal_timms(ours: str, theirs: str, stride: int) -> None:
     config = ModelConfig(encoder=ours, output_stride=stride, dilation="contracted")
@@ -159,8 +172,11 @@ def test_contracted_dilation_computes_the_undilated_numbers_on_a_finer_grid(name
         ({"encoder": "resnet18"}, [2] * 4, [4] * 4),
         ({"encoder": "resnet18", "dilation": "contracted"}, [1, 2, 2, 2], [2, 4, 4, 4]),
         ({"encoder": "resnet18", "encoder_options": {"dilate_second_conv": False}}, [2, 1, 2, 1], [4, 1, 4, 1]),
-        ({"encoder": "resnet18", "dilation": "contracted", "encoder_options": {"dilate_second_conv": False}},
-         [1, 1, 2, 1], [2, 1, 4, 1]),
+        (
+            {"encoder": "resnet18", "dilation": "contracted", "encoder_options": {"dilate_second_conv": False}},
+            [1, 1, 2, 1],
+            [2, 1, 4, 1],
+        ),
     ],
 )
 def test_dilations_of_a_resnet(values: dict[str, Any], layer3: list[int], layer4: list[int]) -> None:
@@ -276,8 +292,9 @@ def test_nominal_padding_is_tensorflows_where_sizes_are_even(size: tuple[int, in
 def test_nominal_padding_follows_the_nominal_size_not_the_image() -> None:
     """b3 was made for 300 px: 300, 150, 75 (odd), 38, 19 (odd): its third and fifth strided layers pad both sides."""
     with torch.device("meta"):
-        encoder = build_encoder(ModelConfig(
-            encoder="efficientnet_b3", output_stride=32, encoder_options=EncoderOptions(padding="nominal")))
+        encoder = build_encoder(
+            ModelConfig(encoder="efficientnet_b3", output_stride=32, encoder_options=EncoderOptions(padding="nominal"))
+        )
     borders = [m.border[:2] for m in encoder.modules() if isinstance(m, BorderConv2d)]
     kernels_of = [m.kernel_size[0] for m in encoder.modules() if isinstance(m, BorderConv2d)]
     assert kernels_of == [3, 3, 5, 3, 5]

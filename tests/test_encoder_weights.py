@@ -26,13 +26,24 @@ from pspnet.weights.encoder_weights import FOLDER_VARIABLE, imagenet_name, load_
 SWIN = {"embed_dim": 8, "depths": (2, 1, 1, 1), "heads": (1, 2, 2, 4), "window_size": 4}
 
 
-def network(encoder: str, weights: Path | str = "random", options: dict[str, Any] | None = None, **values: Any) -> PSPNet:
+def network(
+    encoder: str, weights: Path | str = "random", options: dict[str, Any] | None = None, **values: Any
+) -> PSPNet:
     """A PSPNet with as little behind the encoder as there can be."""
     with weights_follow():
-        return PSPNet(ModelConfig(
-            encoder=encoder, encoder_weights=str(weights), encoder_options=EncoderOptions(**(options or {})), num_classes=2,
-            auxiliary="none", bins=(1,), reduce=False, pyramid_options={"fusion_channels": 4, "fusion_kernel": 1},
-            **values))
+        return PSPNet(
+            ModelConfig(
+                encoder=encoder,
+                encoder_weights=str(weights),
+                encoder_options=EncoderOptions(**(options or {})),
+                num_classes=2,
+                auxiliary="none",
+                bins=(1,),
+                reduce=False,
+                pyramid_options={"fusion_channels": 4, "fusion_kernel": 1},
+                **values,
+            )
+        )
 
 
 def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -62,8 +73,11 @@ def test_a_resnet_file_in_torchvisions_names_loads_from_any_container(tmp_path: 
         save_file(state, path)
     else:
         wrapped = {
-            "bare.pth": state, "state_dict.pth": {"epoch": 3, "state_dict": state}, "model.pth": {"model": state},
-            "module.pth": {f"module.{name}": value for name, value in state.items()}}
+            "bare.pth": state,
+            "state_dict.pth": {"epoch": 3, "state_dict": state},
+            "model.pth": {"model": state},
+            "module.pth": {f"module.{name}": value for name, value in state.items()},
+        }
         torch.save(wrapped[container], path)
     model = network("resnet18", path, output_stride=32)
     report = load_encoder_weights(model)
@@ -96,7 +110,8 @@ def test_torchvisions_inverted_residuals_compute_the_same_here(tmp_path: Path, o
 
 
 @pytest.mark.parametrize(
-    ("encoder", "theirs"), [("resnet50s", "resnet50s"), ("resnet50c", "resnet50c"), ("convnext_atto", "convnext_atto")])
+    ("encoder", "theirs"), [("resnet50s", "resnet50s"), ("resnet50c", "resnet50c"), ("convnext_atto", "convnext_atto")]
+)
 def test_timms_names_load(tmp_path: Path, encoder: str, theirs: str) -> None:
     reference = shaken(timm.create_model(theirs))
     save_file(reference.state_dict(), tmp_path / "weights.safetensors")
@@ -111,8 +126,14 @@ def test_timms_names_load(tmp_path: Path, encoder: str, theirs: str) -> None:
 
 def test_deep_stems_load_from_semsegs_and_mmsegmentations_names(tmp_path: Path) -> None:
     ours = shaken(build_encoder(ModelConfig(encoder="resnet18s")))
-    stem = {"conv1.0.": ("conv1.", "layer0.0."), "conv1.1.": ("bn1.", "layer0.1."), "conv1.3.": ("conv2.", "layer0.3."),
-            "conv1.4.": ("bn2.", "layer0.4."), "conv1.6.": ("conv3.", "layer0.6."), "bn1.": ("bn3.", "layer0.7.")}
+    stem = {
+        "conv1.0.": ("conv1.", "layer0.0."),
+        "conv1.1.": ("bn1.", "layer0.1."),
+        "conv1.3.": ("conv2.", "layer0.3."),
+        "conv1.4.": ("bn2.", "layer0.4."),
+        "conv1.6.": ("conv3.", "layer0.6."),
+        "bn1.": ("bn3.", "layer0.7."),
+    }
     for column in (0, 1):
         theirs = {}
         for name, value in ours.state_dict().items():
@@ -132,8 +153,10 @@ def test_own_checkpoint_gives_its_encoder(tmp_path: Path) -> None:
         model = network(encoder, tmp_path / "model.safetensors")
         report = load_encoder_weights(model)
         assert not report.random
-        assert all(torch.equal(a, b) for a, b in zip(
-            model.encoder.state_dict().values(), source.encoder.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(model.encoder.state_dict().values(), source.encoder.state_dict().values(), strict=True)
+        )
 
 
 @pytest.mark.parametrize("bands", [1, 2, 5])
@@ -167,7 +190,9 @@ def test_a_network_comes_with_its_configs_weights_or_says_that_it_does_not(tmp_p
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=r"does not fit encoder = resnet34.*layer1\.2\.conv1\.weight: not in the file"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit encoder = resnet34.*layer1\.2\.conv1\.weight: not in the file"
+    ):
         load_encoder_weights(network("resnet34", tmp_path / "weights.pth"))
     with pytest.raises(CheckpointError, match="does not fit encoder = mobilenetv2"):
         load_encoder_weights(network("mobilenetv2", tmp_path / "weights.pth"))
@@ -199,8 +224,13 @@ def as_mmseg(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """MMSegmentation's names, and the order in which nn.Unfold joins neighbours."""
     theirs = {}
     for name, value in state.items():
-        for ours, other in (("patch_embed.proj.", "patch_embed.projection."), ("layers.", "stages."), (".attn.", ".attn.w_msa."),
-                            (".mlp.fc1.", ".ffn.layers.0.0."), (".mlp.fc2.", ".ffn.layers.1.")):
+        for ours, other in (
+            ("patch_embed.proj.", "patch_embed.projection."),
+            ("layers.", "stages."),
+            (".attn.", ".attn.w_msa."),
+            (".mlp.fc1.", ".ffn.layers.0.0."),
+            (".mlp.fc2.", ".ffn.layers.1."),
+        ):
             name = name.replace(ours, other) if ours != "layers." or name.startswith("layers.") else name
         theirs[f"backbone.{name}"] = value
     return theirs
@@ -312,13 +342,18 @@ def test_a_table_keeps_its_axes_and_its_centre() -> None:
 @pytest.mark.parametrize(
     ("encoder", "options", "name"),
     [
-        ("resnet50", {}, "resnet50."), ("resnet18", {}, "resnet18."), ("resnet101s", {}, "resnet101s.gluon_in1k"),
-        ("resnet152c", {}, "resnet152c.gluon_in1k"), ("efficientnet_b5", {}, "efficientnet_b5."),
+        ("resnet50", {}, "resnet50."),
+        ("resnet18", {}, "resnet18."),
+        ("resnet101s", {}, "resnet101s.gluon_in1k"),
+        ("resnet152c", {}, "resnet152c.gluon_in1k"),
+        ("efficientnet_b5", {}, "efficientnet_b5."),
         ("efficientnet_b1", {}, "efficientnet_b1.ft_in1k"),  # timm's first choice for b1 has another normalisation
         ("efficientnet_b7", {"padding": "nominal", "norm_eps": 1e-3}, "tf_efficientnet_b7."),
         ("mobilenetv2", {"width_multiplier": 1.4}, "mobilenetv2_140."),
-        ("swin_large", {}, "swin_large_patch4_window7_224."), ("swin_tiny", {"window_size": 12}, "swin_tiny_patch4_window7"),
-        ("swin_base", {"window_size": 12}, "swin_base_patch4_window12_384."), ("convnext_tiny", {}, "convnext_tiny."),
+        ("swin_large", {}, "swin_large_patch4_window7_224."),
+        ("swin_tiny", {"window_size": 12}, "swin_tiny_patch4_window7"),
+        ("swin_base", {"window_size": 12}, "swin_base_patch4_window12_384."),
+        ("convnext_tiny", {}, "convnext_tiny."),
     ],
 )
 def test_imagenet_weights_have_the_networks_own_shapes(encoder: str, options: dict[str, Any], name: str) -> None:
@@ -340,8 +375,10 @@ def test_imagenet_weights_have_the_networks_own_shapes(encoder: str, options: di
 @pytest.mark.parametrize(
     ("encoder", "options", "words"),
     [
-        ("resnet269", {}, "resnet18, 34, 50, 101 or 152"), ("resnet18s", {}, "resnet50s, 101s, 152s"),
-        ("efficientnet_b6", {}, "padding = nominal"), ("mobilenetv2", {"width_multiplier": 0.9}, "at width 0.9.*0.5, 1.0 or 1.4"),
+        ("resnet269", {}, "resnet18, 34, 50, 101 or 152"),
+        ("resnet18s", {}, "resnet50s, 101s, 152s"),
+        ("efficientnet_b6", {}, "padding = nominal"),
+        ("mobilenetv2", {"width_multiplier": 0.9}, "at width 0.9.*0.5, 1.0 or 1.4"),
     ],
 )
 def test_what_nobody_published_is_said(encoder: str, options: dict[str, Any], words: str) -> None:
@@ -375,7 +412,9 @@ def test_fetched_weights_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         assert not report.random
         first = next(iter(model.encoder.state_dict()))
-        assert torch.equal(model.encoder.state_dict()[first], made[report.source].state_dict()[first.removeprefix("body.")])
+        assert torch.equal(
+            model.encoder.state_dict()[first], made[report.source].state_dict()[first.removeprefix("body.")]
+        )
 
 
 def test_without_a_network_the_file_to_bring_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

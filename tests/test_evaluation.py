@@ -81,8 +81,13 @@ def test_scores_equal_an_independent_count(segmenter: Segmenter, protocol: objec
 
 def test_the_report_is_complete(segmenter: Segmenter, tmp_path: Path) -> None:
     seen = []
-    report = assess(segmenter, Photos(), EvaluationConfig(resamples=200),
-                    progress=lambda done, total: seen.append((done, total)), name="photos val")  # fmt: skip
+    report = assess(
+        segmenter,
+        Photos(),
+        EvaluationConfig(resamples=200),
+        progress=lambda done, total: seen.append((done, total)),
+        name="photos val",
+    )
     assert seen == [(i, 5) for i in range(1, 6)]
     files = report.save(tmp_path)
     content = json.loads(files[0].read_text())
@@ -108,7 +113,9 @@ def test_classes_are_matched_by_name(segmenter: Segmenter) -> None:
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
             assert sample.labels is not None
-            return Sample(sample.image, np.where(sample.labels == 255, 255, 3 - sample.labels).astype(np.uint8), sample.name)
+            return Sample(
+                sample.image, np.where(sample.labels == 255, 255, 3 - sample.labels).astype(np.uint8), sample.name
+            )
 
     straight, turned = evaluate(segmenter, Photos()), evaluate(segmenter, Turned(label_space=other))
     np.testing.assert_array_equal(turned.confusion, straight.confusion[::-1, ::-1])

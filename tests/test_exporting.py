@@ -131,18 +131,21 @@ def test_the_judge_scores_every_image(source: Segmenter, folder: Path) -> None:
 
 def test_what_cannot_be_is_refused(source: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, precision, words in [
-        ("m.tflite", "fp32", "tflite"), ("m.onnx", "int8", "OpenVINO"), ("m.xml", "int8", "calibration"),
+        ("m.tflite", "fp32", "tflite"),
+        ("m.onnx", "int8", "OpenVINO"),
+        ("m.xml", "int8", "calibration"),
         ("m.xml", "int4", "int4"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ConfigError, match=words):
             export(source, tmp_path / name, precision)
     with pytest.raises(ConfigError, match=r"\(H, W, 3\)"):
         export(source, tmp_path / "m.onnx", images=[np.zeros((40, 40, 1))])
     for options, words in [
-        ({"max_drop": 0.01}, "give a data set"), ({"dataset": Painted(source), "argmax": True}, "parity check"),
+        ({"max_drop": 0.01}, "give a data set"),
+        ({"dataset": Painted(source), "argmax": True}, "parity check"),
         ({"dataset": Painted(source), "accuracy_aware": True, "max_drop": 0.01}, "int8"),
         ({"dataset": Painted(source), "max_drop": 2.0}, "half a point"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ConfigError, match=words):
             export(source, tmp_path / "m.xml", **options)  # type: ignore[arg-type]
     (tmp_path / "broken.onnx").write_bytes(b"no model")
@@ -206,7 +209,15 @@ def test_int8_keeps_the_mean_iou_that_is_asked(tmp_path: Path) -> None:
     assert report.quality.source > 0.6
     assert f"{report.quality.source:.2%} before" in str(report)
     aware = export(
-        trained, tmp_path / "aware.xml", "int8", images=images, dataset=scenes, max_drop=0.002, accuracy_aware=True, bound=0.5)
+        trained,
+        tmp_path / "aware.xml",
+        "int8",
+        images=images,
+        dataset=scenes,
+        max_drop=0.002,
+        accuracy_aware=True,
+        bound=0.5,
+    )
     assert aware.quality is not None
     assert aware.quality.drop <= 0.002
     with pytest.raises(ExportError, match=r"points of mean IoU.*Nothing was written"):

@@ -65,19 +65,19 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
     "bands": {str(count): {"in_bands": count} for count in (1, 3, 5)},
     "points": {
         "no pointrend": {},
-        "pointrend": {"pointrend": True,
-                      "pointrend_options": {"points": 40, "train_points": 16, "channels": 8, "layers": 2}},
+        "pointrend": {
+            "pointrend": True,
+            "pointrend_options": {"points": 40, "train_points": 16, "channels": 8, "layers": 2},
+        },
     },
     "corners": {"halves": {"align_corners": False}, "aligned": {"align_corners": True}},
     "classifier": {"1x1": {}, "3x3": {"classifier_kernel": 3, "dropout": 0.5}},
-}  # fmt: skip
+}
 
 
 def pairwise_cases(axes: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
     """Cases in which every two values of two axes meet: each new case takes what meets most that has not met yet."""
-    open_pairs = {
-        frozenset([(a, x), (b, y)]) for a, b in combinations(axes, 2) for x in axes[a] for y in axes[b]
-    }  # fmt: skip
+    open_pairs = {frozenset([(a, x), (b, y)]) for a, b in combinations(axes, 2) for x in axes[a] for y in axes[b]}
     while open_pairs:
         case: dict[str, str] = dict(min(tuple(sorted(pair)) for pair in open_pairs))
         for axis in axes:

@@ -25,9 +25,14 @@ def plain_terms(pooled, weights, features, align_corners):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    height=st.integers(1, 23), width=st.integers(1, 23), bins=st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True),
-    taps=st.sampled_from([1, 3]), align_corners=st.booleans(), batch=st.integers(1, 3), seed=st.integers(0, 2**31),
-)  # fmt: skip
+    height=st.integers(1, 23),
+    width=st.integers(1, 23),
+    bins=st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True),
+    taps=st.sampled_from([1, 3]),
+    align_corners=st.booleans(),
+    batch=st.integers(1, 3),
+    seed=st.integers(0, 2**31),
+)
 def test_folded_terms_equal_resize_and_convolve(height, width, bins, taps, align_corners, batch, seed):
     draw = torch.Generator().manual_seed(seed)
     pooled = [torch.randn(batch, 4, b, b, generator=draw, requires_grad=True) for b in bins]

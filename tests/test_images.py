@@ -16,8 +16,9 @@ from pspnet.errors import ImageError, LabelError
 from pspnet.images import decode_image, image_size, read_image, read_label, write_bytes, write_label, write_png
 from pspnet.labels import LabelSpace
 
-SPACE = LabelSpace(("sky", "road", "boat"), ((1, 2, 3), (200, 100, 50), (9, 255, 9)), codes=(7, 3, 300),
-                   ignored_codes=(0, 255))
+SPACE = LabelSpace(
+    ("sky", "road", "boat"), ((1, 2, 3), (200, 100, 50), (9, 255, 9)), codes=(7, 3, 300), ignored_codes=(0, 255)
+)
 
 
 def photo(height: int = 20, width: int = 30) -> np.ndarray:
@@ -46,8 +47,16 @@ def test_an_image_is_rgb_and_as_stored(tmp_path: Path) -> None:
 def test_exif_orientation_shows_what_a_viewer_shows(tmp_path: Path, fmt: str, orientation: int) -> None:
     seen = photo()
     # the stored pixels are those that the orientation's own definition turns into `seen` (EXIF 2.3, tag 274)
-    stored = {1: seen, 2: seen[:, ::-1], 3: seen[::-1, ::-1], 4: seen[::-1], 5: seen.transpose(1, 0, 2),
-              6: np.rot90(seen, 1), 7: seen[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(seen, 3)}[orientation]
+    stored = {
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: seen.transpose(1, 0, 2),
+        6: np.rot90(seen, 1),
+        7: seen[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(seen, 3),
+    }[orientation]
     image = Image.fromarray(np.ascontiguousarray(stored))
     exif = image.getexif()
     exif[0x0112] = orientation
@@ -152,8 +161,12 @@ def test_a_cut_file_is_refused(fmt: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(fmt=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]), place=st.floats(0, 0.999),
-       value=st.integers(0, 255), cut=st.integers(0, 40))
+@given(
+    fmt=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]),
+    place=st.floats(0, 0.999),
+    value=st.integers(0, 255),
+    cut=st.integers(0, 40),
+)
 def test_a_damaged_file_gives_pixels_or_an_image_error(fmt: str, place: float, value: int, cut: int) -> None:
     data = bytearray(encoded(photo(), fmt))
     data[int(place * len(data))] = value
@@ -167,8 +180,8 @@ def test_a_damaged_file_gives_pixels_or_an_image_error(fmt: str, place: float, v
 def png(header: bytes, rows: bytes) -> bytes:
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks)
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -189,8 +202,11 @@ def test_labels_come_as_stored(tmp_path: Path) -> None:
     palette = Image.fromarray(codes).convert("P")
     palette.putpalette([200, 0, 0] * 4)
     cases = {
-        "palette": encoded(palette), "grey": encoded(codes), "tiff": encoded(codes, "TIFF"),
-        "deep": encoded(codes.astype(np.uint16)), "long": encoded(codes.astype(np.int32), "TIFF"),
+        "palette": encoded(palette),
+        "grey": encoded(codes),
+        "tiff": encoded(codes, "TIFF"),
+        "deep": encoded(codes.astype(np.uint16)),
+        "long": encoded(codes.astype(np.int32), "TIFF"),
         "float": encoded(codes.astype(np.float32), "TIFF"),
     }
     for name, data in cases.items():
@@ -231,7 +247,7 @@ def test_labels_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
         read_label(path)
     path.write_bytes(encoded(photo()))
     assert read_label(path).shape == (20, 30, 3)
-    with pytest.raises(LabelError, match="decode=\"colours\""):
+    with pytest.raises(LabelError, match='decode="colours"'):
         SPACE.decode(read_label(path), str(path))
 
 

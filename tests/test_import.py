@@ -39,9 +39,15 @@ State = dict[str, Tensor]
 def small() -> State:
     """smp's PSPNet around resnet18, small in the head: random numbers under smp's names."""
     config = ModelConfig(
-        encoder="resnet18", encoder_options={"depth": 3}, num_classes=4, decoder_channels=8, concat="pooled_first",
-        classifier_kernel=3, auxiliary="none",
-        pyramid_options={"branch_norm": "except_global", "fusion_kernel": 1})  # fmt: skip
+        encoder="resnet18",
+        encoder_options={"depth": 3},
+        num_classes=4,
+        decoder_channels=8,
+        concat="pooled_first",
+        classifier_kernel=3,
+        auxiliary="none",
+        pyramid_options={"branch_norm": "except_global", "fusion_kernel": 1},
+    )
     torch.manual_seed(0)
     names = (
         (r"pyramid\.branches\.(\d)\.conv", r"decoder.psp.blocks.\1.pool.1.0"),
@@ -139,13 +145,17 @@ def test_the_source_that_a_file_looks_like_is_named(small: State, tmp_path: Path
                 import_checkpoint(file, source)
     with pytest.raises(CheckpointError, match=r"is no mmseg checkpoint.*2 tensors: a, b"):
         import_checkpoint(save(tmp_path / "b.pth", {"a": torch.ones(1), "b": torch.ones(1)}), "mmseg")
-    with pytest.raises(ConfigError, match=r"source = 'paddle'; there are: semseg, mmseg, smp, csail, caffe, torchvision"):
+    with pytest.raises(
+        ConfigError, match=r"source = 'paddle'; there are: semseg, mmseg, smp, csail, caffe, torchvision"
+    ):
         import_checkpoint(path, "paddle")
 
 
 def test_settings_change_what_the_source_usually_does(small: State, tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", small)
-    config = import_checkpoint(path, "smp", settings={"mean": (1, 2, 3), "encoder_options": {"drop_path_rate": 0.1}}).model.config
+    config = import_checkpoint(
+        path, "smp", settings={"mean": (1, 2, 3), "encoder_options": {"drop_path_rate": 0.1}}
+    ).model.config
     assert config.mean == (1, 2, 3)
     assert "mean and std" not in str(import_checkpoint(path, "smp", settings={"mean": (1, 2, 3)}).report)
     assert "mean and std" in str(import_checkpoint(path, "smp").report)
@@ -164,10 +174,13 @@ def test_bins_are_asked_for_only_when_shapes_cannot_tell(small: State) -> None:
     assert smp.plan(Foreign(Path("a.pth"), small)).config["bins"] == (1, 2, 3, 6)
 
 
-@pytest.mark.parametrize(("blocks", "message"), [
-    ("encoder.layer1.7.conv1.weight", r"has \(3, 2, 0, 0\) basic blocks"),
-    ("encoder.layer1.0.conv3.weight", r"has \(2, 2, 0, 0\) bottleneck blocks.*101 \(3, 4, 23, 3\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ("encoder.layer1.7.conv1.weight", r"has \(3, 2, 0, 0\) basic blocks"),
+        ("encoder.layer1.0.conv3.weight", r"has \(2, 2, 0, 0\) bottleneck blocks.*101 \(3, 4, 23, 3\)"),
+    ],
+)
 def test_an_unknown_depth_is_counted_out(small: State, blocks: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         smp.plan(Foreign(Path("a.pth"), small | {blocks: torch.ones(1)}))
@@ -318,10 +331,14 @@ def test_classes_of_the_user(small: State, tmp_path: Path) -> None:
     assert "the file names no classes" in str(unnamed.report)
 
 
-@pytest.mark.parametrize("meta", [
-    {"CLASSES": ("road", "tree", "tree"), "PALETTE": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]},
-    {"dataset_meta": {"classes": ["road", "tree", "tree"], "palette": [(1, 2, 3), (4, 5, 6), (7, 8, 9)]}},
-], ids=["0.x", "1.x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"CLASSES": ("road", "tree", "tree"), "PALETTE": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]},
+        {"dataset_meta": {"classes": ["road", "tree", "tree"], "palette": [(1, 2, 3), (4, 5, 6), (7, 8, 9)]}},
+    ],
+    ids=["0.x", "1.x"],
+)
 def test_classes_and_palette_of_mmseg(meta: dict[str, Any]) -> None:
     space = mmseg.label_space(meta)
     assert space is not None
@@ -338,16 +355,28 @@ def test_repeated_names_get_numbers() -> None:
 # --- the self-check and the recording -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda s: {"encoder.conv1.weight": torch.full_like(s["encoder.conv1.weight"], float("nan"))},
-     r"logits are not finite: encoder\.conv1\.weight holds"),
-    (lambda s: {"encoder.bn1.running_var": torch.full_like(s["encoder.bn1.running_var"], float("inf")),
-                "segmentation_head.0.bias": torch.full((4,), float("inf"))}, r"logits are not finite"),
-    (lambda s: {n: v * 0 for n, v in s.items() if "head" in n}, r"logits vary by 0 over the fixed check images"),
-    (lambda s: {"segmentation_head.0.weight": s["segmentation_head.0.weight"] * 1e9}, r"logits vary by .*e\+0"),
-    (lambda s: {"segmentation_head.0.bias": torch.tensor([0.0, 0, 1e6, 0])},
-     r"class 2 wins every pixel of the fixed check images, \d+ spreads ahead"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: {"encoder.conv1.weight": torch.full_like(s["encoder.conv1.weight"], float("nan"))},
+            r"logits are not finite: encoder\.conv1\.weight holds",
+        ),
+        (
+            lambda s: {
+                "encoder.bn1.running_var": torch.full_like(s["encoder.bn1.running_var"], float("inf")),
+                "segmentation_head.0.bias": torch.full((4,), float("inf")),
+            },
+            r"logits are not finite",
+        ),
+        (lambda s: {n: v * 0 for n, v in s.items() if "head" in n}, r"logits vary by 0 over the fixed check images"),
+        (lambda s: {"segmentation_head.0.weight": s["segmentation_head.0.weight"] * 1e9}, r"logits vary by .*e\+0"),
+        (
+            lambda s: {"segmentation_head.0.bias": torch.tensor([0.0, 0, 1e6, 0])},
+            r"class 2 wins every pixel of the fixed check images, \d+ spreads ahead",
+        ),
+    ],
+)
 def test_the_self_check_refuses_dead_networks(
     small: State, tmp_path: Path, change: Callable[[State], State], message: str
 ) -> None:
@@ -380,7 +409,9 @@ def test_verify_compares_with_a_recording(small: State, tmp_path: Path, kind: st
     assert imported.report.verified < 1e-4
     assert "verified against the recording" in str(imported.report)
     np.savez(tmp_path / "wrong.npz", **{kind: given, "logits": logits + np.ptp(logits) / 50})
-    with pytest.raises(CheckpointError, match=r"differs from '.*wrong\.npz' by up to .* of the pixels have the same class"):
+    with pytest.raises(
+        CheckpointError, match=r"differs from '.*wrong\.npz' by up to .* of the pixels have the same class"
+    ):
         import_checkpoint(path, "smp", verify=tmp_path / "wrong.npz")
     np.savez(tmp_path / "loose.npz", **{kind: given, "logits": logits + np.ptp(logits) / 50, "atol": np.ptp(logits)})
     import_checkpoint(path, "smp", verify=tmp_path / "loose.npz")
@@ -426,7 +457,9 @@ def test_a_folder_of_save_pretrained(small: State, tmp_path: Path) -> None:
 
 
 def test_a_hub_id_without_a_network_says_so() -> None:
-    with pytest.raises(CheckpointError, match=r"'someone/psp' is no file here, and could not be fetched .*give their folder"):
+    with pytest.raises(
+        CheckpointError, match=r"'someone/psp' is no file here, and could not be fetched .*give their folder"
+    ):
         import_checkpoint("someone/psp", "smp")
 
 

@@ -117,7 +117,11 @@ def csail_forward(encoder: State, decoder: State, x: Tensor) -> tuple[Tensor, Te
 
 def test_csail(tmp_path: Path) -> None:
     encoder, decoder = csail_weights()
-    buffers = {"bn1._tmp_running_mean": torch.ones(64), "bn1._tmp_running_var": torch.ones(64), "bn1._running_iter": torch.ones(1)}
+    buffers = {
+        "bn1._tmp_running_mean": torch.ones(64),
+        "bn1._tmp_running_var": torch.ones(64),
+        "bn1._running_iter": torch.ones(1),
+    }
     save(tmp_path / "encoder_epoch_9.pth", {"conv1.weight": torch.ones(1)})
     save(tmp_path / "decoder_epoch_9.pth", {"ppm.0.1.weight": torch.ones(1)})
     save(tmp_path / "encoder_epoch_20.pth", encoder | buffers)
@@ -187,7 +191,9 @@ def blob(values: np.ndarray, form: str = "shape") -> bytes:
 
 def layer(name: str, blobs: list[bytes], stride: int | None = None, old: bool = False) -> bytes:
     """A LayerParameter (field 100 of NetParameter), or the V1LayerParameter of older Caffes (field 2)."""
-    params = b"" if stride is None else sub(10 if old else 106, count(1, 64) + (count(6, stride) if stride > 1 else b""))
+    params = (
+        b"" if stride is None else sub(10 if old else 106, count(1, 64) + (count(6, stride) if stride > 1 else b""))
+    )
     named = sub(4 if old else 1, name.encode()) + (count(5, 4) if old else sub(2, b"Convolution"))
     return sub(2 if old else 100, named + b"".join(sub(6 if old else 7, b) for b in blobs) + params)
 
@@ -199,11 +205,15 @@ def test_a_caffemodel_of_any_age_is_read(tmp_path: Path, form: str, old: bool) -
     bias, four = np.array([1.5, -2], np.float32), [np.full((1, 2, 1, 1), v, np.float32) for v in (1, 2, 3, 4)]
     path = tmp_path / "net.caffemodel"
     path.write_bytes(
-        sub(1, b"PSPNet") + layer("conv6", [blob(weight, form), blob(bias, form)], 2, old) + layer("relu", [], None, old)
-        + layer("conv6/bn", [blob(v, form) for v in four], None, old))  # fmt: skip
+        sub(1, b"PSPNet")
+        + layer("conv6", [blob(weight, form), blob(bias, form)], 2, old)
+        + layer("relu", [], None, old)
+        + layer("conv6/bn", [blob(v, form) for v in four], None, old)
+    )
     state, meta = caffe.read(path)
     assert list(state) == ["conv6.weight", "conv6.bias"] + [
-        f"conv6/bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]  # fmt: skip
+        f"conv6/bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")
+    ]
     np.testing.assert_array_equal(state["conv6.weight"].numpy(), weight)
     assert state["conv6.bias"].tolist() == [1.5, -2]
     assert state["conv6/bn.running_mean"].tolist() == [3, 3]
@@ -291,8 +301,11 @@ def caffe_forward(state: State, x: Tensor, stride_first: bool) -> Tensor:
 def as_caffemodel(state: State, strides: dict[str, int]) -> bytes:
     written = []
     for name in dict.fromkeys(key.rpartition(".")[0] for key in state):
-        leaves = [state[f"{name}.{leaf}"] for leaf in ("weight", "bias", "running_mean", "running_var")
-                  if f"{name}.{leaf}" in state]  # fmt: skip
+        leaves = [
+            state[f"{name}.{leaf}"]
+            for leaf in ("weight", "bias", "running_mean", "running_var")
+            if f"{name}.{leaf}" in state
+        ]
         written.append(layer(name, [blob(value.numpy()) for value in leaves], strides.get(name)))
     return b"".join(written)
 
@@ -324,7 +337,9 @@ def test_caffe_reads_depth_bins_and_widths_from_names_and_shapes() -> None:
     state = {f"conv{s}_{b}_1x1_reduce.weight": torch.ones(1) for s, n in blocks.items() for b in range(1, n + 1)}
     state["conv1_1_3x3_s2.weight"] = torch.arange(3.0).view(1, 3, 1, 1)
     state |= {f"conv5_3_pool{bins}_conv.weight": torch.zeros(512, 2048, 1, 1) for bins in (3, 1)}
-    state["conv5_4.weight"] = torch.cat([torch.full((1, n, 1, 1), float(v)) for n, v in ((2048, 0), (512, 3), (512, 1))], 1)
+    state["conv5_4.weight"] = torch.cat(
+        [torch.full((1, n, 1, 1), float(v)) for n, v in ((2048, 0), (512, 3), (512, 1))], 1
+    )
     state["conv6.weight"] = torch.zeros(19, 512, 1, 1)
     plan = caffe.plan(Foreign(Path("net.caffemodel"), state))
     assert (plan.config["encoder"], plan.config["bins"], plan.config["num_classes"]) == ("resnet101s", (1, 3), 19)
@@ -341,8 +356,12 @@ def test_caffe_reads_depth_bins_and_widths_from_names_and_shapes() -> None:
 
 def test_a_semseg_network_without_pyramid_is_the_fcn_baseline() -> None:
     """semseg's use_ppm=False: nothing is pooled, and the fusion reads the features alone."""
-    state = {f"layer{s}.{b}.conv{c}.weight": torch.zeros(64, 64, 1, 1) for s, n in enumerate(RESNET50, 1) for b in range(n)
-             for c in (1, 2, 3)}  # fmt: skip
+    state = {
+        f"layer{s}.{b}.conv{c}.weight": torch.zeros(64, 64, 1, 1)
+        for s, n in enumerate(RESNET50, 1)
+        for b in range(n)
+        for c in (1, 2, 3)
+    }
     state |= {"layer0.0.weight": torch.zeros(64, 3, 3, 3), "cls.0.weight": torch.zeros(512, 2048, 3, 3)}
     state["cls.4.weight"] = torch.zeros(19, 512, 1, 1)
     config = semseg.plan(Foreign(Path("a.pth"), state)).config
@@ -390,9 +409,21 @@ def test_torchvisions_mobilenet_becomes_an_encoder(tmp_path: Path) -> None:
         torch.testing.assert_close(model.encoder(images)[-1], expected)
 
 
-@pytest.mark.parametrize(("kind", "head"), [("FCN", "classifier.4.weight"), ("DeepLab", "classifier.0.convs.0.0.weight"),
-                                           ("LRASPP", "classifier.cbr.0.weight")])
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("FCN", "classifier.4.weight"),
+        ("DeepLab", "classifier.0.convs.0.0.weight"),
+        ("LRASPP", "classifier.cbr.0.weight"),
+    ],
+)
 def test_torchvisions_segmentation_networks_are_refused(tmp_path: Path, kind: str, head: str) -> None:
-    state = {"backbone.layer1.0.conv1.weight": torch.ones(64, 64, 1, 1), "backbone.conv1.weight": torch.ones(1), head: torch.ones(1)}
-    with pytest.raises(CheckpointError, match=rf"is torchvision's {kind}: it has no pyramid pooling, so its trained head"):
+    state = {
+        "backbone.layer1.0.conv1.weight": torch.ones(64, 64, 1, 1),
+        "backbone.conv1.weight": torch.ones(1),
+        head: torch.ones(1),
+    }
+    with pytest.raises(
+        CheckpointError, match=rf"is torchvision's {kind}: it has no pyramid pooling, so its trained head"
+    ):
         import_checkpoint(save(tmp_path / "a.pth", state), "torchvision", settings={"num_classes": 3})

@@ -72,8 +72,10 @@ def as_saved(source: str, case: dict[str, Any], folder: Path) -> Path:
     return save(folder / f"{source}.pth", content)
 
 
-@pytest.fixture(scope="module", params=[
-    pytest.param("semseg", marks=pytest.mark.slow), pytest.param("mmseg", marks=pytest.mark.slow), "smp"])  # fmt: skip
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("semseg", marks=pytest.mark.slow), pytest.param("mmseg", marks=pytest.mark.slow), "smp"],
+)
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Imported, float]:
     """(source, what was imported, processor seconds it took)."""
     source = request.param
@@ -96,8 +98,12 @@ def test_outputs_within_the_recorded_tolerance(golden: tuple[str, Imported, floa
         step = output["every"]
         channels = output["channels"] if "channels" in output else slice(None, None, output["every_channel"])
         np.testing.assert_allclose(
-            values[:, channels, ::step, ::step].numpy(), arrays[output["array"]],
-            rtol=output["recommended_rtol"], atol=output["recommended_atol"], err_msg=output["what"])  # fmt: skip
+            values[:, channels, ::step, ::step].numpy(),
+            arrays[output["array"]],
+            rtol=output["recommended_rtol"],
+            atol=output["recommended_atol"],
+            err_msg=output["what"],
+        )
 
 
 def output_of(model: PSPNet, images: Tensor, name: str) -> Tensor:
@@ -173,9 +179,13 @@ def test_semseg_trains_as_recorded(tmp_path: Path) -> None:
         step = Trained(import_checkpoint(path, "semseg"), case, "valid", statistics)
         assert float(step.main) == pytest.approx(recorded["main_loss"], rel=recorded["recommended_rtol_losses"])
         assert float(step.auxiliary) == pytest.approx(recorded["aux_loss"], rel=recorded["recommended_rtol_losses"])
-        check_norms(step.norms, recorded["gradient_l2_norms_of_total_loss"], recorded["recommended_rtol_gradient_norms"])
+        check_norms(
+            step.norms, recorded["gradient_l2_norms_of_total_loss"], recorded["recommended_rtol_gradient_norms"]
+        )
         for name, norm in recorded.get("running_buffer_l2_norms_after_one_forward", {}).items():
-            assert float(step.state[name].norm()) == pytest.approx(norm, rel=recorded["recommended_rtol_running_buffers"])
+            assert float(step.state[name].norm()) == pytest.approx(
+                norm, rel=recorded["recommended_rtol_running_buffers"]
+            )
 
 
 @pytest.mark.slow
@@ -195,7 +205,11 @@ def test_each_convention_matters(tmp_path: Path) -> None:
     path = as_saved("smp", case, tmp_path)
     right = import_checkpoint(path, "smp").model
     images = in_units(right, inputs_of(case)["input/smp_pspnet_resnet34/1x3x72x104"])
-    for settings in ({"align_corners": False}, {"concat": "input_first"}, {"pyramid_options": {"branch_norm": "batch"}}):
+    for settings in (
+        {"align_corners": False},
+        {"concat": "input_first"},
+        {"pyramid_options": {"branch_norm": "batch"}},
+    ):
         if "pyramid_options" in settings:
             with pytest.raises(CheckpointError, match=r"lacks.*pyramid\.branches\.0\.norm\.weight"):
                 import_checkpoint(path, "smp", settings=settings)
@@ -209,8 +223,11 @@ def looks(encoder: str, wanted: str, **options: Any) -> dict[str, tuple[int, int
     """(stride, dilation) of an encoder's convolutions whose names match, at output stride 8, every block dilated."""
     with torch.device("meta"):
         net = build_encoder(ModelConfig(encoder=encoder, dilation="uniform", bins=(), encoder_options=options))
-    return {name: (module.stride[0], module.dilation[0]) for name, module in net.named_modules()
-            if isinstance(module, nn.Conv2d) and re.fullmatch(wanted, name)}  # fmt: skip
+    return {
+        name: (module.stride[0], module.dilation[0])
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Conv2d) and re.fullmatch(wanted, name)
+    }
 
 
 def test_where_peers_dilate_and_halve() -> None:

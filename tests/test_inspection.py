@@ -115,11 +115,21 @@ def test_the_known_cost_of_pspnet_50(fusion: str, gflop: float) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"encoder": "resnet18"}, {"encoder": "efficientnet_b0", "decoder": "unet"},
-     {"encoder": "swin_tiny", "encoder_options": SMALL_SWIN, "decoder": "fpn", "auxiliary": "image"},
-     {"encoder": "mobilenetv2", "pointrend": True, "pointrend_options": {"points": 64}, "decoder": "progressive",
-      "auxiliary": "none", "in_bands": 5}],
-    ids=lambda values: str(values["encoder"]))
+    [
+        {"encoder": "resnet18"},
+        {"encoder": "efficientnet_b0", "decoder": "unet"},
+        {"encoder": "swin_tiny", "encoder_options": SMALL_SWIN, "decoder": "fpn", "auxiliary": "image"},
+        {
+            "encoder": "mobilenetv2",
+            "pointrend": True,
+            "pointrend_options": {"points": 64},
+            "decoder": "progressive",
+            "auxiliary": "none",
+            "in_bands": 5,
+        },
+    ],
+    ids=lambda values: str(values["encoder"]),
+)
 def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: dict[str, Any]) -> None:
     found = info(**values)
     model = PSPNet(found.config).eval()
@@ -131,8 +141,11 @@ def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: 
         model(images)
     by_name = {stage.name: stage for stage in found.stages}
     encoder = [stage for stage in found.stages if stage.name.startswith("encoder")]
-    assert sum(stage.parameters for stage in found.stages) == found.parameters == sum(
-        p.numel() for p in model.parameters())
+    assert (
+        sum(stage.parameters for stage in found.stages)
+        == found.parameters
+        == sum(p.numel() for p in model.parameters())
+    )
     assert sum(stage.flops for stage in found.stages) == found.segment.flops
     assert found.segment.flops == sum(call.flops for call in ledger.calls) or values["encoder"] == "swin_tiny"
     assert [stage.shape for stage in encoder] == [tuple(f.shape[1:]) for f in features]
@@ -234,11 +247,15 @@ PROGRAM = textwrap.dedent("""
 @pytest.mark.parametrize(
     ("values", "mode", "batch", "side"),
     [
-        ({"encoder": "resnet18"}, "segment", 1, 384), ({"encoder": "mobilenetv2"}, "segment", 1, 384),
-        ({"encoder": "swin_tiny"}, "segment", 1, 256), ({"encoder": "resnet18"}, "train", 2, 192),
-        ({"encoder": "efficientnet_b0"}, "train", 2, 128), ({"encoder": "resnet18", "decoder": "unet"}, "train", 1, 192),
+        ({"encoder": "resnet18"}, "segment", 1, 384),
+        ({"encoder": "mobilenetv2"}, "segment", 1, 384),
+        ({"encoder": "swin_tiny"}, "segment", 1, 256),
+        ({"encoder": "resnet18"}, "train", 2, 192),
+        ({"encoder": "efficientnet_b0"}, "train", 2, 128),
+        ({"encoder": "resnet18", "decoder": "unet"}, "train", 1, 192),
     ],
-    ids=str)
+    ids=str,
+)
 def test_memory_is_close_to_a_real_process(values: dict[str, Any], mode: str, batch: int, side: int) -> None:
     """Within 25 %, under the allocator as it comes. Time is not tested, since it tells more of the machine's other work."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

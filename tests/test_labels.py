@@ -14,9 +14,13 @@ from pspnet.errors import ConfigError, LabelError
 from pspnet.labels import IGNORE, LabelSpace, distinct_colours
 
 SPACE = LabelSpace(
-    ("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)), codes=(1, 5, 300),
-    ignored_codes=(0, 255), ignored_colours=((0, 0, 0),), aliases={6: 1},
-)  # fmt: skip
+    ("sea", "land", "sky"),
+    ((0, 0, 255), (0, 160, 0), (200, 220, 255)),
+    codes=(1, 5, 300),
+    ignored_codes=(0, 255),
+    ignored_colours=((0, 0, 0),),
+    aliases={6: 1},
+)
 
 
 def test_codes_become_indices() -> None:
@@ -68,7 +72,9 @@ def test_contradictions(fields: dict[str, object], words: str) -> None:
 
 def test_tables_are_files(tmp_path: Path) -> None:
     file = tmp_path / "classes.csv"
-    file.write_text("# where it is from\ncode,name,red,green,blue,ignore\n1,sea,0,0,255,0\n2,land,0,160,0,\n0,none,0,0,0,1\n")
+    file.write_text(
+        "# where it is from\ncode,name,red,green,blue,ignore\n1,sea,0,0,255,0\n2,land,0,160,0,\n0,none,0,0,0,1\n"
+    )
     space = LabelSpace.from_csv(file)
     assert space.names == ("sea", "land")
     assert space.codes == (1, 2)

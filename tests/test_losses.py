@@ -92,8 +92,13 @@ def slow_ohem(logits: Tensor, labels: Tensor, w: tuple[float, ...]) -> float:
     return sum(-w[y] * float(p[y].log()) for p, y in kept) / max(len(kept), 1)
 
 
-SLOW = {"cross_entropy": slow_cross_entropy, "focal": slow_focal, "dice": slow_dice, "lovasz": slow_lovasz,
-        "ohem": slow_ohem}
+SLOW = {
+    "cross_entropy": slow_cross_entropy,
+    "focal": slow_focal,
+    "dice": slow_dice,
+    "lovasz": slow_lovasz,
+    "ohem": slow_ohem,
+}
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -128,8 +133,9 @@ def test_label_smoothing_is_pytorchs(batch: tuple[Tensor, Tensor]) -> None:
     logits, labels = batch
     ours = losses.build_loss(LossConfig(label_smoothing=0.2), K, WEIGHTS)(logits, labels)
     assert ours.item() == pytest.approx(slow_cross_entropy(logits, labels, WEIGHTS, 0.2), rel=1e-5)
-    theirs = F.cross_entropy(logits, labels, torch.tensor(WEIGHTS), ignore_index=IGNORE, label_smoothing=0.2,
-                             reduction="none")
+    theirs = F.cross_entropy(
+        logits, labels, torch.tensor(WEIGHTS), ignore_index=IGNORE, label_smoothing=0.2, reduction="none"
+    )
     assert ours.item() == pytest.approx(theirs.sum().item() / int((labels != IGNORE).sum()), rel=1e-5)
 
 
@@ -199,8 +205,10 @@ def test_hard_pixels_keeps_at_least_the_share() -> None:
     log_probabilities = torch.stack([p, 1 - p]).log()[None]  # (1, 2, 10)
     labels = torch.zeros(1, 10, dtype=torch.int64)
     labels[0, 9] = IGNORE
-    kept = [losses.hard_pixels(log_probabilities, labels, 0.7, share)[0].nonzero()[:, 0].tolist()
-            for share in (0.1, 0.4, 1.0)]
+    kept = [
+        losses.hard_pixels(log_probabilities, labels, 0.7, share)[0].nonzero()[:, 0].tolist()
+        for share in (0.1, 0.4, 1.0)
+    ]
     assert kept == [[8], [6, 7, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
@@ -294,23 +302,29 @@ def test_image_loss_leaves_out_images_without_labels(batch: tuple[Tensor, Tensor
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fields", "message"), [
-    ({"cross_entropy": 0.0}, "every loss has weight 0"),
-    ({"dice": -1.0}, "dice"),
-    ({"class_weights": "inverted"}, "inverted"),
-    ({"diice": 1.0}, "did you mean 'dice'"),
-])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cross_entropy": 0.0}, "every loss has weight 0"),
+        ({"dice": -1.0}, "dice"),
+        ({"class_weights": "inverted"}, "inverted"),
+        ({"diice": 1.0}, "did you mean 'dice'"),
+    ],
+)
 def test_wrong_settings_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LossConfig(**fields)
 
 
-@pytest.mark.parametrize(("config", "weights", "message"), [
-    (LossConfig(class_weights="inverse"), None, "needs the shares"),
-    (LossConfig(class_weights=(1.0, 2.0)), None, "2 numbers for 5 classes"),
-    (LossConfig(), [1.0] * 4, "4 numbers for 5 classes"),
-    (LossConfig(ignored_classes=(5,)), None, "ignored_classes holds 5"),
-])
+@pytest.mark.parametrize(
+    ("config", "weights", "message"),
+    [
+        (LossConfig(class_weights="inverse"), None, "needs the shares"),
+        (LossConfig(class_weights=(1.0, 2.0)), None, "2 numbers for 5 classes"),
+        (LossConfig(), [1.0] * 4, "4 numbers for 5 classes"),
+        (LossConfig(ignored_classes=(5,)), None, "ignored_classes holds 5"),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused(config: LossConfig, weights: list[float] | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         losses.build_loss(config, K, weights)
@@ -335,7 +349,11 @@ def test_settings_survive_yaml() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["valid", "all"])
 def test_slim_cross_entropy_is_the_plain_one(
-    layout: torch.memory_format, dtype: torch.dtype, classes: int, weighted: bool, reduction: Any,
+    layout: torch.memory_format,
+    dtype: torch.dtype,
+    classes: int,
+    weighted: bool,
+    reduction: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Value and gradient are those of the log probabilities of the whole batch, whatever layout, type and strip."""

@@ -62,8 +62,14 @@ def test_mmsegmentations_numbers(case: dict[str, Any]) -> None:
     np.testing.assert_array_equal(scores.areas.hits, total["intersect"])
     np.testing.assert_array_equal(scores.areas.predictions, total["pred"])
     np.testing.assert_array_equal(scores.areas.labels, total["label"])
-    per_class = {"IoU": scores.iou, "Acc": scores.accuracy, "Dice": scores.dice, "Fscore": scores.f1,
-                 "Precision": scores.precision, "Recall": scores.recall}  # fmt: skip
+    per_class = {
+        "IoU": scores.iou,
+        "Acc": scores.accuracy,
+        "Dice": scores.dice,
+        "Fscore": scores.f1,
+        "Precision": scores.precision,
+        "Recall": scores.recall,
+    }
     for name, values in per_class.items():
         expected = [math.nan if v is None else v for v in case["per_class"][name]]
         np.testing.assert_allclose(values, expected, atol=1e-6, rtol=0, err_msg=name)
@@ -71,9 +77,15 @@ def test_mmsegmentations_numbers(case: dict[str, Any]) -> None:
         (scores, case["rounded_percent"]),
         (Scores(scores.confusion, "zero"), case.get("with_nan_to_num_0", case)["rounded_percent"]),
     ):
-        means = {"aAcc": given_scores.pixel_accuracy, "mIoU": given_scores.mean_iou, "mAcc": given_scores.mean_accuracy,
-                 "mDice": given_scores.mean_dice, "mFscore": given_scores.mean_f1,
-                 "mPrecision": given_scores.mean_precision, "mRecall": given_scores.mean_accuracy}  # fmt: skip
+        means = {
+            "aAcc": given_scores.pixel_accuracy,
+            "mIoU": given_scores.mean_iou,
+            "mAcc": given_scores.mean_accuracy,
+            "mDice": given_scores.mean_dice,
+            "mFscore": given_scores.mean_f1,
+            "mPrecision": given_scores.mean_precision,
+            "mRecall": given_scores.mean_accuracy,
+        }
         for name, value in means.items():
             assert round(100 * value, 2) == pytest.approx(percents[name], abs=1e-5), name
 

@@ -60,7 +60,9 @@ def test_bands_hold_pixels_that_see_two_classes(seed: int, distance: int) -> Non
     near, contour = near_border(labels, distance), near_own_contour(labels, distance)
     for row in range(17):
         for column in range(23):
-            around = labels[max(row - distance, 0) : row + distance + 1, max(column - distance, 0) : column + distance + 1]
+            around = labels[
+                max(row - distance, 0) : row + distance + 1, max(column - distance, 0) : column + distance + 1
+            ]
             assert near[row, column] == (len(set(around.ravel().tolist()) - {255}) > 1)
             outside = min(row, column, 16 - row, 22 - column) < distance
             assert contour[row, column] == (outside or len(set(around.ravel().tolist())) > 1)

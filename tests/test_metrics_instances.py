@@ -43,7 +43,12 @@ def test_the_official_scripts_numbers() -> None:
     assert_equal(scores.instance_iou, rules.names, RESULTS["classInstScores"])
     assert_equal(scores.category_iou, categories, RESULTS["categoryScores"])
     assert_equal(scores.category_instance_iou, categories, RESULTS["categoryInstScores"])
-    official = ("averageScoreClasses", "averageScoreInstClasses", "averageScoreCategories", "averageScoreInstCategories")
+    official = (
+        "averageScoreClasses",
+        "averageScoreInstClasses",
+        "averageScoreCategories",
+        "averageScoreInstCategories",
+    )
     np.testing.assert_allclose(list(scores.summary().values()), [RESULTS[name] for name in official], atol=1e-9, rtol=0)
 
 
@@ -86,4 +91,6 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(ConfigError, match="two categories"):
         InstanceCounter(InstanceRules(("a", "b"), {"x": (0, 1), "y": (1,)}))
     with pytest.raises(LabelError, match="differ in shape"):
-        InstanceCounter(InstanceRules(("a",))).update(np.zeros((2, 2), int), np.zeros((2, 2), int), np.zeros((2, 3), int))
+        InstanceCounter(InstanceRules(("a",))).update(
+            np.zeros((2, 2), int), np.zeros((2, 2), int), np.zeros((2, 3), int)
+        )

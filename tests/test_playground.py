@@ -55,14 +55,23 @@ class TestPaths:
         assert roots.path(tmp_path / "work" / "not_yet") == tmp_path / "work" / "not_yet"
         assert roots.subfolders() == ["data", "inner"]  # the link to the outside is not offered
 
-    @pytest.mark.parametrize("text", ["../secret", "data/../../secret", "/etc", "way_out", "way_out/key.txt", "~", "data\0"])
+    @pytest.mark.parametrize(
+        "text", ["../secret", "data/../../secret", "/etc", "way_out", "way_out/key.txt", "~", "data\0"]
+    )
     def test_outside(self, roots: Roots, text: str) -> None:
         with pytest.raises(ConfigError, match=r"outside|refused|zero byte"):
             roots.path(text)
 
-    @pytest.mark.parametrize("values", [
-        {"init_from": "/etc/passwd"}, {"model": {"encoder_weights": "../w.pth"}}, {"data": {"root": "/"}},
-        {"data": {"options": {"classes": "/etc/passwd"}}}, {"data": {"val_options": {"labels": ["a", "../b"]}}}])
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"init_from": "/etc/passwd"},
+            {"model": {"encoder_weights": "../w.pth"}},
+            {"data": {"root": "/"}},
+            {"data": {"options": {"classes": "/etc/passwd"}}},
+            {"data": {"val_options": {"labels": ["a", "../b"]}}},
+        ],
+    )
     def test_settings_that_name_files_outside(self, roots: Roots, values: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match=r"outside|refused"):
             roots.check_settings(values)
@@ -83,24 +92,27 @@ class TestPaths:
 
 
 class TestGuard:
-    @pytest.mark.parametrize(("status", "path", "headers"), [
-        (200, "/", {"host": "localhost:7860"}),
-        (200, "/", {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}),
-        (200, "/", {"host": "[::1]:7860"}),
-        (200, "/", {"host": "work.station"}),
-        (200, "/assets/a..b.js", {"host": "localhost"}),
-        (403, "/", {"host": "evil.example"}),
-        (403, "/", {"host": ""}),
-        (403, "/", {"host": "localhost:7860", "origin": "http://evil.example"}),
-        (403, "/", {"host": "localhost:7860", "origin": "http://localhost:1234"}),
-        (403, "/", {"host": "localhost:7860", "origin": "null"}),
-        (403, "/", {"host": "localhost:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}),
-        (400, "/gradio_api/file=../../etc/passwd", {"host": "localhost"}),
-        (400, "/gradio_api/file=%2e%2e/etc", {"host": "localhost"}),
-        (400, "/static/%252e%252e/secret", {"host": "localhost"}),
-        (400, "/static/..\\secret", {"host": "localhost"}),
-        (400, "/gradio_api/file=http://evil.example/x", {"host": "localhost"}),
-    ])
+    @pytest.mark.parametrize(
+        ("status", "path", "headers"),
+        [
+            (200, "/", {"host": "localhost:7860"}),
+            (200, "/", {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}),
+            (200, "/", {"host": "[::1]:7860"}),
+            (200, "/", {"host": "work.station"}),
+            (200, "/assets/a..b.js", {"host": "localhost"}),
+            (403, "/", {"host": "evil.example"}),
+            (403, "/", {"host": ""}),
+            (403, "/", {"host": "localhost:7860", "origin": "http://evil.example"}),
+            (403, "/", {"host": "localhost:7860", "origin": "http://localhost:1234"}),
+            (403, "/", {"host": "localhost:7860", "origin": "null"}),
+            (403, "/", {"host": "localhost:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}),
+            (400, "/gradio_api/file=../../etc/passwd", {"host": "localhost"}),
+            (400, "/gradio_api/file=%2e%2e/etc", {"host": "localhost"}),
+            (400, "/static/%252e%252e/secret", {"host": "localhost"}),
+            (400, "/static/..\\secret", {"host": "localhost"}),
+            (400, "/gradio_api/file=http://evil.example/x", {"host": "localhost"}),
+        ],
+    )
     def test_who_may_ask(self, status: int, path: str, headers: dict[str, str]) -> None:
         assert self.ask(path, headers) == status
 
@@ -138,11 +150,24 @@ class TestForm:
     def test_untouched_it_says_nothing(self) -> None:
         assert form.read(FIELDS, [f.shown(f.default) for f in FIELDS], hidden) == {}
 
-    @pytest.mark.parametrize("values", [
-        *PRESETS.values(),
-        {"encoder": "swin_tiny", "encoder_options": {"window_size": 5, "depths": [2, 2, 2, 2], "qkv_bias": False}, "bins": [1, 4]},
-        {"bins": [], "dropout": 0.25, "mean": [1.5, 2.0, 3.0], "pointrend": True, "pointrend_options": {"layers": 2}},
-    ])
+    @pytest.mark.parametrize(
+        "values",
+        [
+            *PRESETS.values(),
+            {
+                "encoder": "swin_tiny",
+                "encoder_options": {"window_size": 5, "depths": [2, 2, 2, 2], "qkv_bias": False},
+                "bins": [1, 4],
+            },
+            {
+                "bins": [],
+                "dropout": 0.25,
+                "mean": [1.5, 2.0, 3.0],
+                "pointrend": True,
+                "pointrend_options": {"layers": 2},
+            },
+        ],
+    )
     def test_what_is_written_is_what_is_read(self, values: dict[str, Any]) -> None:
         given = flat(values)
         shown = [f.shown(given.get(f.name, f.default)) for f in FIELDS]
@@ -152,18 +177,23 @@ class TestForm:
     @pytest.mark.parametrize("encoder", ["resnet50", "efficientnet_b0", "mobilenetv2", "swin_tiny", "convnext_tiny"])
     def test_only_options_of_the_encoder_are_shown(self, encoder: str) -> None:
         values = {f.name: f.default for f in FIELDS} | {"encoder": encoder}
-        shown = {f.name.partition(".")[2] for f in FIELDS if f.name.startswith("encoder_options.") and not hidden(f, values)}
+        shown = {
+            f.name.partition(".")[2] for f in FIELDS if f.name.startswith("encoder_options.") and not hidden(f, values)
+        }
         assert shown == encoder_option_names(encoder)
 
-    @pytest.mark.parametrize(("values", "at"), [
-        ({"encoder_options": {"depth": 3}, "output_stride": 16}, {"output_stride", "encoder_options.depth"}),
-        ({"bins": [2, 2]}, {"bins"}),
-        ({"bins": [1, "x"]}, {"bins"}),
-        ({"encoder": "resnet18", "bins": [1, 2, 3]}, {"bins", "reduce"}),
-        ({"in_bands": 4, "mean": [1.0, 2.0]}, {"mean", "in_bands"}),
-        ({"dropout": 2.0, "num_classes": 0}, {"dropout", "num_classes"}),
-        ({"dropout": "much"}, {"dropout"}),
-    ])
+    @pytest.mark.parametrize(
+        ("values", "at"),
+        [
+            ({"encoder_options": {"depth": 3}, "output_stride": 16}, {"output_stride", "encoder_options.depth"}),
+            ({"bins": [2, 2]}, {"bins"}),
+            ({"bins": [1, "x"]}, {"bins"}),
+            ({"encoder": "resnet18", "bins": [1, 2, 3]}, {"bins", "reduce"}),
+            ({"in_bands": 4, "mean": [1.0, 2.0]}, {"mean", "in_bands"}),
+            ({"dropout": 2.0, "num_classes": 0}, {"dropout", "num_classes"}),
+            ({"dropout": "much"}, {"dropout"}),
+        ],
+    )
     def test_a_contradiction_is_shown_at_its_fields(self, values: dict[str, Any], at: set[str]) -> None:
         with pytest.raises(ConfigError) as caught:
             ModelConfig.model_validate(values)
@@ -388,10 +418,14 @@ class Person:
     def __call__(self, api: str, /, **by_label: Any) -> Any:
         """Calls a handler; values by the labels of their fields, the others as they are at first."""
         parameters = self.endpoints[f"/{api}"]["parameters"]
-        labels = {p["label"].replace(" ", "_"): p["parameter_name"] for p in reversed(parameters)}  # the first of a name counts
+        labels = {
+            p["label"].replace(" ", "_"): p["parameter_name"] for p in reversed(parameters)
+        }  # the first of a name counts
         missing = by_label.keys() - labels.keys()
         assert not missing, f"{missing}: there are {sorted(labels)}"
-        values = {p["parameter_name"]: p["parameter_default"] if p["parameter_has_default"] else None for p in parameters}
+        values = {
+            p["parameter_name"]: p["parameter_default"] if p["parameter_has_default"] else None for p in parameters
+        }
         values |= {labels[label]: value for label, value in by_label.items()}
         return self.client.predict(**values, api_name=f"/{api}")
 
@@ -403,7 +437,10 @@ class TestServed:
         with httpx.Client(base_url=served.url) as http:
             assert http.get("/").status_code == 200
             assert http.get("/config", headers={"origin": "http://evil.example"}).status_code == 403
-            assert http.post("/gradio_api/queue/join", json={}, headers={"origin": "http://evil.example"}).status_code == 403
+            assert (
+                http.post("/gradio_api/queue/join", json={}, headers={"origin": "http://evil.example"}).status_code
+                == 403
+            )
             assert http.get("/", headers={"host": "evil.example"}).status_code == 403
             for path in (served.folder / "secret.txt", Path("/etc/passwd"), Path(__file__)):
                 assert http.get(f"/gradio_api/file={path}").status_code in (403, 404)
@@ -413,7 +450,11 @@ class TestServed:
 
     def test_the_page_names_no_other_machine(self, served: Served) -> None:
         page = httpx.get(served.url).text
-        loads = [word for word in ("<script src=\"http", "<link rel=\"stylesheet\" href=\"http", "fonts.googleapis", "@import") if word in page]
+        loads = [
+            word
+            for word in ('<script src="http', '<link rel="stylesheet" href="http', "fonts.googleapis", "@import")
+            if word in page
+        ]
         assert loads == []
         assert "default-src 'self'" in httpx.get(served.url).headers["content-security-policy"]
 
@@ -428,7 +469,10 @@ class TestServed:
         for folder in ("../..", "/etc"):
             with pytest.raises(Exception, match=r"outside the folders|refused"):
                 person("data_look", Layout="camvid", Folder=folder, Options="")
-        assert "outside the folders" in person("train_start", name="x", Further_settings="init_from=/etc/passwd")[1]["value"]
+        assert (
+            "outside the folders"
+            in person("train_start", name="x", Further_settings="init_from=/etc/passwd")[1]["value"]
+        )
         assert not (served.context.runs.folder / "x").exists()
         with pytest.raises(Exception, match=r"outside the folders|neither|has no model"):
             person("try_export", Model="/etc/passwd")
@@ -438,7 +482,9 @@ class TestServed:
         write_camvid(root)
         label = next((root / "train" / "labels").iterdir())
         label.write_bytes(label.read_bytes()[:40])
-        _, samples, stats, faults = Person(served)("data_look", Layout="camvid", Folder="street", Options="", Options_that_differ_for_validation="")
+        _, samples, stats, faults = Person(served)(
+            "data_look", Layout="camvid", Folder="street", Options="", Options_that_differ_for_validation=""
+        )
         assert "data:image/jpeg" in samples
         assert "1 errors" in faults
         assert label.name in faults
@@ -475,19 +521,32 @@ class TestServed:
     def test_the_whole_story(self, served: Served) -> None:
         """Data, model, a run that is stopped and resumed, a second one, both compared, an image parsed, an export."""
         person, runs = Person(served), served.context.runs
-        status, _, _, faults = person("data_look", Options="count=12\nsize=64", Options_that_differ_for_validation="count=4")
+        status, _, _, faults = person(
+            "data_look", Options="count=12\nsize=64", Options_that_differ_for_validation="count=4"
+        )
         assert "train: 12 images, val: 12 images" in status or "val: 4 images" in status
         assert "0 errors" in faults
         network = {"encoder": "resnet18", "depth": "3", "decoder_channels": "16", "auxiliary": "none", "bins": "1, 2"}
-        settings = {"batch_size": 4, "crop": "33", "val_every": "4", "Further_settings": "log_every=1\nprecision=fp32\nworkers=0\npictures=1"}
+        settings = {
+            "batch_size": 4,
+            "crop": "33",
+            "val_every": "4",
+            "Further_settings": "log_every=1\nprecision=fp32\nworkers=0\npictures=1",
+        }
         person("train_start", name="first", steps="4000", **settings, **network)
         person("train_start", name="second", steps="8", learning_rate=0.001, **settings, **network)
-        until(lambda: len(Path(runs.folder / "first" / "metrics.csv").read_text().splitlines()) > 6
-              if (runs.folder / "first" / "metrics.csv").exists() else False, 300)
+        until(
+            lambda: (
+                len(Path(runs.folder / "first" / "metrics.csv").read_text().splitlines()) > 6
+                if (runs.folder / "first" / "metrics.csv").exists()
+                else False
+            ),
+            300,
+        )
         person("train_stop", Run="first")
         until(lambda: runs.state("first").status == "stopped", 120)
         step = runs.state("first").state["step"]
-        recipe = (runs.folder / "first" / "config.yaml")
+        recipe = runs.folder / "first" / "config.yaml"
         recipe.write_text(recipe.read_text().replace("steps: 4000", f"steps: {step + 4}"))  # soon at its end
         until(lambda: runs.state("second").status == "finished", 300)
         person("train_resume", Run="first")
@@ -508,12 +567,21 @@ class TestServed:
         assert "inconspicuous" in failures[0]
         assert "srcdoc" in failures[1]
         image = person("try_example")
-        words, view, files = person("try_parse", Image={"path": image, "meta": {"_type": "gradio.FileData"}}, Model="run: first",
-                                    **{"Second_model,_for_the_swipe": "run: second"})
+        words, view, files = person(
+            "try_parse",
+            Image={"path": image, "meta": {"_type": "gradio.FileData"}},
+            Model="run: first",
+            **{"Second_model,_for_the_swipe": "run: second"},
+        )
         assert "64 × 64 px" in words
         assert "parsed-image" in view
         names = sorted(Path(f).name for f in files["value"])
-        assert names == ["example_first_mask.png", "example_first_overlay.png", "example_second_mask.png", "example_second_overlay.png"]
+        assert names == [
+            "example_first_mask.png",
+            "example_first_overlay.png",
+            "example_second_mask.png",
+            "example_second_overlay.png",
+        ]
         report, exported = person("try_export", Model="run: first", Format="ONNX", Precision="fp32")
         assert "Compared with its source" in report
         assert (served.folder / "work" / "exports" / "first-fp32.onnx").is_file()

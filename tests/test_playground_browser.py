@@ -21,8 +21,16 @@ import pytest
 pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--no-first-run", "--disable-default-apps", "--disable-dev-shm-usage"]
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+]
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 WAIT_MS = 240_000  # a machine may be busy; on an idle one nothing takes a tenth of it
 PLACES = ("Data", "Model", "Train", "Compare", "Try")
@@ -40,8 +48,13 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = subprocess.Popen([sys.executable, "-m", "pspnet", "playground", "--root", str(folder), "--port", str(port)], cwd=folder,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [sys.executable, "-m", "pspnet", "playground", "--root", str(folder), "--port", str(port)],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         end = time.monotonic() + 240
         while not answers(port):
@@ -88,7 +101,9 @@ class Visit:
 
     def says(self, name: str, text: str) -> None:
         """Waits until a part of the page holds a text."""
-        self.page.wait_for_function("([id, text]) => document.getElementById(id)?.innerText.includes(text)", arg=[name, text])
+        self.page.wait_for_function(
+            "([id, text]) => document.getElementById(id)?.innerText.includes(text)", arg=[name, text]
+        )
 
     def run(self, name: str, status: str) -> None:
         self.says("train-status", name)
@@ -142,15 +157,22 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     seen = [page.inner_text("#model-summary")]
 
     def changed(text: str) -> None:
-        page.wait_for_function("([before]) => { const now = document.getElementById('model-summary').innerText;"
-                               "return now !== before && now.includes('Stages'); }", arg=[seen[-1]])
+        page.wait_for_function(
+            "([before]) => { const now = document.getElementById('model-summary').innerText;"
+            "return now !== before && now.includes('Stages'); }",
+            arg=[seen[-1]],
+        )
         visit.says("model-yaml", text)
         seen.append(page.inner_text("#model-summary"))
 
     page.click("#preset-small-and-fast")
     changed("depth: 3")
-    for field, text, recipe in (("model-bins", "1, 2", "bins: [1, 2]"), ("model-decoder-channels", "24", "decoder_channels: 24"),
-                                ("model-side", "96", "decoder_channels: 24"), ("model-num-classes", "13", "num_classes: 13")):
+    for field, text, recipe in (
+        ("model-bins", "1, 2", "bins: [1, 2]"),
+        ("model-decoder-channels", "24", "decoder_channels: 24"),
+        ("model-side", "96", "decoder_channels: 24"),
+        ("model-num-classes", "13", "num_classes: 13"),
+    ):
         if field == "model-num-classes":
             page.get_by_role("button", name="Input and classes").click()
         visit.write(field, text)
@@ -183,7 +205,9 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     visit.run("first", "running")
     page.wait_for_function("() => +document.querySelector('#train-curves .chart')?.dataset.points > 2")
     before = visit.points()
-    page.wait_for_function("before => +document.querySelector('#train-curves .chart').dataset.points > before", arg=before)
+    page.wait_for_function(
+        "before => +document.querySelector('#train-curves .chart').dataset.points > before", arg=before
+    )
     page.click("#train-stop")
     visit.run("first", "stopped")
     visit.says("train-status", "stopped by SIGTERM")

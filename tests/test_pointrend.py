@@ -57,16 +57,22 @@ def close(ours: Tensor, theirs: Tensor, atol: float, rtol: float = 0.0) -> None:
 
 
 def test_uncertainty(recorded: dict[str, Tensor]) -> None:
-    close(pointrend.uncertainty(given("input/pointrend/logits")), recorded["uncertainty"],
-          FUNCTIONS["uncertainty"]["recommended_atol"])
+    close(
+        pointrend.uncertainty(given("input/pointrend/logits")),
+        recorded["uncertainty"],
+        FUNCTIONS["uncertainty"]["recommended_atol"],
+    )
 
 
-@pytest.mark.parametrize(("output", "points", "mode"), [
-    ("point_sample_bilinear", "coords", "bilinear"),
-    ("point_sample_nearest", "coords", "nearest"),
-    ("point_sample_grid", "coords_grid", "bilinear"),
-    ("point_sample_border", "coords_border", "bilinear"),
-])
+@pytest.mark.parametrize(
+    ("output", "points", "mode"),
+    [
+        ("point_sample_bilinear", "coords", "bilinear"),
+        ("point_sample_nearest", "coords", "nearest"),
+        ("point_sample_grid", "coords_grid", "bilinear"),
+        ("point_sample_border", "coords_border", "bilinear"),
+    ],
+)
 def test_point_sample(recorded: dict[str, Tensor], output: str, points: str, mode: str) -> None:
     sampled = pointrend.point_sample(given("input/pointrend/logits"), recorded[points], mode)
     close(sampled, recorded[output], FUNCTIONS[output]["recommended_atol"])
@@ -103,7 +109,10 @@ def test_subdivision(
     monkeypatch.setattr(pointrend, "points_on_grid", spy)
     with torch.no_grad():
         refined = pointrend.subdivide(
-            head, [given(item["features"])], given(item["coarse_logits"]), item["subdivision_steps"],
+            head,
+            [given(item["features"])],
+            given(item["coarse_logits"]),
+            item["subdivision_steps"],
             item["subdivision_num_points"],
         )
     assert list(refined.shape) == item["statistics"]["shape"]
@@ -119,7 +128,8 @@ def test_training(recorded: dict[str, Tensor], head: pointrend.PointHead) -> Non
     coarse, features, labels = (given(item[k]) for k in ("coarse_logits", "features", "labels"))
     draws = (recorded["train_draw_first"], recorded["train_draw_second"])
     points = pointrend.training_points(
-        coarse, item["train_num_points"], item["oversample_ratio"], item["importance_sample_ratio"], draws)
+        coarse, item["train_num_points"], item["oversample_ratio"], item["importance_sample_ratio"], draws
+    )
     close(points, recorded["train_coords"], 1e-6)
     logits = head(pointrend.point_sample(features, points), pointrend.point_sample(coarse, points))
     close(logits, recorded["train_point_logits"], 1e-4)
@@ -140,8 +150,7 @@ def test_points_of_a_grid_are_its_pixels(align_corners: bool) -> None:
     sampled = pointrend.point_sample(features, points, align_corners=align_corners)
     close(sampled, features.flatten(2).gather(2, indices[:, None].expand(-1, 3, -1)), 1e-5)
     labels = torch.randint(0, 256, (2, 5, 7))
-    assert torch.equal(
-        pointrend.labels_at_points(labels, points, align_corners), labels.flatten(1).gather(1, indices))
+    assert torch.equal(pointrend.labels_at_points(labels, points, align_corners), labels.flatten(1).gather(1, indices))
 
 
 def test_labels_at_the_outer_edge_are_the_last_pixels() -> None:
@@ -219,10 +228,16 @@ def network(decoder: str = "bilinear", align_corners: bool = False, **options: o
     """A small PSPNet whose point head is sure of itself, so that refinement shows."""
     torch.manual_seed(0)
     config = ModelConfig(
-        encoder="resnet18", num_classes=4, bins=(1, 2), decoder=decoder, decoder_channels=8, pointrend=True,
-        align_corners=align_corners, pyramid_options={"fusion_channels": 16},
+        encoder="resnet18",
+        num_classes=4,
+        bins=(1, 2),
+        decoder=decoder,
+        decoder_channels=8,
+        pointrend=True,
+        align_corners=align_corners,
+        pyramid_options={"fusion_channels": 16},
         pointrend_options={"points": 60, "train_points": 20, "channels": 8, "layers": 2, **options},
-    )  # fmt: skip
+    )
     model = PSPNet(config)
     with torch.no_grad():
         model.pointrend.head.predictor.weight.normal_(std=3.0)

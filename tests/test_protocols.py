@@ -26,7 +26,8 @@ def stand_in(align_corners: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     """The small network that stood in for a PSPNet when protocols were recorded: local features and the crop's mean."""
     weight, context, bias = (
         torch.from_numpy(fill_entry(f"standin.{name}", shape))
-        for name, shape in (("conv.weight", (5, 3, 3, 3)), ("context.weight", (5, 3)), ("conv.bias", (5,))))
+        for name, shape in (("conv.weight", (5, 3, 3, 3)), ("context.weight", (5, 3)), ("conv.bias", (5,)))
+    )
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         coarse = F.conv2d(images, weight, bias, stride=8, padding=1)
@@ -56,7 +57,8 @@ def photo() -> np.ndarray:
 def test_semsegs_probabilities(name: str, key: str, recorded: dict[str, np.ndarray], photo: np.ndarray) -> None:
     found = predict_probabilities(predictor(), photo, PROTOCOLS[name].changed(**SMALL))
     np.testing.assert_allclose(
-        found.transpose(1, 2, 0)[::7, ::7], recorded[f"probabilities_{key}_every7"], atol=2e-5, rtol=0)
+        found.transpose(1, 2, 0)[::7, ::7], recorded[f"probabilities_{key}_every7"], atol=2e-5, rtol=0
+    )
     labels = predict_labels(predictor(), photo, PROTOCOLS[name].changed(**SMALL))
     top = np.sort(found, 0)
     clear = (top[-1] - top[-2])[::7, ::7] > 1e-4
@@ -76,7 +78,8 @@ def test_semsegs_single_crop(mirror: str, key: str, recorded: dict[str, np.ndarr
     protocol = PROTOCOLS["semseg-ss"].changed(**SMALL | {"base_px": ()}, resize="none", mirror=mirror)
     found = predict_probabilities(predictor(), photo[:97, :97], protocol)
     np.testing.assert_allclose(
-        found.transpose(1, 2, 0)[::6, ::6], recorded[f"net_process_{key}_every6"], atol=5e-6, rtol=0)
+        found.transpose(1, 2, 0)[::6, ::6], recorded[f"net_process_{key}_every6"], atol=5e-6, rtol=0
+    )
 
 
 def test_mmsegmentations_slide_inference() -> None:
@@ -135,7 +138,8 @@ def test_mmseg_ms_equals_its_plain_restatement() -> None:
 def test_sliding_over_scales_takes_softmax_after_all_windows() -> None:
     photo = make_image("photo", 57, 75)
     protocol = PROTOCOLS["mmseg-slide"].changed(
-        base_px=(90, 60), window_px=(40, 40), stride_px=(30, 30), mirror="image", scales=(1.0, 1.5))
+        base_px=(90, 60), window_px=(40, 40), stride_px=(30, 30), mirror="image", scales=(1.0, 1.5)
+    )
     passes = []
     for scale in protocol.scales:
         for turned in (False, True):
@@ -149,7 +153,8 @@ def test_sliding_over_scales_takes_softmax_after_all_windows() -> None:
 def test_caffe_adds_logits_of_a_window_and_its_mirror() -> None:
     photo = make_image("photo", 48, 48)
     protocol = PROTOCOLS["caffe-ss"].changed(
-        resize="none", base_px=(), extra_px=0, window_px=(48, 48), stride_px=(32, 32))
+        resize="none", base_px=(), extra_px=0, window_px=(48, 48), stride_px=(32, 32)
+    )
     network = predictor().logits
     batch = torch.from_numpy(photo.astype(np.float32).transpose(2, 0, 1)[None].copy())
     expected = (network(batch) + network(batch.flip(3)).flip(3)).softmax(1)[0]

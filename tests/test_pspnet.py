@@ -80,7 +80,7 @@ def dilations(model: PSPNet, stage: str) -> list[list[int]]:
         ("resnet18", "uniform", 8, [[2, 2]] * 2, [[4, 4]] * 2),
         ("resnet18", "contracted", 8, [[1, 2], [2, 2]], [[2, 4], [4, 4]]),
     ],
-)  # fmt: skip
+)
 def test_dilation_rules(encoder: str, rule: str, stride: int, third: list[list[int]], fourth: list[list[int]]) -> None:
     with torch.device("meta"):
         model = small(encoder=encoder, dilation=rule, output_stride=stride)
@@ -141,7 +141,7 @@ def test_auxiliary_choices() -> None:
         ({"encoder_options": {"widow_size": 3}}, ("encoder_options.widow_size", "window_size")),
         ({"num_classes": "many"}, ("num_classes", "many")),
     ],
-)  # fmt: skip
+)
 def test_contradictions_are_refused_when_the_config_is_built(
     changes: dict[str, object], named: tuple[str, ...]
 ) -> None:

@@ -46,8 +46,9 @@ def test_blended_windows_are_those_of_the_stream(tmp_path: Path) -> None:
     segmenter = make_segmenter(engine=MoodyEngine())
     segment_raster(segmenter, write_raster(tmp_path / "in.tif", pixels), tmp_path / "out.tif", confidence=True, **SMALL)
     image = pixels.transpose(1, 2, 0)
-    found = np.concatenate([p for _, p in blended_strips(
-        lambda w: image[w.slices], segmenter.probabilities, 110, 75, 3, 48, 12)], axis=1)
+    found = np.concatenate(
+        [p for _, p in blended_strips(lambda w: image[w.slices], segmenter.probabilities, 110, 75, 3, 48, 12)], axis=1
+    )
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), found.argmax(axis=0))
     np.testing.assert_array_equal(read(tmp_path / "out.tif", 2), np.round(found.max(axis=0) * 100))
 
@@ -83,8 +84,11 @@ def quarters(path: Path, pixels: np.ndarray) -> str:
     for top, bottom in ((0, 40), (40, height)):
         for left, right in ((0, 70), (70, width)):
             name = path.with_name(f"{top}_{left}.tif")
-            write_raster(name, pixels[:, top:bottom, left:right],
-                         transform=from_origin(500_000 + 2 * left, 5_600_000 - 2 * top, 2, 2))
+            write_raster(
+                name,
+                pixels[:, top:bottom, left:right],
+                transform=from_origin(500_000 + 2 * left, 5_600_000 - 2 * top, 2, 2),
+            )
             parts.append((name.name, top, left, bottom - top, right - left))
     return mosaic(path.with_suffix(".vrt"), height, width, parts)
 
@@ -96,12 +100,16 @@ def mosaic(path: Path, height: int, width: int, parts: list[tuple[str, int, int,
             f'<SimpleSource><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>{band}</SourceBand>'
             f'<SrcRect xOff="0" yOff="0" xSize="{wide}" ySize="{high}"/>'
             f'<DstRect xOff="{left}" yOff="{top}" xSize="{wide}" ySize="{high}"/></SimpleSource>'
-            for name, top, left, high, wide in parts)
-        bands += (f'<VRTRasterBand dataType="Byte" band="{band}">{nodata}<ColorInterp>{colour}</ColorInterp>{inner}'
-                  "</VRTRasterBand>")
+            for name, top, left, high, wide in parts
+        )
+        bands += (
+            f'<VRTRasterBand dataType="Byte" band="{band}">{nodata}<ColorInterp>{colour}</ColorInterp>{inner}'
+            "</VRTRasterBand>"
+        )
     path.write_text(
         f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{UTM}</SRS>'
-        f"<GeoTransform>500000, 2, 0, 5600000, 0, -2</GeoTransform>{bands}</VRTDataset>")
+        f"<GeoTransform>500000, 2, 0, 5600000, 0, -2</GeoTransform>{bands}</VRTDataset>"
+    )
     return str(path)
 
 
@@ -155,16 +163,29 @@ def test_overviews_take_the_most_frequent_label_and_the_mean_share() -> None:
 def test_optional_bands(tmp_path: Path) -> None:
     pixels = scene(70, 90)
     report = segment_raster(
-        make_segmenter(), write_raster(tmp_path / "in.tif", pixels), tmp_path / "out.tif", confidence=True, entropy=True,
-        probabilities=True, unsure_below=0.6, **SMALL)
+        make_segmenter(),
+        write_raster(tmp_path / "in.tif", pixels),
+        tmp_path / "out.tif",
+        confidence=True,
+        entropy=True,
+        probabilities=True,
+        unsure_below=0.6,
+        **SMALL,
+    )
     found = whole(make_segmenter(), pixels)
     labels = np.where(found.max(axis=0) < 0.6, 3, found.argmax(axis=0))
     assert 0 < (labels == 3).mean() < 1
     assert report.shares["unsure"] == pytest.approx((labels == 3).mean())
     entropy = -(found * np.log(found)).sum(axis=0) / np.log(3)
     with rasterio.open(tmp_path / "out.tif") as file:
-        assert file.descriptions == ("class", "confidence (%)", "entropy (%)", "probability of water (%)",
-                                     "probability of forest (%)", "probability of field (%)")
+        assert file.descriptions == (
+            "class",
+            "confidence (%)",
+            "entropy (%)",
+            "probability of water (%)",
+            "probability of forest (%)",
+            "probability of field (%)",
+        )
         bands = file.read()
         assert file.colormap(1)[3][:3] == (160, 160, 160)
     np.testing.assert_array_equal(bands[0], labels)
@@ -175,7 +196,9 @@ def test_optional_bands(tmp_path: Path) -> None:
 
 def test_codes_of_the_training_data_may_be_written(tmp_path: Path) -> None:
     pixels = scene(40, 40)
-    segment_raster(make_segmenter(), write_raster(tmp_path / "in.tif", pixels), tmp_path / "out.tif", codes=True, **SMALL)
+    segment_raster(
+        make_segmenter(), write_raster(tmp_path / "in.tif", pixels), tmp_path / "out.tif", codes=True, **SMALL
+    )
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), SPACE.encode(expected(pixels)))
     assert json.loads(rasterio.open(tmp_path / "out.tif").tags()["CLASSES"])["20"] == "forest"
 
@@ -186,9 +209,12 @@ def test_nodata_alpha_and_nan_become_nodata(tmp_path: Path) -> None:
     hole[30:80, 10:75] = True
     labels = np.where(hole, 255, expected(pixels))
     named = write_raster(tmp_path / "nodata.tif", np.where(hole, 0, pixels).astype(np.uint8), nodata=0)
-    alpha = write_raster(tmp_path / "alpha.tif", np.concatenate([pixels, np.where(hole, 0, 255)[None]]).astype(np.uint8),
-                         alpha="yes")
-    nan = write_raster(tmp_path / "nan.tif", np.where(hole, np.nan, pixels).astype(np.float32), photometric="minisblack")
+    alpha = write_raster(
+        tmp_path / "alpha.tif", np.concatenate([pixels, np.where(hole, 0, 255)[None]]).astype(np.uint8), alpha="yes"
+    )
+    nan = write_raster(
+        tmp_path / "nan.tif", np.where(hole, np.nan, pixels).astype(np.float32), photometric="minisblack"
+    )
     bare = write_raster(tmp_path / "bare.tif", np.where(hole, 0, pixels).astype(np.uint8))
     for source, nodata in ((named, None), (alpha, None), (nan, None), (bare, 0)):
         report = segment_raster(make_segmenter(), source, tmp_path / f"out_{source.name}", nodata=nodata, **SMALL)
@@ -220,14 +246,30 @@ def test_a_huge_raster_that_is_mostly_empty_is_skipped_fast(tmp_path: Path, kind
     side, pixels = 60_000, scene(300, 400)
     if kind == "sparse":
         source = str(tmp_path / "in.tif")
-        with rasterio.open(source, "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", nodata=0,
-                           tiled=True, blockxsize=512, blockysize=512, SPARSE_OK="TRUE", compress="deflate", crs=UTM,
-                           transform=from_origin(500_000, 5_600_000, 2, 2), photometric="rgb") as file:
+        with rasterio.open(
+            source,
+            "w",
+            driver="GTiff",
+            width=side,
+            height=side,
+            count=3,
+            dtype="uint8",
+            nodata=0,
+            tiled=True,
+            blockxsize=512,
+            blockysize=512,
+            SPARSE_OK="TRUE",
+            compress="deflate",
+            crs=UTM,
+            transform=from_origin(500_000, 5_600_000, 2, 2),
+            photometric="rgb",
+        ) as file:
             file.write(pixels, window=Window(50_000, 30_000, 400, 300))
     else:
         write_raster(tmp_path / "part.tif", pixels)
-        source = mosaic(tmp_path / "in.vrt", side, side, [("part.tif", 30_000, 50_000, 300, 400)],
-                        "<NoDataValue>0</NoDataValue>")
+        source = mosaic(
+            tmp_path / "in.vrt", side, side, [("part.tif", 30_000, 50_000, 300, 400)], "<NoDataValue>0</NoDataValue>"
+        )
     segmenter = make_segmenter()
     report = segment_raster(segmenter, source, tmp_path / "out.tif")
     assert segmenter.engine.seen <= 4  # type: ignore[attr-defined]  of 6,000 windows
@@ -253,8 +295,20 @@ def test_an_area_of_interest_cuts_the_grid_and_masks_outside(tmp_path: Path) -> 
     to_degrees = pyproj.Transformer.from_crs(UTM, "EPSG:4326", always_xy=True)
     ring = np.column_stack(to_degrees.transform(*corners.T)).tolist()
     area = tmp_path / "area.geojson"
-    area.write_text(json.dumps({"type": "FeatureCollection", "features": [
-        {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}}]}))
+    area.write_text(
+        json.dumps(
+            {
+                "type": "FeatureCollection",
+                "features": [
+                    {
+                        "type": "Feature",
+                        "properties": {},
+                        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+                    }
+                ],
+            }
+        )
+    )
     segment_raster(make_segmenter(), source, tmp_path / "triangle.tif", aoi=area, **SMALL)
     found = read(tmp_path / "triangle.tif")
     rows, columns = np.mgrid[:80, :60]
@@ -262,7 +316,8 @@ def test_an_area_of_interest_cuts_the_grid_and_masks_outside(tmp_path: Path) -> 
     inside = shapely.contains(shapely.Polygon(corners), centres)
     edge = shapely.distance(shapely.boundary(shapely.Polygon(corners)), centres) < 0.01
     np.testing.assert_array_equal(
-        np.where(edge, 0, found), np.where(edge, 0, np.where(inside, expected(pixels)[20:100, 30:90], 255)))
+        np.where(edge, 0, found), np.where(edge, 0, np.where(inside, expected(pixels)[20:100, 30:90], 255))
+    )
 
 
 def test_areas_that_miss_or_are_empty_are_refused(tmp_path: Path) -> None:
@@ -285,8 +340,10 @@ def test_areas_that_miss_or_are_empty_are_refused(tmp_path: Path) -> None:
 def test_rotated_and_geographic_grids_are_kept(tmp_path: Path) -> None:
     pixels = scene(50, 60)
     rotated = Affine.translation(500_000, 5_600_000) @ Affine.rotation(30) @ Affine.scale(2, -2)
-    for name, options in (("rotated", {"transform": rotated}),
-                          ("degrees", {"crs": "EPSG:4326", "transform": from_origin(-115.3, 36.2, 2.7e-6, 2.7e-6)})):
+    for name, options in (
+        ("rotated", {"transform": rotated}),
+        ("degrees", {"crs": "EPSG:4326", "transform": from_origin(-115.3, 36.2, 2.7e-6, 2.7e-6)}),
+    ):
         source = write_raster(tmp_path / f"{name}.tif", pixels, **options)
         segment_raster(make_segmenter(), source, tmp_path / f"{name}_out.tif", **SMALL)
         with rasterio.open(source) as before, rasterio.open(tmp_path / f"{name}_out.tif") as after:
@@ -343,8 +400,7 @@ def test_files_that_exist_are_refused_without_overwrite(tmp_path: Path) -> None:
         segment_raster(make_segmenter(), source, source, overwrite=True)
 
 
-@pytest.mark.parametrize(
-    ("target", "word"), [("out.png", "ends with .tif"), ("file/out.tif", "not a folder")])
+@pytest.mark.parametrize(("target", "word"), [("out.png", "ends with .tif"), ("file/out.tif", "not a folder")])
 def test_targets_that_cannot_be_are_refused_before_the_start(tmp_path: Path, target: str, word: str) -> None:
     source = write_raster(tmp_path / "in.tif", scene(40, 40))
     (tmp_path / "file").touch()
@@ -363,9 +419,14 @@ def test_inputs_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_settings_that_contradict_are_refused() -> None:
-    for settings, word in (({"overlap_px": 600}, "half of the tile"), ({"aoi_crs": "EPSG:4326"}, "without a box"),
-                           ({"min_area_m2": 9.0}, "without polygons"), ({"polygons": "a.shp"}, "GeoPackage"),
-                           ({"block_px": 100}, "multiple of 16"), ({"tile": 4}, "tile")):
+    for settings, word in (
+        ({"overlap_px": 600}, "half of the tile"),
+        ({"aoi_crs": "EPSG:4326"}, "without a box"),
+        ({"min_area_m2": 9.0}, "without polygons"),
+        ({"polygons": "a.shp"}, "GeoPackage"),
+        ({"block_px": 100}, "multiple of 16"),
+        ({"tile": 4}, "tile"),
+    ):
         with pytest.raises(ConfigError, match=word):
             RasterConfig(**settings)
 
@@ -390,7 +451,9 @@ def test_the_real_quarters_give_the_map_of_the_scene(tmp_path: Path, shared: Pat
     with rasterio.open(tmp_path / "scene_map.tif") as file:
         scene_map, grid = file.read(1), file.transform
     for number in (1, 2, 3, 4):
-        segment_raster(make_segmenter(), plain / f"rgb{number}.tif", tmp_path / f"{number}.tif", tile_px=256, overlap_px=64)
+        segment_raster(
+            make_segmenter(), plain / f"rgb{number}.tif", tmp_path / f"{number}.tif", tile_px=256, overlap_px=64
+        )
         with rasterio.open(tmp_path / f"{number}.tif") as file:
             column, row = (round(v) for v in ~grid @ file.transform @ (0, 0))
             part = file.read(1)

@@ -26,8 +26,17 @@ def model(tmp_path: Path) -> str:
 
 def test_one_raster_with_polygons_and_an_area(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = str(write_raster(tmp_path / "in.tif", scene(80, 90))), str(tmp_path / "map.tif")
-    command = ["raster", model, source, target, *OPTIONS, "--polygons", str(tmp_path / "map.gpkg"),
-               "--aoi", "500020,5599880,500120,5599980"]
+    command = [
+        "raster",
+        model,
+        source,
+        target,
+        *OPTIONS,
+        "--polygons",
+        str(tmp_path / "map.gpkg"),
+        "--aoi",
+        "500020,5599880,500120,5599980",
+    ]
     assert _run(command, debug=False) == 0
     out = capsys.readouterr().out
     assert "50 x 50 px" in out
@@ -52,7 +61,9 @@ def test_warnings_are_one_line_and_empty_maps_are_told(model: str, tmp_path: Pat
     assert "UserWarning" not in done.stderr
 
 
-def test_a_folder_ends_with_1_where_a_raster_failed(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_ends_with_1_where_a_raster_failed(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in").mkdir()
     write_raster(tmp_path / "in" / "good.tif", scene(60, 60))
     broken(tmp_path / "in" / "bad.tif")

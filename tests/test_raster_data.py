@@ -51,9 +51,15 @@ def write_vectors(path: Path, shapes: list[tuple[Any, Any]], crs: str = UTM, fie
         move = Transformer.from_crs(UTM, crs, always_xy=True)
         geometries = shapely.transform(geometries, lambda p: np.column_stack(move.transform(p[:, 0], p[:, 1])))
     values = np.array([value for _, value in shapes])
-    pyogrio.raw.write(path, shapely.to_wkb(geometries), [values if values.dtype.kind in "if" else values.astype(object)],
-                      [field], geometry_type="Unknown", crs=crs, driver={".shp": "ESRI Shapefile", ".gpkg": "GPKG"}.get(
-                          path.suffix, "GeoJSON"))
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(geometries),
+        [values if values.dtype.kind in "if" else values.astype(object)],
+        [field],
+        geometry_type="Unknown",
+        crs=crs,
+        driver={".shp": "ESRI Shapefile", ".gpkg": "GPKG"}.get(path.suffix, "GeoJSON"),
+    )
     return path
 
 
@@ -102,7 +108,11 @@ def test_a_label_raster_on_the_same_grid(tmp_path: Path) -> None:
 def test_a_window_that_is_drawn_twice_is_no_copy(tmp_path: Path) -> None:
     make(tmp_path)
     write_raster(tmp_path / "labels" / "town.tif", codes(truth())[None])
-    options: dict[str, Any] = {"window_px": 64, "block_px": 64, "windows": 12}  # a block holds one window: it comes again
+    options: dict[str, Any] = {
+        "window_px": 64,
+        "block_px": 64,
+        "windows": 12,
+    }  # a block holds one window: it comes again
     dataset = open_dataset("raster", tmp_path, "train", **options)
     assert len({dataset[index].image.tobytes() for index in range(12)}) < 12
     assert "repeated" not in {fault.kind for fault in check_splits("raster", tmp_path, ["train"], options).faults}
@@ -113,8 +123,12 @@ def test_label_rasters_of_another_resolution_extent_and_nodata(tmp_path: Path) -
     # four label pixels for each image pixel, only the middle part, nodata 0 in a corner of it
     fine = codes(truth()).repeat(2, axis=0).repeat(2, axis=1)[60:280, 40:300]
     fine[:20, :20] = 0
-    write_raster(tmp_path / "labels" / "town.tif", fine[None], nodata=0,
-                 transform=from_origin(500_000 + 40, 5_600_000 - 60, 1, 1))
+    write_raster(
+        tmp_path / "labels" / "town.tif",
+        fine[None],
+        nodata=0,
+        transform=from_origin(500_000 + 40, 5_600_000 - 60, 1, 1),
+    )
     expected = np.full((SIDE, SIDE), IGNORE, np.uint8)
     expected[30:140, 20:150] = truth()[30:140, 20:150]
     expected[30:40, 20:30] = IGNORE
@@ -123,11 +137,17 @@ def test_label_rasters_of_another_resolution_extent_and_nodata(tmp_path: Path) -
 
 def test_label_rasters_in_degrees_are_gdals_own_nearest_warp(tmp_path: Path) -> None:
     grid = make(tmp_path)
-    transform, width, height = calculate_default_transform(UTM, "EPSG:4326", SIDE, SIDE, *grid.bounds,
-                                                           resolution=2e-6)
+    transform, width, height = calculate_default_transform(UTM, "EPSG:4326", SIDE, SIDE, *grid.bounds, resolution=2e-6)
     degrees = np.zeros((height, width), np.uint8)
-    reproject(codes(truth()), degrees, src_transform=grid.transform, src_crs=UTM, dst_transform=transform,
-              dst_crs="EPSG:4326", resampling=Resampling.nearest)
+    reproject(
+        codes(truth()),
+        degrees,
+        src_transform=grid.transform,
+        src_crs=UTM,
+        dst_transform=transform,
+        dst_crs="EPSG:4326",
+        resampling=Resampling.nearest,
+    )
     write_raster(tmp_path / "labels" / "town.tif", degrees[None], crs="EPSG:4326", transform=transform, nodata=0)
     found = whole(open_all(tmp_path))
     inner = np.s_[2:-2, 2:-2]
@@ -135,8 +155,10 @@ def test_label_rasters_in_degrees_are_gdals_own_nearest_warp(tmp_path: Path) -> 
     assert set(np.unique(found[inner])) <= {0, 1, 2}
 
 
-@pytest.mark.parametrize(("name", "crs"), [("town.geojson", "EPSG:4326"), ("town.gpkg", UTM), ("town.gpkg", "EPSG:3857"),
-                                           ("town.shp", "EPSG:32632")])
+@pytest.mark.parametrize(
+    ("name", "crs"),
+    [("town.geojson", "EPSG:4326"), ("town.gpkg", UTM), ("town.gpkg", "EPSG:3857"), ("town.shp", "EPSG:32632")],
+)
 def test_vectors_of_any_coordinate_system(tmp_path: Path, name: str, crs: str) -> None:
     grid = make(tmp_path)
     write_vectors(tmp_path / "labels" / name, polygons_of(truth(), grid), crs)
@@ -189,13 +211,24 @@ def test_lines_and_points_have_a_width_on_the_ground(tmp_path: Path, crs: str) -
     wide = step if crs == UTM else step * 2  # at 60 degrees north a degree of longitude is half as long
     (tmp_path / "images").mkdir()
     (tmp_path / "classes.csv").write_text(CLASSES)
-    write_raster(tmp_path / "images" / "town.tif", scene(SIDE, SIDE), crs=crs, transform=from_origin(*centre, wide, step))
+    write_raster(
+        tmp_path / "images" / "town.tif", scene(SIDE, SIDE), crs=crs, transform=from_origin(*centre, wide, step)
+    )
     x, y = centre
-    cross = [(shapely.LineString([(x + 80 * wide, y), (x + 80 * wide, y - 160 * step)]), "field"),
-             (shapely.LineString([(x, y - 40 * step), (x + 160 * wide, y - 40 * step)]), "forest")]
+    cross = [
+        (shapely.LineString([(x + 80 * wide, y), (x + 80 * wide, y - 160 * step)]), "field"),
+        (shapely.LineString([(x, y - 40 * step), (x + 160 * wide, y - 40 * step)]), "forest"),
+    ]
     geometries = shapely.to_wkb(np.array([shape for shape, _ in cross], object))
-    pyogrio.raw.write(tmp_path / "roads.geojson", geometries, [np.array([c for _, c in cross], object)], ["class"],
-                      geometry_type="LineString", crs=crs, driver="GeoJSON")
+    pyogrio.raw.write(
+        tmp_path / "roads.geojson",
+        geometries,
+        [np.array([c for _, c in cross], object)],
+        ["class"],
+        geometry_type="LineString",
+        crs=crs,
+        driver="GeoJSON",
+    )
     with pytest.raises(ConfigError, match="give width_m"):
         open_all(tmp_path, labels="roads.geojson", background="water")
     found = whole(open_all(tmp_path, labels="roads.geojson", background="water", width_m=10))
@@ -268,8 +301,10 @@ def test_train_and_val_share_no_ground(tmp_path: Path) -> None:
     first, again = train[7], open_dataset("raster", tmp_path, "train", windows=120, **options)[7]
     np.testing.assert_array_equal(first.image, again.image)
     other = open_dataset("raster", tmp_path, "train", windows=120, seed=1, **options)
-    assert any((train[i].image.shape, train[i].image.tobytes()) != (other[i].image.shape, other[i].image.tobytes())
-               for i in range(5))
+    assert any(
+        (train[i].image.shape, train[i].image.tobytes()) != (other[i].image.shape, other[i].image.tobytes())
+        for i in range(5)
+    )
     assert available_splits("raster", tmp_path) == ("train", "val")
 
 
@@ -338,7 +373,9 @@ def test_wrong_labels_are_named(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="no field 'kind'; it has: class"):
         open_all(tmp_path, class_field="kind")
     target.unlink()
-    write_raster(tmp_path / "labels" / "town.tif", codes(truth())[None], transform=from_origin(600_000, 5_600_000, 2, 2))
+    write_raster(
+        tmp_path / "labels" / "town.tif", codes(truth())[None], transform=from_origin(600_000, 5_600_000, 2, 2)
+    )
     with pytest.raises(LabelError, match="does not overlap"):
         open_all(tmp_path)
     write_raster(tmp_path / "labels" / "town.tif", np.full((1, SIDE, SIDE), 34, np.uint8))
@@ -392,16 +429,30 @@ def test_real_buildings_and_roads(shared: Path, tmp_path: Path) -> None:
     with rasterio.open(spacenet / "atlanta_buildings_label.tif") as file:
         grid, made = Grid(file.crs, file.transform, file.height, file.width), file.read(1)
     space = LabelSpace(("ground", "building"))
-    burned = VectorLabels(spacenet / "atlanta_buildings.geojson", grid.crs, space, feature_class="building",
-                          background="ground").read(grid)
+    burned = VectorLabels(
+        spacenet / "atlanta_buildings.geojson", grid.crs, space, feature_class="building", background="ground"
+    ).read(grid)
     assert (burned != made).mean() < 0.001
     np.testing.assert_array_equal(RasterLabels(spacenet / "atlanta_buildings_label.tif", space).read(grid), made)
     with rasterio.open(spacenet / "vegas_roads_label.tif") as file:
         grid, made = Grid(file.crs, file.transform, file.height, file.width), file.read(1)
-    roads = VectorLabels(spacenet / "vegas_roads.geojson", grid.crs, LabelSpace(("ground", "road")),
-                         feature_class="road", background="ground", width_m=4).read(grid)
+    roads = VectorLabels(
+        spacenet / "vegas_roads.geojson",
+        grid.crs,
+        LabelSpace(("ground", "road")),
+        feature_class="road",
+        background="ground",
+        width_m=4,
+    ).read(grid)
     overlap = ((roads == 1) & (made == 1)).sum() / ((roads == 1) | (made == 1)).sum()
     assert overlap > 0.3  # another width than theirs, the same place
-    dataset = open_dataset("raster", spacenet / "atlanta_pan.tif", "train", labels="atlanta_buildings.geojson",
-                           feature_class="building", background="ground", window_px=256)
+    dataset = open_dataset(
+        "raster",
+        spacenet / "atlanta_pan.tif",
+        "train",
+        labels="atlanta_buildings.geojson",
+        feature_class="building",
+        background="ground",
+        window_px=256,
+    )
     assert dataset[0].image.shape == (256, 256, 1)

@@ -24,19 +24,33 @@ from towns import CLASSES, make_streets, make_suburb, make_town
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "rasters.md"
 QUICK = {  # first words of a command -> what is added
-    "pspnet train": ["data.options.window_px=64", "steps=6", "batch_size=4", "augmentation.crop=64", "model.input_scale=1",
-                     "model.encoder_options.depth=3", "model.output_stride=8", "model.decoder_channels=8", "model.pyramid_options.fusion_channels=16",
-                     "schedule.warmup_steps=1", "optimizer.learning_rate=0.01", "val_every=6", "workers=0", "pictures=0",
-                     "precision=fp32"],
+    "pspnet train": [
+        "data.options.window_px=64",
+        "steps=6",
+        "batch_size=4",
+        "augmentation.crop=64",
+        "model.input_scale=1",
+        "model.encoder_options.depth=3",
+        "model.output_stride=8",
+        "model.decoder_channels=8",
+        "model.pyramid_options.fusion_channels=16",
+        "schedule.warmup_steps=1",
+        "optimizer.learning_rate=0.01",
+        "val_every=6",
+        "workers=0",
+        "pictures=0",
+        "precision=fp32",
+    ],
     "pspnet evaluate": ["--option", "window_px=64", "--device", "cpu"],
     "pspnet raster": ["--tile", "96", "--overlap", "32", "--device", "cpu"],
     "pspnet data check": ["--option", "window_px=64"],
     "pspnet data stats": ["--option", "window_px=64"],
 }
 SHORTER = {  # in the Python
-    "window_px=256": "window_px=48", "chip_size=224, batch_size=8": "chip_size=48, batch_size=2",
+    "window_px=256": "window_px=48",
+    "chip_size=224, batch_size=8": "chip_size=48, batch_size=2",
     "model.fit(20, lr=0.001)": "model.fit(1, lr=0.001, training={'steps': None, 'workers': 0, 'pictures': 0})",
-    'pyramid_sizes=(1, 2, 3, 6)': "pyramid_sizes=(1, 2), model_options={'encoder_options': {'depth': 3}, 'decoder_channels': 8}",
+    "pyramid_sizes=(1, 2, 3, 6)": "pyramid_sizes=(1, 2), model_options={'encoder_options': {'depth': 3}, 'decoder_channels': 8}",
 }
 
 
@@ -71,7 +85,10 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def check_what_the_guide_promises(folder: Path) -> None:
-    with rasterio.open(folder / "town" / "images" / "west.tif") as source, rasterio.open(folder / "landcover.tif") as made:
+    with (
+        rasterio.open(folder / "town" / "images" / "west.tif") as source,
+        rasterio.open(folder / "landcover.tif") as made,
+    ):
         assert (made.crs, made.transform, made.shape) == (source.crs, source.transform, source.shape)
         assert made.count == 2  # polygons ask for the confidence
         assert json.loads(made.tags()["CLASSES"]) == {"0": "field", "1": "houses", "2": "water"}
@@ -108,14 +125,29 @@ def test_hand_drawn_polygons_in_degrees_land_on_the_grid(tmp_path: Path) -> None
 
 def test_outlines_and_centre_lines_become_labels(tmp_path: Path) -> None:
     suburb, streets = make_suburb(tmp_path / "suburb"), make_streets(tmp_path / "streets")
-    buildings = open_dataset("raster", suburb / "pan.tif", "all", labels="buildings.geojson", feature_class="building",
-                             background="ground", window_px=128)
+    buildings = open_dataset(
+        "raster",
+        suburb / "pan.tif",
+        "all",
+        labels="buildings.geojson",
+        feature_class="building",
+        background="ground",
+        window_px=128,
+    )
     labels = buildings[0].labels
     assert labels is not None
     assert (labels == buildings.label_space.index("building")).sum() == 3 * 16 * 16
     assert (labels[:, :10] == IGNORE).all()  # nodata in the image
-    roads = open_dataset("raster", streets / "pan.tif", "all", labels="roads.geojson", feature_class="road",
-                         background="ground", width_m=6, window_px=128)
+    roads = open_dataset(
+        "raster",
+        streets / "pan.tif",
+        "all",
+        labels="roads.geojson",
+        feature_class="road",
+        background="ground",
+        width_m=6,
+        window_px=128,
+    )
     labels = roads[0].labels
     assert labels is not None
     across = (labels[:, 100] == roads.label_space.index("road")).sum()  # one road, six metres of 0.30 m

@@ -54,17 +54,29 @@ def test_a_folder_is_mapped_and_told_in_a_summary(model: Path, tmp_path: Path) -
     broken(tmp_path / "in" / "broken.tif")
     (tmp_path / "in" / "readme.md").touch()
     told: list[tuple[int, int]] = []
-    report = segment_rasters(model, inputs, tmp_path / "out", SMALL.changed(polygons="any.gpkg"), workers=1,
-                             device="cpu", progress=lambda done, total: told.append((done, total)))
+    report = segment_rasters(
+        model,
+        inputs,
+        tmp_path / "out",
+        SMALL.changed(polygons="any.gpkg"),
+        workers=1,
+        device="cpu",
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert sorted(report.failed) == [str(inputs / "broken.tif")]
     assert "cannot be read" in report.failed[str(inputs / "broken.tif")]
     assert {Path(outcome.job.target).relative_to(tmp_path / "out").as_posix() for outcome in report.done} == {
-        "0.tif", "1.tif", "deeper/0.tif"}
+        "0.tif",
+        "1.tif",
+        "deeper/0.tif",
+    }
     assert told[-1] == (3, 4)
     for name in ("0", "1", "deeper/0"):
         assert (tmp_path / "out" / f"{name}.gpkg").is_file()
-        np.testing.assert_array_equal(read(tmp_path / "out" / f"{name}.tif"),
-                                      alone(model, inputs / f"{name}.tif", tmp_path / "alone.tif", overwrite=True))
+        np.testing.assert_array_equal(
+            read(tmp_path / "out" / f"{name}.tif"),
+            alone(model, inputs / f"{name}.tif", tmp_path / "alone.tif", overwrite=True),
+        )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert len(summary["done"]) == 3
     assert list(summary["failed"]) == list(report.failed)
@@ -80,7 +92,9 @@ def test_rows_of_a_raster_put_together_are_the_raster(tmp_path: Path) -> None:
     config = SMALL.changed(confidence=True)
     segmenter = make_segmenter(engine=MoodyEngine())
     segment_raster(segmenter, source, tmp_path / "whole.tif", config)
-    jobs = [Job(str(source), str(tmp_path / "out.tif"), None, rows) for rows in ((0, 96), (96, 224), (224, 416), (416, 420))]
+    jobs = [
+        Job(str(source), str(tmp_path / "out.tif"), None, rows) for rows in ((0, 96), (96, 224), (224, 416), (416, 420))
+    ]
     for job in reversed(jobs):
         assert do_job(segmenter, job, config).error == ""
     seen = segmenter.engine.seen  # type: ignore[attr-defined]
@@ -91,7 +105,12 @@ def test_rows_of_a_raster_put_together_are_the_raster(tmp_path: Path) -> None:
     assert (tmp_path / "out.tif.aux.xml").read_bytes() == (tmp_path / "whole.tif.aux.xml").read_bytes()
     assert sum(report.shares.values()) == pytest.approx(1)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "in.tif", "out.tif", "out.tif.aux.xml", "whole.tif", "whole.tif.aux.xml"]
+        "in.tif",
+        "out.tif",
+        "out.tif.aux.xml",
+        "whole.tif",
+        "whole.tif.aux.xml",
+    ]
 
 
 def test_rows_without_data_are_parts_too(tmp_path: Path) -> None:
@@ -115,7 +134,11 @@ def test_lists_and_wrong_lists(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="would both become"):
         segment_rasters(model, [inputs / "0.tif", tmp_path / "other" / "0.tif"], tmp_path / "out", SMALL)
     (tmp_path / "empty").mkdir()
-    for wrong, word in ((tmp_path / "empty", "holds no raster"), (tmp_path / "none.txt", "does not exist"), ([], "empty")):
+    for wrong, word in (
+        (tmp_path / "empty", "holds no raster"),
+        (tmp_path / "none.txt", "does not exist"),
+        ([], "empty"),
+    ):
         with pytest.raises(ConfigError, match=word):
             segment_rasters(model, wrong, tmp_path / "out", SMALL)
     with pytest.raises(CheckpointError):
@@ -145,16 +168,21 @@ def test_a_killed_worker_costs_nothing(model: Path, tmp_path: Path, cluster: str
     out = tmp_path / "out"
     killer = threading.Thread(target=kill_one, args=("MapWorker" if cluster else "spawn_main", out, killed))
     killer.start()
-    report = segment_rasters(model, inputs, out, SMALL, workers=2, device="cpu", cluster=cluster, split_megapixels=0.2,
-                             retries=2)
+    report = segment_rasters(
+        model, inputs, out, SMALL, workers=2, device="cpu", cluster=cluster, split_megapixels=0.2, retries=2
+    )
     killer.join()
     assert killed
     assert report.failed == {}
     assert len(report.done) == 9
     assert len({outcome.job.target for outcome in report.done}) == 9
     for source in sorted(inputs.iterdir()):
-        np.testing.assert_array_equal(read(out / source.name), alone(model, source, tmp_path / "alone.tif", overwrite=True))
-    left = {p.name for p in out.iterdir()} - {f"{s.stem}{e}" for s in inputs.iterdir() for e in (".tif", ".tif.aux.xml")}
+        np.testing.assert_array_equal(
+            read(out / source.name), alone(model, source, tmp_path / "alone.tif", overwrite=True)
+        )
+    left = {p.name for p in out.iterdir()} - {
+        f"{s.stem}{e}" for s in inputs.iterdir() for e in (".tif", ".tif.aux.xml")
+    }
     assert left == {"summary.json"}
 
 

@@ -53,14 +53,16 @@ def traced(strips: list[LabelStrip]) -> Found:
         (int(label), polygon, float(pixels), float(sure))
         for areas in parts
         for label, polygon, pixels, sure in zip(
-            areas.label, polygons(areas, grid.to_map), areas.pixels, areas.confidence, strict=True)
+            areas.label, polygons(areas, grid.to_map), areas.pixels, areas.confidence, strict=True
+        )
     ]
 
 
 def reference(labels: np.ndarray) -> list[tuple[int, shapely.Polygon]]:
     """GDAL's own polygons of the whole map at once."""
-    shapes = rasterio.features.shapes(labels.astype(np.int16), mask=labels != 255, connectivity=4,
-                                      transform=from_origin(0, 0, 1, 1))
+    shapes = rasterio.features.shapes(
+        labels.astype(np.int16), mask=labels != 255, connectivity=4, transform=from_origin(0, 0, 1, 1)
+    )
     return [(int(value), shapely.geometry.shape(shape)) for shape, value in shapes]
 
 
@@ -141,8 +143,14 @@ def test_specks_between_two_parts_of_a_class_unite_them() -> None:
 
 def test_the_geopackage_holds_the_map(tmp_path: Path) -> None:
     report = segment_raster(
-        make_segmenter(), write_raster(tmp_path / "in.tif", scene(90, 70)), tmp_path / "out.tif", tile_px=48,
-        overlap_px=12, block_px=32, polygons=tmp_path / "out.gpkg")
+        make_segmenter(),
+        write_raster(tmp_path / "in.tif", scene(90, 70)),
+        tmp_path / "out.tif",
+        tile_px=48,
+        overlap_px=12,
+        block_px=32,
+        polygons=tmp_path / "out.gpkg",
+    )
     labels, confidence = read(tmp_path / "out.tif"), read(tmp_path / "out.tif", 2)
     info = pyogrio.read_info(tmp_path / "out.gpkg")
     assert info["features"] == report.polygon_count == len(reference(labels))
@@ -154,8 +162,12 @@ def test_the_geopackage_holds_the_map(tmp_path: Path) -> None:
     np.testing.assert_allclose(areas, shapely.area(geometry))
     assert areas.sum() == pytest.approx(90 * 70 * 4)
     assert [SPACE.names[v] for v in values] == classes.tolist()
-    back = rasterio.features.rasterize(list(zip(geometry, range(1, len(geometry) + 1), strict=True)), labels.shape,
-                                       transform=from_origin(500_000, 5_600_000, 2, 2), dtype="int32")
+    back = rasterio.features.rasterize(
+        list(zip(geometry, range(1, len(geometry) + 1), strict=True)),
+        labels.shape,
+        transform=from_origin(500_000, 5_600_000, 2, 2),
+        dtype="int32",
+    )
     np.testing.assert_array_equal(values[back - 1], labels)
     for number in range(min(20, len(values))):
         assert sure[number] == pytest.approx(confidence[back == number + 1].mean(), abs=0.006)
@@ -170,8 +182,9 @@ def test_areas_are_square_metres_in_any_coordinate_system(tmp_path: Path) -> Non
         ("degrees", "EPSG:4326", degree, 16 * 30.944 * 15.502),
         ("metres", "EPSG:32631", 10.0, 1600.0),
     ):
-        path = write_raster(tmp_path / f"{name}.tif", pixels, crs=crs, nodata=255,
-                            transform=from_origin(10, 60, size, size))
+        path = write_raster(
+            tmp_path / f"{name}.tif", pixels, crs=crs, nodata=255, transform=from_origin(10, 60, size, size)
+        )
         assert write_polygons(path, tmp_path / f"{name}.gpkg", {0: "all"}) == 1
         area = pyogrio.raw.read(tmp_path / f"{name}.gpkg", columns=["area_m2"])[3][0]
         assert area[0] == pytest.approx(expected, rel=1e-3)

@@ -14,12 +14,26 @@ from pspnet.raster import segment_raster
 from rasters import make_segmenter
 
 FILES = (
-    "plain/RGB.byte.tif", "plain/RGBA.byte.tif", "plain/RGBA.uint16.tif", "plain/all-nodata.tif", "plain/alpha.tif",
-    "plain/cogeo.tif", "plain/float_nan.tif", "plain/float_raster_with_nodata.tif", "plain/rgb1.tif", "plain/rgb_lzw.tif",
-    "plain/rotated.tif", "plain/world.rgb.tif", "spacenet/atlanta_buildings_label.tif", "spacenet/atlanta_pan.tif",
-    "spacenet/rotterdam_ms1.tif", "spacenet/rotterdam_ms2.tif", "spacenet/rotterdam_pan1.tif",
-    "spacenet/rotterdam_sar_4band_nan.tif", "spacenet/vegas_pan.tif",
-)  # fmt: skip
+    "plain/RGB.byte.tif",
+    "plain/RGBA.byte.tif",
+    "plain/RGBA.uint16.tif",
+    "plain/all-nodata.tif",
+    "plain/alpha.tif",
+    "plain/cogeo.tif",
+    "plain/float_nan.tif",
+    "plain/float_raster_with_nodata.tif",
+    "plain/rgb1.tif",
+    "plain/rgb_lzw.tif",
+    "plain/rotated.tif",
+    "plain/world.rgb.tif",
+    "spacenet/atlanta_buildings_label.tif",
+    "spacenet/atlanta_pan.tif",
+    "spacenet/rotterdam_ms1.tif",
+    "spacenet/rotterdam_ms2.tif",
+    "spacenet/rotterdam_pan1.tif",
+    "spacenet/rotterdam_sar_4band_nan.tif",
+    "spacenet/vegas_pan.tif",
+)
 
 
 @pytest.mark.slow
@@ -51,6 +65,8 @@ def test_the_broken_file_is_named_or_skipped(shared: Path, tmp_path: Path) -> No
     with pytest.raises(RasterError, match=r"corrupt\.tif' cannot be read at rows \d+ to \d+.*--skip-errors"):
         segment_raster(make_segmenter(), source, tmp_path / "map.tif", tile_px=256, overlap_px=64)
     assert not (tmp_path / "map.tif").exists()
-    report = segment_raster(make_segmenter(), source, tmp_path / "map.tif", tile_px=256, overlap_px=64, skip_errors=True)
+    report = segment_raster(
+        make_segmenter(), source, tmp_path / "map.tif", tile_px=256, overlap_px=64, skip_errors=True
+    )
     assert report.unreadable
     assert report.data_share == pytest.approx(1 - sum(h * w for _, _, h, w in report.unreadable) / (1024 * 1024))

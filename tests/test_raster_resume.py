@@ -64,7 +64,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(tmp_path: Path) -> Non
     assert engine.seen <= 3 * (-(-(400 - before) // 36) + 2)  # the rest, and the row of windows before it
     assert target.read_bytes() == (tmp_path / "straight.tif").read_bytes().replace(b"straight", b"out")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "in.tif", "out.tif", "out.tif.aux.xml", "straight.tif", "straight.tif.aux.xml"]
+        "in.tif",
+        "out.tif",
+        "out.tif.aux.xml",
+        "straight.tif",
+        "straight.tif.aux.xml",
+    ]
 
 
 def test_a_run_interrupted_at_every_place_ends_with_the_same_map(tmp_path: Path) -> None:
@@ -84,8 +89,13 @@ def test_a_run_interrupted_at_every_place_ends_with_the_same_map(tmp_path: Path)
     for share in (0.3, 0.7, 1.0):
         target = tmp_path / f"{share}.tif"
         with pytest.raises(StopError):
-            segment_raster(make_segmenter(engine=MoodyEngine(pause=0.05)), source, target,
-                           progress=stop_at(round(230 * 60 * share)), **SMALL)
+            segment_raster(
+                make_segmenter(engine=MoodyEngine(pause=0.05)),
+                source,
+                target,
+                progress=stop_at(round(230 * 60 * share)),
+                **SMALL,
+            )
         assert not target.exists()
         segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
         np.testing.assert_array_equal(read(target), read(tmp_path / "straight.tif"))

@@ -30,12 +30,25 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("**/*.yaml"))
 PUBLISHED = sorted((FOLDER / "published").glob("*.yaml"))
 WRITERS: dict[str, Callable[[Path], Any]] = {
-    "camvid": fakes.write_camvid, "ade20k": fakes.write_ade20k, "voc": partial(fakes.write_voc, aug=2),
-    "cityscapes": partial(fakes.write_cityscapes, coarse=True), "folder": fakes.write_folder, "raster": towns.write_labelled,
+    "camvid": fakes.write_camvid,
+    "ade20k": fakes.write_ade20k,
+    "voc": partial(fakes.write_voc, aug=2),
+    "cityscapes": partial(fakes.write_cityscapes, coarse=True),
+    "folder": fakes.write_folder,
+    "raster": towns.write_labelled,
 }
 CROP = {True: "augmentation.crop=[48,96]", False: "augmentation.crop=57"}  # small, oblong where the recipe's is
-SMALL = ["batch_size=2", "epochs=null", "steps=3", "model.encoder_weights=random", "workers=0", "pictures=0", "val_every=3",
-         "device=cpu", "precision=fp32"]  # fmt: skip
+SMALL = [
+    "batch_size=2",
+    "epochs=null",
+    "steps=3",
+    "model.encoder_weights=random",
+    "workers=0",
+    "pictures=0",
+    "val_every=3",
+    "device=cpu",
+    "precision=fp32",
+]
 names: dict[str, Any] = {"ids": lambda path: path.stem}
 DEEP = ("resnet101", "resnet152", "resnet269")
 
@@ -96,7 +109,9 @@ def test_three_steps(recipe: Path, tmp_path: Path) -> None:
         optimizer.step()
         scheduler.step()
     assert torch.isfinite(total)
-    unchanged = [name for (name, now), was in zip(model.named_parameters(), before, strict=True) if torch.equal(now, was)]
+    unchanged = [
+        name for (name, now), was in zip(model.named_parameters(), before, strict=True) if torch.equal(now, was)
+    ]
     assert not unchanged
 
 
@@ -115,8 +130,11 @@ def test_published_settings(recipe: Path) -> None:
     assert config.published is not None
     assert config.data.format == dataset
     assert config.model.encoder.rstrip("sc") == encoder
-    stem, whose, source = {"paper": ("s", "caffe", "hszhao/PSPNet|1612.01105"), "semseg": ("s", "semseg", "hszhao/semseg"),
-                           "mmseg": ("c", "mmseg", "MMSegmentation")}[project]  # fmt: skip
+    stem, whose, source = {
+        "paper": ("s", "caffe", "hszhao/PSPNet|1612.01105"),
+        "semseg": ("s", "semseg", "hszhao/semseg"),
+        "mmseg": ("c", "mmseg", "MMSegmentation"),
+    }[project]
     assert config.model.encoder.endswith(stem)
     assert any(word in config.published.source for word in source.split("|"))
     assert all(protocol.startswith(whose) for protocol in config.published.mean_iou)
@@ -130,7 +148,8 @@ def test_published_settings(recipe: Path) -> None:
 def test_a_base_is_one_level_and_keeps_its_own_scores(tmp_path: Path) -> None:
     (tmp_path / "first.yaml").write_text(
         "name: mine\nmodel: {encoder: resnet18, output_stride: 16}\nsteps: 5\n"
-        "published: {source: somebody, mean_iou: {whole: 50}}\n")
+        "published: {source: somebody, mean_iou: {whole: 50}}\n"
+    )
     (tmp_path / "second.yaml").write_text("base: first.yaml\nmodel: {encoder: resnet34}\n")
     config = TrainConfig.from_yaml(tmp_path / "second.yaml", ["steps=7"])
     assert config.model == ModelConfig(encoder="resnet34", output_stride=16)

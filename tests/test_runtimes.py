@@ -81,8 +81,10 @@ def test_auto_takes_the_fastest_that_agrees(model: PSPNet, monkeypatch: pytest.M
     torch_engine = TorchEngine(model, torch.device("cpu"), "fp32")
     seconds = {"torch": 3.0, "openvino": 1.0, "onnxruntime": 2.0}
     given = {
-        "torch": torch_engine, "openvino": Fake("openvino", torch_engine, 50.0), "onnxruntime": Fake("onnxruntime", torch_engine),
-    }  # fmt: skip
+        "torch": torch_engine,
+        "openvino": Fake("openvino", torch_engine, 50.0),
+        "onnxruntime": Fake("onnxruntime", torch_engine),
+    }
     made: list[str] = []
 
     def named(name: str, *_: Any) -> Any:
@@ -133,9 +135,10 @@ def test_turns_are_taken(model: PSPNet) -> None:
 
 def test_wrong_engines_are_refused(model: PSPNet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, precision, words in [
-        ("tensorrt", "auto", "auto, torch, compile, openvino, onnxruntime"), ("onnxruntime", "bf16", "float32 only"),
+        ("tensorrt", "auto", "auto, torch, compile, openvino, onnxruntime"),
+        ("onnxruntime", "bf16", "float32 only"),
         ("openvino", "fp64", "fp32 or bf16"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ConfigError, match=words):
             Segmenter(model, CARD, device="cpu", precision=precision, engine=name)
     with pytest.raises(ConfigError, match="one image size"):

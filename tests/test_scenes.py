@@ -27,8 +27,10 @@ def counterfactuals(facts: Facts) -> list[tuple[Facts, tuple[str, ...]]]:
     """Other facts of one kind, and the classes that they exchange."""
     if isinstance(facts, Bedroom):
         return [(Bedroom(not facts.left, not facts.right), AMBIGUOUS["inconspicuous"])]
-    return [(replace(facts, left=SWAP[facts.left], right=SWAP[facts.right]), AMBIGUOUS["relationship"]),
-            (replace(facts, city=not facts.city), AMBIGUOUS["confusable"])]
+    return [
+        (replace(facts, left=SWAP[facts.left], right=SWAP[facts.right]), AMBIGUOUS["relationship"]),
+        (replace(facts, city=not facts.city), AMBIGUOUS["confusable"]),
+    ]
 
 
 def masks(labels: NDArray[np.uint8], names: tuple[str, ...]) -> NDArray[np.bool_]:
@@ -92,7 +94,9 @@ def test_every_class_occurs_and_both_readings_about_equally_often() -> None:
         counts[np.unique(scenes[index].labels)] += 1  # type: ignore[arg-type]
     assert (counts > 20).all(), dict(zip(SCENE_CLASSES.names, counts.tolist(), strict=True))
     for first, second in AMBIGUOUS.values():
-        share = counts[SCENE_CLASSES.index(first)] / (counts[SCENE_CLASSES.index(first)] + counts[SCENE_CLASSES.index(second)])
+        share = counts[SCENE_CLASSES.index(first)] / (
+            counts[SCENE_CLASSES.index(first)] + counts[SCENE_CLASSES.index(second)]
+        )
         assert 0.35 < share < 0.65, (first, second)
 
 
@@ -104,7 +108,9 @@ def test_what_is_painted_is_labelled_where_it_is_seen() -> None:
         assert sample.labels is not None
         rows = {name: np.flatnonzero(masks(sample.labels, (name,)).any(1)) for name in SCENE_CLASSES.names}
         if isinstance(facts, Bedroom):
-            assert set(np.unique(sample.labels)) <= {SCENE_CLASSES.index(n) for n in ("wall", "bed", "pillow", "blanket")}
+            assert set(np.unique(sample.labels)) <= {
+                SCENE_CLASSES.index(n) for n in ("wall", "bed", "pillow", "blanket")
+            }
             assert len(rows["pillow"]) > 0 if facts.left or facts.right else len(rows["pillow"]) == 0
             continue
         assert rows["sky"].max() < min(rows[name].min() for name in ("water", "road") if len(rows[name]))
@@ -134,8 +140,13 @@ def test_near_an_ambiguous_thing_both_readings_are_the_same_pixels(index: int) -
         reach = 2 * round(GAP * SIZE) + 1
         around = cv2.dilate(things.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
         assert not (around & changed).any()
-        partner = {SCENE_CLASSES.index(one): SCENE_CLASSES.index(two), SCENE_CLASSES.index(two): SCENE_CLASSES.index(one)}
-        assert all(partner[a] == b for a, b in zip(here.labels[things].tolist(), there.labels[things].tolist(), strict=True))
+        partner = {
+            SCENE_CLASSES.index(one): SCENE_CLASSES.index(two),
+            SCENE_CLASSES.index(two): SCENE_CLASSES.index(one),
+        }
+        assert all(
+            partner[a] == b for a, b in zip(here.labels[things].tolist(), there.labels[things].tolist(), strict=True)
+        )
 
 
 def test_one_fact_changes_one_half() -> None:

@@ -49,10 +49,15 @@ def write_graph(path: Path) -> None:
     from onnx import TensorProto, helper
 
     weight = helper.make_tensor("w", TensorProto.FLOAT, [3, 3, 1, 1], np.eye(3, dtype=np.float32).ravel())
-    edges = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, "h", "w"]) for name in ("images", "logits")]
+    edges = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, "h", "w"]) for name in ("images", "logits")
+    ]
     node = helper.make_node("Conv", ["images", "w"], ["logits"])
-    model = helper.make_model(helper.make_graph([node], "g", edges[:1], edges[1:], [weight]), ir_version=8,
-                              opset_imports=[helper.make_opsetid("", 17)])  # fmt: skip
+    model = helper.make_model(
+        helper.make_graph([node], "g", edges[:1], edges[1:], [weight]),
+        ir_version=8,
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
     config = ModelConfig(encoder="resnet18", num_classes=3)
     header = header_text(config, ModelCard(LabelSpace(("red", "green", "blue"))))
     helper.set_model_props(model, {"pspnet": header})
@@ -186,12 +191,19 @@ def test_confidence_alone_is_a_grey_png(http: httpx.Client, scene: np.ndarray) -
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        (None, "labels"), ("*/*", "labels"), ("image/png", "labels"), ("image/*", "labels"), ("application/json", "rle"),
-        ("application/geo+json", "polygons"), ("image/png;format=overlay", "overlay"), ("text/html, */*;q=0.1", "labels"),
-        ("application/json;q=0.4, application/geo+json;q=0.8", "polygons"), ("image/png;q=0, application/json", "rle"),
+        (None, "labels"),
+        ("*/*", "labels"),
+        ("image/png", "labels"),
+        ("image/*", "labels"),
+        ("application/json", "rle"),
+        ("application/geo+json", "polygons"),
+        ("image/png;format=overlay", "overlay"),
+        ("text/html, */*;q=0.1", "labels"),
+        ("application/json;q=0.4, application/geo+json;q=0.8", "polygons"),
+        ("image/png;q=0, application/json", "rle"),
         ("*/*, application/json", "rle"),
     ],
-)  # fmt: skip
+)
 def test_the_accept_header_chooses(accept: str | None, expected: str) -> None:
     assert choose_format(None, accept) == expected
     assert choose_format("overlay", accept) == "overlay"
@@ -318,8 +330,9 @@ def test_metrics_count(http: httpx.Client, scene: np.ndarray) -> None:
 
 def test_the_log_has_the_request_and_no_contents(served: Running, http: httpx.Client, scene: np.ndarray) -> None:
     secret = b"\x89PNG\r\n\x1a\nPRIVATE-PIXELS"
-    asked = http.post("/v1/segment?classes=sky", files={"image": ("private-name.png", secret)},
-                      headers={"x-request-id": "order-66"})  # fmt: skip
+    asked = http.post(
+        "/v1/segment?classes=sky", files={"image": ("private-name.png", secret)}, headers={"x-request-id": "order-66"}
+    )
     assert asked.status_code == 422
     assert asked.headers["x-request-id"] == asked.json()["request_id"] == "order-66"
     assert "PRIVATE" not in asked.text
@@ -388,8 +401,9 @@ def test_what_waits_is_computed_together(slow: Running) -> None:
 
 
 def test_a_deadline_ends_the_waiting(slow: Running) -> None:
-    answer = httpx.post(slow.url + "/v1/segment", params={"deadline_s": 0.1}, content=TINY,
-                        headers={"x-request-id": "in-a-hurry"})  # fmt: skip
+    answer = httpx.post(
+        slow.url + "/v1/segment", params={"deadline_s": 0.1}, content=TINY, headers={"x-request-id": "in-a-hurry"}
+    )
     assert answer.status_code == 504
     assert "0.1 s" in answer.json()["detail"]
     line = slow.wait_for("request", request_id="in-a-hurry")
@@ -506,8 +520,10 @@ def test_a_model_that_cannot_be_opened_ends_the_server(tmp_path: Path, capsys: p
 
 def test_models_get_names() -> None:
     assert name_models(["scenes", "runs/a/best.safetensors", "s=x/y.onnx"]) == {
-        "scenes": "scenes", "best": "runs/a/best.safetensors", "s": "x/y.onnx",
-    }  # fmt: skip
+        "scenes": "scenes",
+        "best": "runs/a/best.safetensors",
+        "s": "x/y.onnx",
+    }
     with pytest.raises(ConfigError, match="write NAME="):
         name_models(["=x"])
 

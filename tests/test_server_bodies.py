@@ -90,31 +90,89 @@ def foreign() -> Iterator[tuple[str, bytes]]:
     yield "zip bomb", packed.getvalue()
     yield "gzip bomb", gzip.compress(bytes(20_000_000))
     yield from (
-        ("nothing", b""), ("a byte", b"\0"), ("text", b"hello"), ("html", b"<html></html>"), ("json", b'{"image": 1}'),
-        ("pdf", b"%PDF-1.7\n"), ("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-        ("svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>'), ("elf", b"\x7fELF" + bytes(60)), ("mp4", b"\0\0\0\x18ftypmp42"),
-        ("psd", b"8BPS\0\1" + bytes(40)), ("numpy", b"\x93NUMPY\1\0"), ("wave", b"RIFF\x10\0\0\0WAVEfmt "),
-        ("png signature", b"\x89PNG\r\n\x1a\n"), ("jpeg marker", b"\xff\xd8\xff"), ("gif alone", b"GIF89a"), ("bm", b"BM"),
-        ("riff webp", b"RIFF\x10\0\0\0WEBP"), ("riff webp, odd chunk", b"RIFF\x10\0\0\0WEBPVP8?" + bytes(30)),
-        ("tiff alone", b"II*\0"), ("tiff, far directory", b"II*\0\xff\xff\xff\x7f"),
-        ("tiff, endless directory", b"II*\0\x08\0\0\0\xff\xff" + bytes(64)), ("zeros", bytes(1000)), ("ones", b"\xff" * 1000),
-    )  # fmt: skip
+        ("nothing", b""),
+        ("a byte", b"\0"),
+        ("text", b"hello"),
+        ("html", b"<html></html>"),
+        ("json", b'{"image": 1}'),
+        ("pdf", b"%PDF-1.7\n"),
+        ("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        ("svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+        ("elf", b"\x7fELF" + bytes(60)),
+        ("mp4", b"\0\0\0\x18ftypmp42"),
+        ("psd", b"8BPS\0\1" + bytes(40)),
+        ("numpy", b"\x93NUMPY\1\0"),
+        ("wave", b"RIFF\x10\0\0\0WAVEfmt "),
+        ("png signature", b"\x89PNG\r\n\x1a\n"),
+        ("jpeg marker", b"\xff\xd8\xff"),
+        ("gif alone", b"GIF89a"),
+        ("bm", b"BM"),
+        ("riff webp", b"RIFF\x10\0\0\0WEBP"),
+        ("riff webp, odd chunk", b"RIFF\x10\0\0\0WEBPVP8?" + bytes(30)),
+        ("tiff alone", b"II*\0"),
+        ("tiff, far directory", b"II*\0\xff\xff\xff\x7f"),
+        ("tiff, endless directory", b"II*\0\x08\0\0\0\xff\xff" + bytes(64)),
+        ("zeros", bytes(1000)),
+        ("ones", b"\xff" * 1000),
+    )
 
 
 def extents() -> Iterator[tuple[str, bytes]]:
     """Claims of size: nothing, far too much, and both in few bytes."""
-    for width, height in ((0, 0), (0, 9), (9, 0), (1, 2**31 - 1), (100_000, 100_000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 9)):
+    for width, height in (
+        (0, 0),
+        (0, 9),
+        (9, 0),
+        (1, 2**31 - 1),
+        (100_000, 100_000),
+        (2**31 - 1, 2**31 - 1),
+        (2**32 - 1, 9),
+    ):
         yield f"png {width} x {height}", png(width, height, zlib.compress(b"\0"))
-        yield f"bmp {width} x {height}", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, min(width, 2**31 - 1),
-                                                             min(height, 2**31 - 1), 1, 24, 0, 0, 0, 0, 0, 0)  # fmt: skip
-        yield f"gif {width} x {height}", b"GIF89a" + struct.pack("<HH", width % 65536, height % 65536) + b"\0\0\0," + struct.pack(
-            "<HHHHB", 0, 0, width % 65536, height % 65536, 0) + b"\x02\x02\x4c\x01\0;"  # fmt: skip
-        yield f"tiff {width} x {height}", b"II*\0\x08\0\0\0\x02\0" + struct.pack(
-            "<HHIIHHIII", 256, 4, 1, width, 257, 4, 1, height, 0)  # fmt: skip
+        yield (
+            f"bmp {width} x {height}",
+            b"BM"
+            + struct.pack(
+                "<IHHIIiiHHIIiiII",
+                54,
+                0,
+                0,
+                54,
+                40,
+                min(width, 2**31 - 1),
+                min(height, 2**31 - 1),
+                1,
+                24,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+            ),
+        )
+        yield (
+            f"gif {width} x {height}",
+            b"GIF89a"
+            + struct.pack("<HH", width % 65536, height % 65536)
+            + b"\0\0\0,"
+            + struct.pack("<HHHHB", 0, 0, width % 65536, height % 65536, 0)
+            + b"\x02\x02\x4c\x01\0;",
+        )
+        yield (
+            f"tiff {width} x {height}",
+            b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHIIHHIII", 256, 4, 1, width, 257, 4, 1, height, 0),
+        )
     yield "png bomb", png(30_000, 30_000, zlib.compress(bytes(10_000_000), 9), 1, 0)
     yield "png whose data go on", png(4, 4, zlib.compress(bytes(50_000_000), 9))
-    yield "png with a bomb of text", png(4, 4, zlib.compress(bytes(100)), extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))))
-    yield "png with a bomb for a profile", png(4, 4, zlib.compress(bytes(100)), extra=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000))))
+    yield (
+        "png with a bomb of text",
+        png(4, 4, zlib.compress(bytes(100)), extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+    )
+    yield (
+        "png with a bomb for a profile",
+        png(4, 4, zlib.compress(bytes(100)), extra=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+    )
     yield "webp canvas of 16384", b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\xff\x3f\0\xff\x3f\0" + bytes(40)
     yield "webp canvas of 16777216", b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\xff\xff\xff\xff\xff\xff" + bytes(40)
     yield "webp lossless of 16384", b"RIFF\x40\0\0\0WEBPVP8L\x0a\0\0\0\x2f\xff\xff\xff\x0f" + bytes(40)
@@ -145,7 +203,13 @@ def test_bombs_are_refused_at_once_and_by_size(http: httpx.Client) -> None:
         began = time.monotonic()
         answer = http.post("/v1/segment", content=data)
         assert time.monotonic() - began < 5, name
-        if name in ("png 100000 x 100000", "webp canvas of 16384", "webp lossless of 16384", "60000 x 1000", "png bomb"):
+        if name in (
+            "png 100000 x 100000",
+            "webp canvas of 16384",
+            "webp lossless of 16384",
+            "60000 x 1000",
+            "png bomb",
+        ):
             assert (name, answer.status_code) == (name, 413)
 
 
@@ -162,7 +226,10 @@ def rightful() -> Iterator[tuple[str, bytes]]:
     yield "alpha", encoded(np.dstack([rgb, rgb[..., :1]]), "PNG")
     yield "palette", encoded(Image.fromarray(rgb).convert("P"), "PNG", transparency=3)
     yield "animated GIF", encoded(Image.fromarray(rgb), "GIF", save_all=True, append_images=[other] * 3)
-    yield "animated WebP", encoded(Image.fromarray(rgb), "WEBP", save_all=True, append_images=[other] * 3, lossless=True)
+    yield (
+        "animated WebP",
+        encoded(Image.fromarray(rgb), "WEBP", save_all=True, append_images=[other] * 3, lossless=True),
+    )
     yield "animated PNG", encoded(Image.fromarray(rgb), "PNG", save_all=True, append_images=[other] * 3)
     yield "TIFF of pages", encoded(Image.fromarray(rgb), "TIFF", save_all=True, append_images=[other])
     exif = Image.Exif()
@@ -210,6 +277,6 @@ def test_damaged_forms(http: httpx.Client) -> None:
         ("text/plain", image, 415),
         ("image/svg+xml", image, 200),  # what the bytes are counts, not what they are called
         ("", image, 200),
-    ):  # fmt: skip
+    ):
         answer = http.post("/v1/segment", content=body, headers={"content-type": kind_sent})
         assert answer.status_code == status, (kind_sent, body[:60], answer.text)

@@ -37,7 +37,9 @@ def served() -> Iterator[Running]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With a generated scene called photo.jpg."""
-    Image.fromarray(np.asarray(open_dataset("scenes", None, "val", count=1, size=96)[0].image)).save(tmp_path / "photo.jpg")
+    Image.fromarray(np.asarray(open_dataset("scenes", None, "val", count=1, size=96)[0].image)).save(
+        tmp_path / "photo.jpg"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,8 +48,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_curl_lines_run(served: Running, folder: Path) -> None:
     (script,) = blocks("sh")
     assert script.count("curl -sf") >= 10
-    done = subprocess.run(["sh", "-eu", "-c", script], env={"URL": served.url, "PATH": "/usr/bin:/bin"}, capture_output=True,
-                          text=True)  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-eu", "-c", script], env={"URL": served.url, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert read_palette(folder / "labels.png") is not None
     assert image_size(folder / "overlay.png")[0] > 96  # the legend

@@ -55,7 +55,8 @@ def test_features_equal_timm_where_timm_means_the_same(  # shifted and padded it
     ours = SwinTransformer(heads=(1, 2, 2, 4), **options)
     randomised(ours)
     theirs = timm_swin.SwinTransformer(
-        img_size=size, num_heads=(1, 2, 2, 4), strict_img_size=False, always_partition=True, num_classes=0, **options)
+        img_size=size, num_heads=(1, 2, 2, 4), strict_img_size=False, always_partition=True, num_classes=0, **options
+    )
     theirs.norm = nn.Identity()
     left = theirs.load_state_dict(as_timm(ours), strict=False)
     assert not left.missing_keys
@@ -82,15 +83,20 @@ def slow_attention(attention: WindowAttention, cells: Tensor, window: int, shift
     result = torch.zeros(height, width, heads, size)
     for row, column in places:
         mates = [
-            (r, c) for r, c in places
+            (r, c)
+            for r, c in places
             if (r - shift) // window == (row - shift) // window and (c - shift) // window == (column - shift) // window
         ]
         for head in range(heads):
-            scores = torch.stack([
-                queries[row, column, head] @ keys[r, c, head] / size**0.5 + attention.relative_position_bias_table[
-                    (row - r + window - 1) * (2 * window - 1) + (column - c + window - 1), head]
-                for r, c in mates
-            ])
+            scores = torch.stack(
+                [
+                    queries[row, column, head] @ keys[r, c, head] / size**0.5
+                    + attention.relative_position_bias_table[
+                        (row - r + window - 1) * (2 * window - 1) + (column - c + window - 1), head
+                    ]
+                    for r, c in mates
+                ]
+            )
             weights = scores.softmax(0)
             result[row, column, head] = sum(w * values[r, c, head] for w, (r, c) in zip(weights, mates, strict=True))
     return attention.proj(result.view(height, width, channels))
@@ -100,7 +106,8 @@ def slow_attention(attention: WindowAttention, cells: Tensor, window: int, shift
 @pytest.mark.parametrize(("height", "width", "window"), [(6, 9, 3), (5, 7, 3), (2, 3, 4), (3, 5, 1)])
 def test_block_equals_attention_written_per_pair(height: int, width: int, window: int, shifted: bool) -> None:
     block = SwinBlock(
-        6, 2, window, shifted, mlp_ratio=2.0, qkv_bias=True, drop_rate=0.0, attention_drop_rate=0.0, drop_path_rate=0.0)
+        6, 2, window, shifted, mlp_ratio=2.0, qkv_bias=True, drop_rate=0.0, attention_drop_rate=0.0, drop_path_rate=0.0
+    )
     randomised(block)
     cells = torch.randn(2, height, width, 6, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -148,7 +155,8 @@ def test_any_size_gives_rounded_up_features(size: tuple[int, int]) -> None:
 
 def test_every_parameter_of_every_option_gets_a_gradient() -> None:
     network = SwinTransformer(
-        **TINY, absolute_position_embedding=True, drop_rate=0.1, attention_drop_rate=0.1, drop_path_rate=0.0)
+        **TINY, absolute_position_embedding=True, drop_rate=0.1, attention_drop_rate=0.1, drop_path_rate=0.0
+    )
     torch.manual_seed(0)
     randomised(network).train()
     sum(f.square().sum() for f in network(torch.randn(2, 3, 40, 40))).backward()
@@ -185,14 +193,23 @@ def test_names_are_those_of_published_segmentation_checkpoints() -> None:
     names = set(SwinTransformer(**TINY, absolute_position_embedding=True).state_dict())
     block = "layers.1.blocks.1."
     assert {name.removeprefix(block) for name in names if name.startswith(block)} == {
-        f"{part}.{leaf}" for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
-        for leaf in ("weight", "bias")} | {"attn.relative_position_bias_table"}
+        f"{part}.{leaf}"
+        for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+        for leaf in ("weight", "bias")
+    } | {"attn.relative_position_bias_table"}
     assert {name for name in names if "blocks" not in name} == {
-        "absolute_pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "patch_embed.norm.weight",
+        "absolute_pos_embed",
+        "patch_embed.proj.weight",
+        "patch_embed.proj.bias",
+        "patch_embed.norm.weight",
         "patch_embed.norm.bias",
-        *(f"layers.{stage}.downsample.{leaf}" for stage in range(3)
-          for leaf in ("norm.weight", "norm.bias", "reduction.weight")),
-        *(f"norm{stage}.{leaf}" for stage in range(4) for leaf in ("weight", "bias"))}
+        *(
+            f"layers.{stage}.downsample.{leaf}"
+            for stage in range(3)
+            for leaf in ("norm.weight", "norm.bias", "reduction.weight")
+        ),
+        *(f"norm{stage}.{leaf}" for stage in range(4) for leaf in ("weight", "bias")),
+    }
 
 
 def test_switches_remove_what_they_name() -> None:
@@ -200,16 +217,17 @@ def test_switches_remove_what_they_name() -> None:
     assert not any("patch_embed.norm" in name or "qkv.bias" in name or "absolute" in name for name in names)
 
 
-@pytest.mark.parametrize(
-    ("size", "millions"), [("tiny", 27.52), ("small", 48.84), ("base", 86.74), ("large", 194.99)]
-)
+@pytest.mark.parametrize(("size", "millions"), [("tiny", 27.52), ("small", 48.84), ("base", 86.74), ("large", 194.99)])
 def test_sizes_have_the_published_parameters(size: str, millions: float) -> None:
     """timm's headless counts of the four sizes, to which the norms of the first three outputs are added."""
     with torch.device("meta"):
         network = build_swin(ModelConfig(encoder=f"swin_{size}"))
         theirs = timm_swin.SwinTransformer(
-            embed_dim=network.channels[0], depths=tuple(len(stage.blocks) for stage in network.layers),
-            num_heads=tuple(stage.blocks[0].attn.heads for stage in network.layers), num_classes=0)
+            embed_dim=network.channels[0],
+            depths=tuple(len(stage.blocks) for stage in network.layers),
+            num_heads=tuple(stage.blocks[0].attn.heads for stage in network.layers),
+            num_classes=0,
+        )
     extra = 2 * sum(network.channels[:-1])
     count = sum(p.numel() for p in network.parameters())
     assert count == sum(p.numel() for p in theirs.parameters()) + extra
@@ -218,8 +236,15 @@ def test_sizes_have_the_published_parameters(size: str, millions: float) -> None
 
 def test_own_sizes_and_options_reach_the_network() -> None:
     options = EncoderOptions(
-        embed_dim=24, depths=(1, 1, 2, 1), heads=(2, 4, 4, 8), window_size=5, mlp_ratio=2, drop_rate=0.1,
-        attention_drop_rate=0.2, drop_path_rate=0.3)
+        embed_dim=24,
+        depths=(1, 1, 2, 1),
+        heads=(2, 4, 4, 8),
+        window_size=5,
+        mlp_ratio=2,
+        drop_rate=0.1,
+        attention_drop_rate=0.2,
+        drop_path_rate=0.3,
+    )
     network = build_swin(ModelConfig(encoder="swin_small", encoder_options=options, in_bands=5))
     block = network.layers[2].blocks[1]
     assert network.patch_embed.proj.weight.shape == (24, 5, 4, 4)
@@ -236,13 +261,21 @@ def test_heads_that_do_not_divide_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("values", "frozen"),
-    [({}, {0, 1}), ({"auxiliary": "none"}, {0, 1, 2}), ({"pointrend": True}, {1}), ({"decoder": "fpn"}, set()),
-     ({"auxiliary": "image", "auxiliary_stage": -4, "decoder": "progressive"}, {1, 2})])
+    [
+        ({}, {0, 1}),
+        ({"auxiliary": "none"}, {0, 1, 2}),
+        ({"pointrend": True}, {1}),
+        ({"decoder": "fpn"}, set()),
+        ({"auxiliary": "image", "auxiliary_stage": -4, "decoder": "progressive"}, {1, 2}),
+    ],
+)
 def test_norms_that_nothing_reads_do_not_learn(values: dict[str, Any], frozen: set[int]) -> None:
     """The rest of a complete network learns: nothing is left over that data-parallel training would wait for."""
     options = EncoderOptions(embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 2, 2, 4), drop_path_rate=0.0)
     torch.manual_seed(0)
-    network = PSPNet(ModelConfig(encoder="swin_tiny", encoder_options=options, num_classes=3, decoder_channels=8, **values))
+    network = PSPNet(
+        ModelConfig(encoder="swin_tiny", encoder_options=options, num_classes=3, decoder_channels=8, **values)
+    )
     outputs = network.train().forward_train(torch.rand(2, 3, 40, 40) * 255)
     given = [outputs.logits, outputs.auxiliary, outputs.image_logits, outputs.points and outputs.points.logits]
     sum(value.square().sum() for value in given if value is not None).backward()
@@ -258,7 +291,8 @@ def test_one_export_serves_every_size() -> None:
     randomised(network)
     sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     program = torch.export.export(
-        network, (torch.randn(2, 3, 160, 192),), dynamic_shapes=({0: torch.export.Dim.AUTO, **sizes},))
+        network, (torch.randn(2, 3, 160, 192),), dynamic_shapes=({0: torch.export.Dim.AUTO, **sizes},)
+    )
     exported = program.module(check_guards=False)
     for size in ((1, 33, 47), (2, 64, 64), (3, 97, 131)):
         images = torch.randn(size[0], 3, *size[1:])

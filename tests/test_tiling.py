@@ -63,7 +63,7 @@ def test_starts_are_semsegs_and_mmsegs(length: int, tile: int, data: st.DataObje
 @given(grids())
 @settings(max_examples=100, deadline=None)
 def test_strips_give_the_same_windows_and_never_touch_final_rows(
-    grid: tuple[int, int, tuple[int, int], tuple[int, int]]
+    grid: tuple[int, int, tuple[int, int], tuple[int, int]],
 ) -> None:
     height, width, tile, stride = grid
     rows = list(strips(height, width, tile, stride=stride))

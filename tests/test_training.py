@@ -81,9 +81,19 @@ def kill_at(read: int, number: int = signal.SIGKILL) -> Callable[[int], None]:
 
 
 # everything that holds a state of its own: an average, mixup, dropout, gradients over two batches, one cycle
-LADEN = {"ema": 0.9, "mixup": 0.7, "accumulate": 2, "steps": 7, "val_every": 3, "checkpoint_every": 2, "clip": 1.0, "log_every": 3,
-         "progressive_resizing": ((0.6, 0.4),), "schedule": {"name": "one_cycle"},
-         "model": toy_model(dropout=0.5, encoder_options={"depth": 3, "drop_path_rate": 0.3})}
+LADEN = {
+    "ema": 0.9,
+    "mixup": 0.7,
+    "accumulate": 2,
+    "steps": 7,
+    "val_every": 3,
+    "checkpoint_every": 2,
+    "clip": 1.0,
+    "log_every": 3,
+    "progressive_resizing": ((0.6, 0.4),),
+    "schedule": {"name": "one_cycle"},
+    "model": toy_model(dropout=0.5, encoder_options={"depth": 3, "drop_path_rate": 0.3}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +122,8 @@ class TestFolder:
         rates = [float(row["learning_rate"]) for row in rows if row["learning_rate"]]
         np.testing.assert_allclose(rates, [0.005 * (1 - k / 30) ** 0.9 for k in range(30)], rtol=1e-6)
         assert float(rows[0]["loss"]) == pytest.approx(
-            float(rows[0]["loss_pixel"]) + 0.4 * float(rows[0]["loss_auxiliary"]), rel=1e-6)
+            float(rows[0]["loss_pixel"]) + 0.4 * float(rows[0]["loss_auxiliary"]), rel=1e-6
+        )
 
     def test_what_was_derived_is_written_down(self, plain: Path) -> None:
         config = yaml.safe_load((plain / "config.yaml").read_text())
@@ -230,8 +241,11 @@ class TestExactness:
     def test_killed_in_mid_epoch_and_resumed_bit_for_bit(self, laden: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"
         reads = 12 + 1 + 18  # 12 for the statistics, 1 for the best model's card; batch 9 is pictures 17 and 18
-        child = in_child(lambda: train(
-            toy_run(run, **LADEN), train_data=Toys(on_read=kill_at(reads)), val_data=toys()["val_data"], quiet=True))
+        child = in_child(
+            lambda: train(
+                toy_run(run, **LADEN), train_data=Toys(on_read=kill_at(reads)), val_data=toys()["val_data"], quiet=True
+            )
+        )
         assert ended(child) == -signal.SIGKILL
         assert json.loads((run / "state.json").read_text())["status"] == "running"
         assert state(run)["batches_seen"] == 8  # killed in batch 9, after the update of step 4 was saved
@@ -254,15 +268,20 @@ class TestExactness:
 
         assert ended(in_child(first)) == -signal.SIGKILL
         assert state(run)["batches_seen"] == 4  # the whole state of before
-        second = in_child(lambda: resume(run, train_data=Toys(on_read=kill_at(9)), val_data=toys()["val_data"], quiet=True))
+        second = in_child(
+            lambda: resume(run, train_data=Toys(on_read=kill_at(9)), val_data=toys()["val_data"], quiet=True)
+        )
         assert ended(second) == -signal.SIGKILL
         resume(run, **toys())
         assert_same_run(laden, run)
 
     def test_killed_before_the_first_state(self, laden: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"
-        child = in_child(lambda: train(
-            toy_run(run, **LADEN), train_data=Toys(on_read=kill_at(12 + 5)), val_data=toys()["val_data"], quiet=True))
+        child = in_child(
+            lambda: train(
+                toy_run(run, **LADEN), train_data=Toys(on_read=kill_at(12 + 5)), val_data=toys()["val_data"], quiet=True
+            )
+        )
         assert ended(child) == -signal.SIGKILL
         assert not (run / "last.ckpt").exists()
         resume(run, **toys())
@@ -282,7 +301,9 @@ class TestExactness:
         assert now["status"] == "interrupted"
         assert signal.Signals(number).name in now["message"]
         assert "pspnet train --resume" in now["message"]
-        assert state(run)["batches_seen"] == (10 if where == "training" else 6)  # at the very step, not the last saved one
+        assert state(run)["batches_seen"] == (
+            10 if where == "training" else 6
+        )  # at the very step, not the last saved one
         resume(run, **toys())
         assert_same_run(laden, run)
 
@@ -318,8 +339,9 @@ class TestExactness:
 
     def test_a_damaged_state_is_named(self, tmp_path: Path) -> None:
         run = tmp_path / "run"
-        child = in_child(lambda: train(
-            toy_run(run, checkpoint_every=1), train_data=Toys(on_read=kill_at(18)), quiet=True))
+        child = in_child(
+            lambda: train(toy_run(run, checkpoint_every=1), train_data=Toys(on_read=kill_at(18)), quiet=True)
+        )
         assert ended(child) == -signal.SIGKILL
         content = (run / "last.ckpt").read_bytes()
         for damaged in (content[: len(content) // 2], b""):
@@ -353,8 +375,12 @@ def test_a_signal_to_the_whole_group_stops_a_run_with_workers_gently(tmp_path: P
 def test_accumulation_is_the_larger_batch(tmp_path: Path) -> None:
     """Without batch statistics, two batches of two are one of four."""
     model = toy_model(dropout=0.0, auxiliary="none")
-    base = {"steps": 3, "freeze_encoder": True, "model": model.changed(bins=(), pyramid_options={"fusion_norm": False}),
-            "loss": {"reduction": "all"}}
+    base = {
+        "steps": 3,
+        "freeze_encoder": True,
+        "model": model.changed(bins=(), pyramid_options={"fusion_norm": False}),
+        "loss": {"reduction": "all"},
+    }
     train(toy_run(tmp_path / "one", batch_size=4, **base), **toys())
     train(toy_run(tmp_path / "two", batch_size=2, accumulate=2, **base), **toys())
     a, b = state(tmp_path / "one")["state_dict"], state(tmp_path / "two")["state_dict"]
@@ -370,22 +396,43 @@ class TestProcesses:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                  "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
+        common = {
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "TORCHELASTIC_RUN_ID": "test",
+            "GROUP_RANK": "0",
+        }
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} | common for rank in range(2)]
         if slurm:
-            common = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": "7",
-                      "SLURM_STEP_ID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "run",
-                      "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            common = {
+                "SLURM_NTASKS": "2",
+                "SLURM_NTASKS_PER_NODE": "2",
+                "SLURM_NNODES": "1",
+                "SLURM_JOB_ID": "7",
+                "SLURM_STEP_ID": "0",
+                "SLURM_NODEID": "0",
+                "SLURM_NODELIST": "localhost",
+                "SLURM_JOB_NAME": "run",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
             ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} | common for rank in range(2)]
         children = [in_child(lambda rank=rank: work(rank), **ranks[rank]) for rank in range(2)]
         return [ended(child) for child in children]
 
     def test_two_processes_are_one(self, tmp_path: Path) -> None:
         """Same weights on both, every sample once per epoch, the numbers of one process, and resume exact."""
-        options = {"batch_size": 4, "steps": 6, "checkpoint_every": 2, "val_every": 3, "pictures": 2,
-                   "model": toy_model(dropout=0.0, auxiliary="none"),  # dropout differs between processes, as it should
-                   "loss": {"reduction": "all"}}  # the mean of two means is the mean where both count the same pixels
+        options = {
+            "batch_size": 4,
+            "steps": 6,
+            "checkpoint_every": 2,
+            "val_every": 3,
+            "pictures": 2,
+            "model": toy_model(dropout=0.0, auxiliary="none"),  # dropout differs between processes, as it should
+            "loss": {"reduction": "all"},
+        }  # the mean of two means is the mean where both count the same pixels
 
         def work(rank: int, run: Path, verb: Callable[..., Any], dies: bool) -> None:
             from pspnet.training import batches, module
@@ -428,8 +475,11 @@ class TestProcesses:
 
     def test_one_is_asked_and_both_stop(self, tmp_path: Path) -> None:
         def work(rank: int) -> None:
-            train(toy_run(tmp_path / "run"), quiet=True,
-                  train_data=Toys(on_read=kill_at(12 + 3, signal.SIGTERM) if rank == 1 else lambda _: None))
+            train(
+                toy_run(tmp_path / "run"),
+                quiet=True,
+                train_data=Toys(on_read=kill_at(12 + 3, signal.SIGTERM) if rank == 1 else lambda _: None),
+            )
 
         assert self.pair(work) == [143, 143]
         assert state(tmp_path / "run")["batches_seen"] == 3
@@ -457,7 +507,10 @@ class TestProcesses:
         assert int(first["bn1.num_batches_tracked"]) == 2
 
     def test_as_slurm_starts_them(self, tmp_path: Path) -> None:
-        assert self.pair(lambda rank: train(toy_run(tmp_path / "run", steps=2, val_every=2), **toys()), slurm=True) == [0, 0]
+        assert self.pair(lambda rank: train(toy_run(tmp_path / "run", steps=2, val_every=2), **toys()), slurm=True) == [
+            0,
+            0,
+        ]
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["devices"], summary["images"]) == (2, 4)
 
@@ -470,7 +523,9 @@ class TestProcesses:
 
 class TestChoices:
     def test_early_stopping(self, tmp_path: Path) -> None:
-        train(toy_run(tmp_path / "run", steps=40, val_every=2, early_stopping={"patience": 2, "min_gain": 0.9}), **toys())
+        train(
+            toy_run(tmp_path / "run", steps=40, val_every=2, early_stopping={"patience": 2, "min_gain": 0.9}), **toys()
+        )
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["steps"], summary["planned_steps"]) == (6, 40)  # one gain from nothing, then two without
         assert resume(tmp_path / "run", **toys()).exists()
@@ -486,11 +541,21 @@ class TestChoices:
             return images
 
         monkeypatch.setattr(PSPNet, "normalise", noted)
-        train(toy_run(tmp_path / "run", progressive_resizing=((0.3, 0.34), (0.5, 0.34)), steps=6, accumulate=accumulate, val_every=6,
-                      augmentation={"crop": (40, 60)}, pictures=0), **toys())
+        train(
+            toy_run(
+                tmp_path / "run",
+                progressive_resizing=((0.3, 0.34), (0.5, 0.34)),
+                steps=6,
+                accumulate=accumulate,
+                val_every=6,
+                augmentation={"crop": (40, 60)},
+                pictures=0,
+            ),
+            **toys(),
+        )
         expected = [(12, 18)] * 3 + [(20, 30)] * 2 + [(40, 60)]  # 0.34 of 6 updates: the third begins before it is over
-        assert seen[:6 * accumulate] == [size for size in expected for _ in range(accumulate)]
-        assert set(seen[6 * accumulate:]) == {(40, 40), (45, 40), (50, 40)}  # validated as it is used
+        assert seen[: 6 * accumulate] == [size for size in expected for _ in range(accumulate)]
+        assert set(seen[6 * accumulate :]) == {(40, 40), (45, 40), (50, 40)}  # validated as it is used
 
     def test_no_update_left_for_the_size_it_is_used_with(self) -> None:
         with pytest.raises(ConfigError, match=r"shares add up to 1.1, so no update is left for model.input_scale = 1"):
@@ -502,7 +567,9 @@ class TestChoices:
         from pspnet.training.starting import random_model
 
         config = yaml.safe_load((frozen / "config.yaml").read_text())
-        start = random_model(toy_model(**{k: config["model"][k] for k in ("num_classes", "mean", "std")}), 0).state_dict()
+        start = random_model(
+            toy_model(**{k: config["model"][k] for k in ("num_classes", "mean", "std")}), 0
+        ).state_dict()
         end = state(frozen)["state_dict"]
         moved = {name for name, value in start.items() if not torch.equal(value, end[f"model.{name}"])}
         assert moved
@@ -515,8 +582,11 @@ class TestChoices:
     def test_fine_tuning_matches_classes_by_name(self, plain: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"
         names = ("stripe", "ground", "square", "cloud")
-        train(toy_run(run, steps=1, init_from=plain / "best.safetensors", optimizer={"learning_rate": 1e-9}),
-              train_data=Toys(names=names), quiet=True)
+        train(
+            toy_run(run, steps=1, init_from=plain / "best.safetensors", optimizer={"learning_rate": 1e-9}),
+            train_data=Toys(names=names),
+            quiet=True,
+        )
         old, new = (load_checkpoint(r / "best.safetensors")[0].state_dict() for r in (plain, run))
         for row, name in enumerate(names[:3]):
             source = Toys().label_space.names.index(name)
@@ -527,21 +597,31 @@ class TestChoices:
     def test_fine_tuning_from_a_model_that_comes_along(self, tmp_path: Path) -> None:
         own = {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 64, "auxiliary": "none"}
         run, names = tmp_path / "run", ("sky", "boat", "square", "cloud")
-        train(toy_run(run, steps=1, init_from="scenes", model=own, optimizer={"learning_rate": 1e-9}),
-              train_data=Toys(names=names), quiet=True)
+        train(
+            toy_run(run, steps=1, init_from="scenes", model=own, optimizer={"learning_rate": 1e-9}),
+            train_data=Toys(names=names),
+            quiet=True,
+        )
         model, card = load_checkpoint(find_model("scenes"))
         old, new = model.state_dict(), load_checkpoint(run / "best.safetensors")[0].state_dict()
         torch.testing.assert_close(new["encoder.conv1.weight"], old["encoder.conv1.weight"])
         assert torch.equal(new["mean"], old["mean"])
         for row, name in enumerate(names[:2]):
-            torch.testing.assert_close(new["classifier.weight"][row], old["classifier.weight"][card.label_space.names.index(name)])
+            torch.testing.assert_close(
+                new["classifier.weight"][row], old["classifier.weight"][card.label_space.names.index(name)]
+            )
         with pytest.raises(CheckpointError, match=r"did you mean 'scenes'"):
             train(toy_run(tmp_path / "other", init_from="scene"), **toys())
 
     def test_encoder_weights_of_a_file(self, plain: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"
-        config = toy_run(run, model=toy_model(encoder_weights=str(plain / "best.safetensors")), steps=1, val_every=1,
-                         optimizer={"learning_rate": 1e-9})
+        config = toy_run(
+            run,
+            model=toy_model(encoder_weights=str(plain / "best.safetensors")),
+            steps=1,
+            val_every=1,
+            optimizer={"learning_rate": 1e-9},
+        )
         train(config, **toys())
         old, new = (load_checkpoint(r / "best.safetensors")[0].state_dict() for r in (plain, run))
         torch.testing.assert_close(new["encoder.layer2.0.conv1.weight"], old["encoder.layer2.0.conv1.weight"])
@@ -552,16 +632,22 @@ class TestChoices:
 
     def test_fine_tuning_refuses_another_network(self, plain: Path, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"decoder_channels = 16 instead of 24"):
-            train(toy_run(tmp_path / "run", init_from=plain / "best.safetensors", model=toy_model(decoder_channels=24)), **toys())
+            train(
+                toy_run(tmp_path / "run", init_from=plain / "best.safetensors", model=toy_model(decoder_channels=24)),
+                **toys(),
+            )
 
-    @pytest.mark.parametrize("changes", [
-        {"model": toy_model(auxiliary="image")},
-        {"model": toy_model(pointrend=True, pointrend_options={"train_points": 32, "points": 64})},
-        {"model": toy_model(auxiliary="none", bins=())},
-        {"optimizer": {"name": "adamw", "learning_rate": 1e-3, "layer_decay": 0.7}},
-        {"activation_checkpointing": True, "channels_last": True, "deterministic": True},
-        {"loss": {"cross_entropy": 0.5, "dice": 0.5, "class_weights": [1.0, 2.0, 3.0]}, "val_limit": 2},
-    ])
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"model": toy_model(auxiliary="image")},
+            {"model": toy_model(pointrend=True, pointrend_options={"train_points": 32, "points": 64})},
+            {"model": toy_model(auxiliary="none", bins=())},
+            {"optimizer": {"name": "adamw", "learning_rate": 1e-3, "layer_decay": 0.7}},
+            {"activation_checkpointing": True, "channels_last": True, "deterministic": True},
+            {"loss": {"cross_entropy": 0.5, "dice": 0.5, "class_weights": [1.0, 2.0, 3.0]}, "val_limit": 2},
+        ],
+    )
     def test_every_choice_runs(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         assert train(toy_run(tmp_path / "run", **{"steps": 2, "val_every": 1} | changes), **toys()).exists()
         assert not torch.are_deterministic_algorithms_enabled(), "the caller's switches are as they were"

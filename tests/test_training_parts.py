@@ -33,9 +33,19 @@ from toys import NAMES, Toys, ended, in_child, toy_model, toy_run
 class TestSchedule:
     def test_poly_is_semsegs(self) -> None:
         """Recorded from hszhao/semseg 4f274c3f, util.util.poly_learning_rate: base 0.01, power 0.9, every 100th of 1000."""
-        recorded = [0.01, 0.009095325760829623, 0.008180521460508584, 0.007254178469372199, 0.006314458674893553,
-                    0.005358867312681466, 0.0043838329055408696, 0.0033838346190164987, 0.0023492378861760376,
-                    0.001258925411794167, 0.0]
+        recorded = [
+            0.01,
+            0.009095325760829623,
+            0.008180521460508584,
+            0.007254178469372199,
+            0.006314458674893553,
+            0.005358867312681466,
+            0.0043838329055408696,
+            0.0033838346190164987,
+            0.0023492378861760376,
+            0.001258925411794167,
+            0.0,
+        ]
         ours = [0.01 * rate_factor(ScheduleConfig(), step, 1000) for step in range(0, 1001, 100)]
         np.testing.assert_allclose(ours, recorded, rtol=1e-12)
 
@@ -50,8 +60,12 @@ class TestSchedule:
             scheduler.step()
         np.testing.assert_allclose(used, [0.1 * (1 - k / 4) ** 0.9 for k in range(4)], rtol=1e-12)
 
-    @given(name=st.sampled_from(["poly", "one_cycle", "cosine", "constant"]), steps=st.integers(1, 3000),
-           warmup=st.integers(0, 50), final=st.floats(0, 0.5))
+    @given(
+        name=st.sampled_from(["poly", "one_cycle", "cosine", "constant"]),
+        steps=st.integers(1, 3000),
+        warmup=st.integers(0, 50),
+        final=st.floats(0, 0.5),
+    )
     @settings(max_examples=60, deadline=None)
     def test_a_rate_is_never_negative_or_above_the_base(self, name: str, steps: int, warmup: int, final: float) -> None:
         config = ScheduleConfig(name=name, warmup_steps=warmup, final_factor=final)
@@ -85,7 +99,11 @@ class TestBatches:
 
     def test_epochs_differ_and_seeds_differ(self) -> None:
         plan = BatchPlan(30, 30, 2, seed=0)
-        orders = [[i for _, i in plan.batch(0)], [i for _, i in plan.batch(1)], [i for _, i in BatchPlan(30, 30, 2, 1).batch(0)]]
+        orders = [
+            [i for _, i in plan.batch(0)],
+            [i for _, i in plan.batch(1)],
+            [i for _, i in BatchPlan(30, 30, 2, 1).batch(0)],
+        ]
         assert len({tuple(order) for order in orders}) == 3
 
     def test_a_later_start_gives_the_rest(self) -> None:
@@ -125,13 +143,18 @@ class TestBatches:
     def test_waiting_is_measured(self) -> None:
         import time
 
-        samples = TrainingSamples(Toys(on_read=lambda _: time.sleep(0.02)), Augmentation(AugmentConfig(crop=33), (8, 8, 8)), 0)
+        samples = TrainingSamples(
+            Toys(on_read=lambda _: time.sleep(0.02)), Augmentation(AugmentConfig(crop=33), (8, 8, 8)), 0
+        )
         loader = training_loader(samples, BatchPlan(12, 2, 2, 0), 0, 0, False)
         list(loader)
         assert 0.08 <= loader.waited_s < 1
 
     def test_images_become_floats_in_their_own_range(self) -> None:
-        batch = Batch(torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5), torch.full((2, 3, 4), 255, dtype=torch.uint8))
+        batch = Batch(
+            torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5),
+            torch.full((2, 3, 4), 255, dtype=torch.uint8),
+        )
         images, labels = to_tensors(batch, channels_last=True)
         assert images.shape == (2, 5, 3, 4)
         assert images.dtype == torch.float32
@@ -147,7 +170,10 @@ class TestGroups:
     def test_the_head_learns_ten_times_as_fast(self) -> None:
         model = self.model()
         groups = parameter_groups(model, OptimizerConfig())
-        assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [("encoder", 0.01, 1e-4), ("head", 0.1, 1e-4)]
+        assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [
+            ("encoder", 0.01, 1e-4),
+            ("head", 0.1, 1e-4),
+        ]
         encoder = {id(p) for p in model.encoder.parameters()}
         assert {id(p) for p in groups[0]["params"]} == encoder
         assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
@@ -180,8 +206,10 @@ class TestGroups:
         for first, second in zip(*weights, strict=True):
             torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
-    @pytest.mark.parametrize(("encoder", "first", "last"), [("resnet18", "conv1.weight", "layer4.1.conv2.weight"),
-                                                            ("mobilenetv2", "conv_stem.weight", "")])
+    @pytest.mark.parametrize(
+        ("encoder", "first", "last"),
+        [("resnet18", "conv1.weight", "layer4.1.conv2.weight"), ("mobilenetv2", "conv_stem.weight", "")],
+    )
     def test_stages_are_found_by_gradients(self, encoder: str, first: str, last: str) -> None:
         net = PSPNet(toy_model(encoder=encoder, encoder_options={}, bins=(1,))).encoder
         before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -225,10 +253,13 @@ def test_total_loss_is_the_weighted_sum() -> None:
     image_logits, points = torch.randn(2, 3), PointOutputs(torch.rand(2, 5, 2), torch.randn(2, 3, 5))
     config = TrainConfig(auxiliary_weight=0.3, points_weight=0.7)
     total, parts = total_loss(TrainOutputs(logits, auxiliary, image_logits, points), labels, loss, config, False)
-    there = torch.stack([
-        torch.stack([labels[b, int(y * 6), int(x * 8)] for x, y in points.coordinates[b]]) for b in range(2)])
+    there = torch.stack(
+        [torch.stack([labels[b, int(y * 6), int(x * 8)] for x, y in points.coordinates[b]]) for b in range(2)]
+    )
     ce = nn.CrossEntropyLoss(ignore_index=255)
-    present = torch.stack([(labels[:, None] == torch.arange(3)[None, :, None, None]).flatten(2).any(2)[b] for b in range(2)])
+    present = torch.stack(
+        [(labels[:, None] == torch.arange(3)[None, :, None, None]).flatten(2).any(2)[b] for b in range(2)]
+    )
     image = nn.BCEWithLogitsLoss()(image_logits, present.float())
     expected = ce(logits, labels) + 0.3 * ce(auxiliary, labels) + 0.3 * image + 0.7 * ce(points.logits, there)
     torch.testing.assert_close(total, expected)
@@ -316,15 +347,18 @@ def test_shared_norm_alone_is_the_plain_one() -> None:
 
 
 class TestConfig:
-    @pytest.mark.parametrize(("values", "words"), [
-        ({"steps": 5, "epochs": 1}, ["steps = 5", "epochs = 1"]),
-        ({"unfreeze_step": 5}, ["unfreeze_step = 5", "freeze_encoder"]),
-        ({"optimizer": {"name": "adamw", "nesterov": True}}, ["optimizer.nesterov", "adamw"]),
-        ({"batch_size": 5, "devices": 2}, ["batch_size = 5", "devices = 2"]),
-        ({"lerning_rate": 5}, ["lerning_rate", "is not a setting"]),
-        ({"optimizer": {"learning_rat": 5}}, ["optimizer.learning_rat", "learning_rate"]),
-        ({"batch_size": "many"}, ["batch_size", "many"]),
-    ])
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({"steps": 5, "epochs": 1}, ["steps = 5", "epochs = 1"]),
+            ({"unfreeze_step": 5}, ["unfreeze_step = 5", "freeze_encoder"]),
+            ({"optimizer": {"name": "adamw", "nesterov": True}}, ["optimizer.nesterov", "adamw"]),
+            ({"batch_size": 5, "devices": 2}, ["batch_size = 5", "devices = 2"]),
+            ({"lerning_rate": 5}, ["lerning_rate", "is not a setting"]),
+            ({"optimizer": {"learning_rat": 5}}, ["optimizer.learning_rat", "learning_rate"]),
+            ({"batch_size": "many"}, ["batch_size", "many"]),
+        ],
+    )
     def test_contradictions_are_named(self, values: dict[str, object], words: list[str]) -> None:
         with pytest.raises(ConfigError) as caught:
             TrainConfig(**values)

@@ -15,8 +15,18 @@ import torch
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["model.encoder_options.depth=3", "model.input_scale=1.0", "augmentation.crop=[97,129]", "val_limit=4", "batch_size=4",
-         "steps=12", "val_every=6", "log_every=1", "checkpoint_every=3", "pictures=2"]
+SMALL = [
+    "model.encoder_options.depth=3",
+    "model.input_scale=1.0",
+    "augmentation.crop=[97,129]",
+    "val_limit=4",
+    "batch_size=4",
+    "steps=12",
+    "val_every=6",
+    "log_every=1",
+    "checkpoint_every=3",
+    "pictures=2",
+]
 
 
 def start(shared: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
@@ -26,8 +36,9 @@ def start(shared: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
 
 
 def program(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "pspnet", *arguments], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "pspnet", *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -95,7 +106,19 @@ def test_two_processes_of_one_command(shared: Path, tmp_path: Path) -> None:
 
 def test_trained_and_evaluated(shared: Path, whole: Path) -> None:
     """The checkpoint of a run goes straight into an evaluation."""
-    out = finish(program("evaluate", str(whole / "best.safetensors"), "--data", str(shared / "data" / "camvid"), "--format",
-                         "camvid", "--split", "val", "--json", str(whole / "evaluated.json")))
+    out = finish(
+        program(
+            "evaluate",
+            str(whole / "best.safetensors"),
+            "--data",
+            str(shared / "data" / "camvid"),
+            "--format",
+            "camvid",
+            "--split",
+            "val",
+            "--json",
+            str(whole / "evaluated.json"),
+        )
+    )
     assert "bicyclist" in out
     assert (whole / "evaluated.json").exists()

@@ -30,8 +30,13 @@ def sample(height: int = 60, width: int = 81, bands: int = 3, classes: int = 6) 
     return Sample(smooth(height, width, bands), labels, "x")
 
 
-def chain(image: np.ndarray, labels: np.ndarray, config: AugmentConfig, draws: dict[str, float],
-          mean: tuple[float, ...] = MEAN) -> tuple[np.ndarray, np.ndarray]:
+def chain(
+    image: np.ndarray,
+    labels: np.ndarray,
+    config: AugmentConfig,
+    draws: dict[str, float],
+    mean: tuple[float, ...] = MEAN,
+) -> tuple[np.ndarray, np.ndarray]:
     """The chain by definition, one step after another. Slow, and interpolates twice where the image is turned."""
     height, width = labels.shape
     factor = config.scale_range[0] + draws["scale"] * (config.scale_range[1] - config.scale_range[0])
@@ -118,19 +123,26 @@ def naive(image: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray
                 continue
             i, j = min(int(sy), height - 2), min(int(sx), width - 2)
             a, b = sy - i, sx - j
-            values[v, u] = ((1 - a) * (1 - b) * image[i, j] + (1 - a) * b * image[i, j + 1]
-                            + a * (1 - b) * image[i + 1, j] + a * b * image[i + 1, j + 1])
+            values[v, u] = (
+                (1 - a) * (1 - b) * image[i, j]
+                + (1 - a) * b * image[i, j + 1]
+                + a * (1 - b) * image[i + 1, j]
+                + a * b * image[i + 1, j + 1]
+            )
             nearest[v, u] = round(sy) * width + round(sx)
     return values, nearest
 
 
-@pytest.mark.parametrize("geometry", [
-    Geometry((20, 30), (31, 47), 0.0, False, (24, 25), 3, 5),
-    Geometry((20, 30), (31, 47), 7.5, False, (24, 25), 3, 5),
-    Geometry((20, 30), (11, 16), -10.0, True, (24, 25)),
-    Geometry((20, 30), (60, 20), 10.0, True, (24, 25), 30, 0),
-    Geometry((20, 30), (20, 30), 0.0, True, (20, 30)),
-])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((20, 30), (31, 47), 0.0, False, (24, 25), 3, 5),
+        Geometry((20, 30), (31, 47), 7.5, False, (24, 25), 3, 5),
+        Geometry((20, 30), (11, 16), -10.0, True, (24, 25)),
+        Geometry((20, 30), (60, 20), 10.0, True, (24, 25), 30, 0),
+        Geometry((20, 30), (20, 30), 0.0, True, (20, 30)),
+    ],
+)
 def test_pixels_come_from_where_the_definition_says(geometry: Geometry) -> None:
     image = smooth(20, 30)[..., 0]
     values, nearest = naive(image.astype(float), geometry)
@@ -216,8 +228,9 @@ def test_image_and_labels_stay_together() -> None:
 def test_a_turn_is_counter_clockwise_as_seen() -> None:
     image = np.zeros((41, 41, 1), np.uint8)
     image[20, 25:] = 255  # a bar to the right
-    config = AugmentConfig(scale=False, blur=False, mirror=False, rotate_range=(10, 10), rotate_probability=1,
-                           crop=None)
+    config = AugmentConfig(
+        scale=False, blur=False, mirror=False, rotate_range=(10, 10), rotate_probability=1, crop=None
+    )
     turned, _ = Augmentation(config, (0.0,))(Sample(image, np.zeros((41, 41), np.uint8), "x"), 0, 0, 0)
     assert 15 <= turned[:, 38, 0].argmax() <= 18  # now it rises
 
@@ -244,8 +257,14 @@ def test_crops_of_one_class_are_drawn_again() -> None:
 
     def lopsided(limit: float) -> float:
         augment = Augmentation(AugmentConfig(crop=32, scale=False, rotate=False, crop_max_class_share=limit), MEAN)
-        return float(np.mean([np.bincount(augment(item, 0, 0, i)[1].ravel(), minlength=2).max() >= 0.75 * 32 * 32
-                              for i in range(100)]))
+        return float(
+            np.mean(
+                [
+                    np.bincount(augment(item, 0, 0, i)[1].ravel(), minlength=2).max() >= 0.75 * 32 * 32
+                    for i in range(100)
+                ]
+            )
+        )
 
     assert lopsided(1.0) > 0.6
     assert lopsided(0.75) < 0.2

@@ -13,9 +13,14 @@ from pspnet.nn.upsampling import upsample_labels
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.integers(1, 9), columns=st.integers(1, 9), height=st.integers(1, 40), width=st.integers(1, 40),
-    align_corners=st.booleans(), strip=st.integers(1, 17), seed=st.integers(0, 2**31),
-)  # fmt: skip
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    align_corners=st.booleans(),
+    strip=st.integers(1, 17),
+    seed=st.integers(0, 2**31),
+)
 def test_equal_to_resize_and_argmax(rows, columns, height, width, align_corners, strip, seed):
     coarse = torch.randn(2, 6, rows, columns, generator=torch.Generator().manual_seed(seed))
     for way in (upsampling._in_cache, upsampling._by_strips):
@@ -43,6 +48,8 @@ def test_temperature_softens_the_confidence_only() -> None:
 
 def test_both_ways_take_temperature() -> None:
     coarse = 3 * torch.randn(2, 5, 4, 6)
-    for first, second in zip(*(way(coarse, (17, 23), False, True, 2.0, 5) for way in (
-            upsampling._in_cache, upsampling._by_strips)), strict=True):
+    for first, second in zip(
+        *(way(coarse, (17, 23), False, True, 2.0, 5) for way in (upsampling._in_cache, upsampling._by_strips)),
+        strict=True,
+    ):
         assert torch.allclose(first.float(), second.float(), atol=1e-5)

@@ -14,7 +14,11 @@ from rasterio.transform import from_origin
 from rasters import scene, write_raster
 
 CLASSES = ("water", "field", "houses")
-COLOURS = {"water": (200, 260, 180, 60), "field": (300, 480, 340, 900), "houses": (620, 640, 700, 560)}  # blue .. near infrared
+COLOURS = {
+    "water": (200, 260, 180, 60),
+    "field": (300, 480, 340, 900),
+    "houses": (620, 640, 700, 560),
+}  # blue .. near infrared
 
 
 def make_town(folder: Path, side: int = 192) -> Path:
@@ -29,12 +33,22 @@ def make_town(folder: Path, side: int = 192) -> Path:
     texture = scene(side, 2 * side, bands=4).astype(np.float64) - 128
     pixels = np.clip(spectrum[labels].transpose(2, 0, 1) + texture / 2, 1, 2047).round()
     for name, left in (("west", 0), ("east", side)):
-        write_raster(images / f"{name}.tif", pixels[:, :, left : left + side], crs="EPSG:32631", nodata=0, tiled=False,
-                     transform=from_origin(west + left * pixel, north, pixel, pixel), photometric="minisblack")
+        write_raster(
+            images / f"{name}.tif",
+            pixels[:, :, left : left + side],
+            crs="EPSG:32631",
+            nodata=0,
+            tiled=False,
+            transform=from_origin(west + left * pixel, north, pixel, pixel),
+            photometric="minisblack",
+        )
         _name_bands(images / f"{name}.tif")
     right, south, half = west + 2 * side * pixel, north - 0.9 * side * pixel, west + side * pixel
     river = shapely.box(west, north - 0.3 * side * pixel, right, north)
-    shapes: list[tuple[Any, str]] = [(river, "water"), (shapely.box(west, south, right, north - 0.3 * side * pixel), "field")]
+    shapes: list[tuple[Any, str]] = [
+        (river, "water"),
+        (shapely.box(west, south, right, north - 0.3 * side * pixel), "field"),
+    ]
     for column, row in _houses(side, 2 * side):
         x, y = west + column * pixel, north - row * pixel
         size = side / 12 * pixel
@@ -59,11 +73,15 @@ def write_labelled(folder: Path, side: int = 96) -> Path:
 def make_suburb(folder: Path, side: int = 128) -> Path:
     """suburb/pan.tif, suburb/buildings.geojson: 16-bit panchromatic, UTM 16N, 0.5 m, nodata 0; outlines without a class."""
     folder.mkdir(parents=True)
-    pixels = (scene(side, side, bands=1).astype(np.uint16) * 4)
+    pixels = scene(side, side, bands=1).astype(np.uint16) * 4
     pixels[:, :, :10] = 0
-    write_raster(folder / "pan.tif", pixels, crs="EPSG:32616", transform=from_origin(733_000, 3_725_000, 0.5, 0.5), nodata=0)
-    boxes = [(shapely.box(733_000 + x, 3_725_000 - y - 8, 733_000 + x + 8, 3_725_000 - y), "building")
-             for x, y in ((10, 5), (40, 20), (20, 44))]
+    write_raster(
+        folder / "pan.tif", pixels, crs="EPSG:32616", transform=from_origin(733_000, 3_725_000, 0.5, 0.5), nodata=0
+    )
+    boxes = [
+        (shapely.box(733_000 + x, 3_725_000 - y - 8, 733_000 + x + 8, 3_725_000 - y), "building")
+        for x, y in ((10, 5), (40, 20), (20, 44))
+    ]
     _write(folder / "buildings.geojson", boxes, "EPSG:32616", "EPSG:32616", field=None)
     return folder
 
@@ -73,10 +91,16 @@ def make_streets(folder: Path, side: int = 128) -> Path:
     folder.mkdir(parents=True)
     step = 2.7e-6
     left, top = -115.17, 36.24
-    write_raster(folder / "pan.tif", scene(side, side, bands=1).astype(np.uint16) * 8, crs="EPSG:4326",
-                 transform=from_origin(left, top, step, step))
-    lines = [(shapely.LineString([(left, top - 40 * step), (left + side * step, top - 50 * step)]), "road"),
-             (shapely.LineString([(left + 30 * step, top), (left + 40 * step, top - side * step)]), "road")]
+    write_raster(
+        folder / "pan.tif",
+        scene(side, side, bands=1).astype(np.uint16) * 8,
+        crs="EPSG:4326",
+        transform=from_origin(left, top, step, step),
+    )
+    lines = [
+        (shapely.LineString([(left, top - 40 * step), (left + side * step, top - 50 * step)]), "road"),
+        (shapely.LineString([(left + 30 * step, top), (left + 40 * step, top - side * step)]), "road"),
+    ]
     _write(folder / "roads.geojson", lines, "EPSG:4326", "EPSG:4326", field=None)
     return folder
 
@@ -92,8 +116,11 @@ def _land_use(height: int, width: int) -> np.ndarray:
 
 def _houses(height: int, width: int) -> list[tuple[int, int]]:
     step = height // 6
-    return [(column, row) for row in range(round(0.4 * height), height - step, step) for column in range(step // 2, width - step,
-                                                                                                      step)]
+    return [
+        (column, row)
+        for row in range(round(0.4 * height), height - step, step)
+        for column in range(step // 2, width - step, step)
+    ]
 
 
 def _name_bands(path: Path) -> None:
@@ -111,5 +138,12 @@ def _write(path: Path, shapes: list[tuple[Any, str]], crs: str, target: str, fie
         flat = shapely.transform(geometries, lambda p: np.column_stack(move.transform(p[:, 0], p[:, 1])))
         geometries = np.where(heights, shapely.force_3d(flat, 12.0), flat)
     columns = [np.array([name for _, name in shapes], object)] if field else [np.arange(len(shapes))]
-    pyogrio.raw.write(path, shapely.to_wkb(geometries), columns, [field or "id"], geometry_type="Unknown", crs=target,
-                      driver="GPKG" if path.suffix == ".gpkg" else "GeoJSON")
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(geometries),
+        columns,
+        [field or "id"],
+        geometry_type="Unknown",
+        crs=target,
+        driver="GPKG" if path.suffix == ".gpkg" else "GeoJSON",
+    )

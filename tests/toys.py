@@ -26,8 +26,15 @@ class Toys:
 
     bands = 3
 
-    def __init__(self, count: int = 12, size: int = 40, seed: int = 0, uneven: bool = False, names: tuple[str, ...] = NAMES,
-                 on_read: Callable[[int], None] = lambda reads: None) -> None:
+    def __init__(
+        self,
+        count: int = 12,
+        size: int = 40,
+        seed: int = 0,
+        uneven: bool = False,
+        names: tuple[str, ...] = NAMES,
+        on_read: Callable[[int], None] = lambda reads: None,
+    ) -> None:
         self.count, self.size, self.seed, self.uneven, self.on_read = count, size, seed, uneven, on_read
         self.label_space = LabelSpace(names)
         self.reads = 0
@@ -51,14 +58,29 @@ class Toys:
 
 
 def toy_model(**changes: Any) -> ModelConfig:
-    values: dict[str, Any] = {"encoder": "resnet18", "encoder_options": {"depth": 3}, "bins": (1, 2), "decoder_channels": 16}
+    values: dict[str, Any] = {
+        "encoder": "resnet18",
+        "encoder_options": {"depth": 3},
+        "bins": (1, 2),
+        "decoder_channels": 16,
+    }
     return ModelConfig(**values | changes)
 
 
 def toy_run(folder: Path, **changes: Any) -> TrainConfig:
     values: dict[str, Any] = {
-        "run_dir": folder, "model": toy_model(), "augmentation": AugmentConfig(crop=33), "steps": 6, "batch_size": 2,
-        "val_every": 3, "workers": 0, "pictures": 1, "log_every": 1, "precision": "fp32", "optimizer": {"learning_rate": 0.005}}
+        "run_dir": folder,
+        "model": toy_model(),
+        "augmentation": AugmentConfig(crop=33),
+        "steps": 6,
+        "batch_size": 2,
+        "val_every": 3,
+        "workers": 0,
+        "pictures": 1,
+        "log_every": 1,
+        "precision": "fp32",
+        "optimizer": {"learning_rate": 0.005},
+    }
     return TrainConfig(**values | changes)
 
 

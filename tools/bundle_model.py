@@ -88,7 +88,9 @@ def main(arguments: list[str] | None = None, places: Places | None = None) -> in
     parser.add_argument("facts", type=Path, help="a file of models/facts")
     parser.add_argument("model", type=Path, help="a run's folder, or a checkpoint")
     parser.add_argument("--data", type=Path, help="folder of the data set; left out for generated scenes")
-    parser.add_argument("--int8", action="store_true", help="also score an OpenVINO export with 8-bit numbers (minutes)")
+    parser.add_argument(
+        "--int8", action="store_true", help="also score an OpenVINO export with 8-bit numbers (minutes)"
+    )
     given = parser.parse_args(arguments)
     try:
         path = bundle(given.facts, given.model, given.data, places or Places(), int8=given.int8)
@@ -109,30 +111,57 @@ def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, 
     folder = places.folder(facts.place)
     target = folder / f"{facts.name}.safetensors"
     with tempfile.TemporaryDirectory() as scratch:
-        half = Segmenter.load(source.save(Path(scratch) / "half.safetensors", half=True), device="cpu", precision="fp32")
+        half = Segmenter.load(
+            source.save(Path(scratch) / "half.safetensors", half=True), device="cpu", precision="fp32"
+        )
         scored = [_score(source, half, facts, split, data) for split in facts.splits]
         if int8:
-            scored = [dataclasses.replace(one, int8=found) for one, found in
-                      zip(scored, _eight_bit(half, facts, data, Path(scratch)), strict=True)]
-        half.card = dataclasses.replace(half.card, provenance={**half.card.provenance, **_provenance(facts, scored, summary)})
+            scored = [
+                dataclasses.replace(one, int8=found)
+                for one, found in zip(scored, _eight_bit(half, facts, data, Path(scratch)), strict=True)
+            ]
+        half.card = dataclasses.replace(
+            half.card, provenance={**half.card.provenance, **_provenance(facts, scored, summary)}
+        )
         made = half.save(Path(scratch) / target.name, half=True).read_bytes()
     if len(made) > facts.max_mib * 2**20:
-        raise ConfigError(f"{facts.name}: {len(made) / 2**20:.1f} MiB in float16; max_mib = {facts.max_mib:g}. Train a smaller "
-                          "network, or raise the limit where the repository may carry more")
+        raise ConfigError(
+            f"{facts.name}: {len(made) / 2**20:.1f} MiB in float16; max_mib = {facts.max_mib:g}. Train a smaller "
+            "network, or raise the limit where the repository may carry more"
+        )
     write_bytes(target, made)
     digest = hashlib.sha256(made).hexdigest()
-    card = Card(facts.name, facts.about, facts.data, facts.terms, facts.recipe, facts.command, facts.limits,
-                target.relative_to(places.root).as_posix(), len(made), digest, summary, scored, facts.show_images,
-                facts.place == "package", "" if data is None else " --data DIR",
-                write_curve(facts.name, [run / "metrics.csv" for run in runs], places.cards))
+    card = Card(
+        facts.name,
+        facts.about,
+        facts.data,
+        facts.terms,
+        facts.recipe,
+        facts.command,
+        facts.limits,
+        target.relative_to(places.root).as_posix(),
+        len(made),
+        digest,
+        summary,
+        scored,
+        facts.show_images,
+        facts.place == "package",
+        "" if data is None else " --data DIR",
+        write_curve(facts.name, [run / "metrics.csv" for run in runs], places.cards),
+    )
     datasets = {one.split: _open(facts, one.split, data) for one in scored}
     write_card(card, half, datasets, places.cards)
     _add_to_index(folder / "index.json", facts, target.name, digest)
     if facts.place == "repository":
-        elsewhere = (f"it lies in the folder models/ of the source repository ({facts.terms}). Copy that folder and set "
-                     "PSPNET_MODELS to it, or call pspnet where it is ./models")
-        _write_index(places.package / "index.json", facts.name, {"about": facts.about, "terms": facts.terms,
-                                                                 "elsewhere": elsewhere})
+        elsewhere = (
+            f"it lies in the folder models/ of the source repository ({facts.terms}). Copy that folder and set "
+            "PSPNET_MODELS to it, or call pspnet where it is ./models"
+        )
+        _write_index(
+            places.package / "index.json",
+            facts.name,
+            {"about": facts.about, "terms": facts.terms, "elsewhere": elsewhere},
+        )
     write_overview(places.cards, [places.package / "index.json", places.cards / "index.json"])
     return target
 
@@ -148,7 +177,9 @@ def _score(source: Segmenter, half: Segmenter, facts: Facts, split: str, data: P
         one, two = (model.segment(image, confidence=False).labels for model in (source, half))
         changed += int(np.count_nonzero(one != two))
         pixels += one.size
-    rounds = any(not torch.equal(value, half.model.state_dict()[name]) for name, value in source.model.state_dict().items())
+    rounds = any(
+        not torch.equal(value, half.model.state_dict()[name]) for name, value in source.model.state_dict().items()
+    )
     return Scored(split, exact, rounded, changed / pixels, rounds=rounds)
 
 
@@ -194,8 +225,13 @@ def _sums(runs: list[Path]) -> dict[str, Any]:
 
 
 def _provenance(facts: Facts, scored: list[Scored], summary: Mapping[str, Any]) -> dict[str, Any]:
-    scores = {one.split: {"mean_iou": float(one.rounded.scores.mean_iou), "pixel_accuracy":
-                          float(one.rounded.scores.pixel_accuracy)} for one in scored}
+    scores = {
+        one.split: {
+            "mean_iou": float(one.rounded.scores.mean_iou),
+            "pixel_accuracy": float(one.rounded.scores.pixel_accuracy),
+        }
+        for one in scored
+    }
     kept = {key: summary[key] for key in ("commit", "hardware", "training_s", "steps") if key in summary}
     return {"about": facts.about, "terms": facts.terms, "scores": scores, **kept}
 

@@ -62,8 +62,8 @@ def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset]
     pictures = _pictures(card, shown, segmenter, datasets[shown.split], folder / "pictures")
     parts = [
         f"# {card.name}\n\n{card.about}",
-        f"```python\nimport pspnet\n\nmodel = pspnet.Segmenter.load(\"{card.name}\")\n"
-        "result = model.segment(\"image.jpg\")\n```",
+        f'```python\nimport pspnet\n\nmodel = pspnet.Segmenter.load("{card.name}")\n'
+        'result = model.segment("image.jpg")\n```',
         _facts(card, segmenter),
         "## Scores\n\n" + _scores(card),
         "## Classes\n\n" + _classes(card, segmenter),
@@ -92,11 +92,13 @@ def write_overview(folder: Path, indices: Sequence[Path]) -> Path:
             linked = f"[{name}]({name}.md)" if (folder / f"{name}.md").is_file() else name
             kept = "models/" if index.parent == folder else "the wheel"
             rows.append(f"| {linked} | {entry['about']} | {size} | {kept} | {entry.get('terms', '')} |")
-    text = ("# Models that come along\n\n"
-            "`pspnet models` lists them, `Segmenter.load(NAME)` loads one and checks its SHA-256. Models whose data are not\n"
-            "free to use are kept in this folder only, not in the wheel: set `PSPNET_MODELS` to it elsewhere. The cards are\n"
-            "written by `tools/bundle_model.py`, from `facts/` and what it measures.\n\n"
-            "| model | what it does | MiB | kept in | terms of its data |\n| --- | --- | --- | --- | --- |\n")
+    text = (
+        "# Models that come along\n\n"
+        "`pspnet models` lists them, `Segmenter.load(NAME)` loads one and checks its SHA-256. Models whose data are not\n"
+        "free to use are kept in this folder only, not in the wheel: set `PSPNET_MODELS` to it elsewhere. The cards are\n"
+        "written by `tools/bundle_model.py`, from `facts/` and what it measures.\n\n"
+        "| model | what it does | MiB | kept in | terms of its data |\n| --- | --- | --- | --- | --- |\n"
+    )
     path = folder / "README.md"
     write_bytes(path, (text + "\n".join(rows) + "\n").encode())
     return path
@@ -105,8 +107,14 @@ def write_overview(folder: Path, indices: Sequence[Path]) -> Path:
 def _facts(card: Card, segmenter: Segmenter) -> str:
     config, summary = segmenter.config, card.summary
     hardware = summary.get("hardware", {})
-    machine = hardware if isinstance(hardware, str) else ", ".join(
-        str(value) if key == "name" else f"{value} {key if value != 1 else key.removesuffix('s')}" for key, value in sorted(hardware.items(), key=lambda item: item[0] != "name"))
+    machine = (
+        hardware
+        if isinstance(hardware, str)
+        else ", ".join(
+            str(value) if key == "name" else f"{value} {key if value != 1 else key.removesuffix('s')}"
+            for key, value in sorted(hardware.items(), key=lambda item: item[0] != "name")
+        )
+    )
     minutes = f"{summary['training_s'] / 60:.0f} min" if "training_s" in summary else "not recorded"
     parameters = sum(p.numel() for p in segmenter.model.parameters())
     where = "in the wheel and the repository" if card.in_wheel else "in the repository only, not in the wheel"
@@ -114,9 +122,9 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
         "File": f"`{card.file}`, {card.size / 2**20:.1f} MiB, float16; {where}",
         "SHA-256": f"`{card.sha256}`",
         "Network": f"{config.encoder}, decoder {config.decoder}, {parameters / 1e6:.1f} M weights"
-                   + (" (with the auxiliary head)" if config.auxiliary != "none" else ""),
+        + (" (with the auxiliary head)" if config.auxiliary != "none" else ""),
         "Input": f"{', '.join(segmenter.card.band_names)}; values {segmenter.card.value_range[0]:g} to "
-                 f"{segmenter.card.value_range[1]:g}",
+        f"{segmenter.card.value_range[1]:g}",
         "Data": card.data,
         "Terms": card.terms,
         "Recipe": f"[{card.recipe}](../{card.recipe})" if card.recipe.endswith(".yaml") else card.recipe,
@@ -125,20 +133,27 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
         "Hardware": machine or "not recorded",
         "Time": minutes,
     }
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {' '.join(value.split())} |" for key, value in rows.items())])
+    return "\n".join(
+        ["| | |", "| --- | --- |", *(f"| {key} | {' '.join(value.split())} |" for key, value in rows.items())]
+    )
 
 
 def _scores(card: Card) -> str:
-    lines = ["In per cent; in brackets the 95 % interval of a bootstrap over the images.\n",
-             "| split | images | mean IoU | pixel accuracy | mean accuracy | float16 changed | int8 (OpenVINO) |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "In per cent; in brackets the 95 % interval of a bootstrap over the images.\n",
+        "| split | images | mean IoU | pixel accuracy | mean accuracy | float16 changed | int8 (OpenVINO) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for one in card.scored:
         found, exact = one.rounded, one.exact.scores
         change = f"{100 * (found.scores.mean_iou - exact.mean_iou):+.2f} mean IoU, {one.changed:.3%} of the pixels"
         change = change if one.rounds else "(scored from a float16 file)"
         int8 = "not measured" if one.int8 is None else f"{100 * one.int8:.1f} mean IoU"
-        lines.append(f"| {one.split} | {len(found.per_image.names)} | " + " | ".join(
-            _with_interval(found, key) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy")) + f" | {change} | {int8} |")
+        lines.append(
+            f"| {one.split} | {len(found.per_image.names)} | "
+            + " | ".join(_with_interval(found, key) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy"))
+            + f" | {change} | {int8} |"
+        )
     protocol = card.scored[0].rounded.protocol.name
     return "\n".join([*lines, "", f"Protocol: {protocol}. Scores are the float16 file's, computed in float32."])
 
@@ -172,11 +187,19 @@ def _class_iou(found: Evaluation, index: int) -> str:
 
 
 def _cases(card: Card, split: str, pictures: Sequence[tuple[str, str, str, float]]) -> str:
-    panels = "image, labels, prediction" if card.show_images else "the prediction, and its mistakes in red (the images and labels stay in their data set)"
-    lines = [f"## Good and bad cases\n\nThe best and the worst images of {split} by their own mean IoU: {panels}. Grey: "
-             "not labelled.\n"]
-    lines += [f"{kind}: {name}, {100 * score:.1f} % mean IoU\n\n![{kind}: {name}](pictures/{file})\n"
-              for kind, name, file, score in pictures]
+    panels = (
+        "image, labels, prediction"
+        if card.show_images
+        else "the prediction, and its mistakes in red (the images and labels stay in their data set)"
+    )
+    lines = [
+        f"## Good and bad cases\n\nThe best and the worst images of {split} by their own mean IoU: {panels}. Grey: "
+        "not labelled.\n"
+    ]
+    lines += [
+        f"{kind}: {name}, {100 * score:.1f} % mean IoU\n\n![{kind}: {name}](pictures/{file})\n"
+        for kind, name, file, score in pictures
+    ]
     return "\n".join(lines).rstrip()
 
 
@@ -224,8 +247,10 @@ def mistakes(labels: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.
 def _side_by_side(panels: Sequence[NDArray[np.uint8]], space: LabelSpace) -> NDArray[np.uint8]:
     height, width = panels[0].shape[:2]
     size = (max(round(width * PANEL_PX / height), 1), PANEL_PX)
-    small = [cv2.resize(panel, size, interpolation=cv2.INTER_AREA if i == 0 and len(panels) == 3 else cv2.INTER_NEAREST)
-             for i, panel in enumerate(panels)]
+    small = [
+        cv2.resize(panel, size, interpolation=cv2.INTER_AREA if i == 0 and len(panels) == 3 else cv2.INTER_NEAREST)
+        for i, panel in enumerate(panels)
+    ]
     gap = np.full((PANEL_PX, 6, 3), 255, np.uint8)
     row = np.hstack([part for panel in small for part in (panel, gap)][:-1])
     return np.vstack([row, _legend(row.shape[1], space)])
@@ -250,4 +275,6 @@ def _legend(width: int, space: LabelSpace) -> NDArray[np.uint8]:
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    return bytes(
+        cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    )

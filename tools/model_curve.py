@@ -54,9 +54,11 @@ def write_curve(name: str, metrics: Sequence[Path], folder: Path) -> str:
     rows.writerows((step, f"{loss:.4f}", "" if score is None else f"{score:.4f}") for step, loss, score in lines)
     write_bytes(folder / "curves" / f"{name}.csv", text.getvalue().encode())
     write_bytes(folder / "pictures" / f"{name}-curve.png", _picture(lines))
-    return (f"## Curve\n\n![Training loss and validation mean IoU by step](pictures/{name}-curve.png)\n\n"
-            f"[curves/{name}.csv](curves/{name}.csv) has the loss as a mean over the steps since the line before. A run of the "
-            "commands below anywhere should follow it to within a few hundredths; `metrics.csv` of its folder has the same columns.")
+    return (
+        f"## Curve\n\n![Training loss and validation mean IoU by step](pictures/{name}-curve.png)\n\n"
+        f"[curves/{name}.csv](curves/{name}.csv) has the loss as a mean over the steps since the line before. A run of the "
+        "commands below anywhere should follow it to within a few hundredths; `metrics.csv` of its folder has the same columns."
+    )
 
 
 def _picture(lines: list[tuple[int, float, float | None]]) -> bytes:

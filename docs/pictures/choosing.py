@@ -216,7 +216,9 @@ def resolution() -> None:
             near, hit = near + int(border.sum()), hit + int((answer == labels)[border].sum())
         value = 100 * float(scores.scores().mean_iou)
         plain(axis, coloured(answer_at(sample.labels, stride))[detail], f"stride {stride}\n{value:.1f} mIoU")
-        print(f"resolution: stride {stride}: at best {value:.1f} mIoU, {100 * hit / near:.1f} % right within 3 px of borders")
+        print(
+            f"resolution: stride {stride}: at best {value:.1f} mIoU, {100 * hit / near:.1f} % right within 3 px of borders"
+        )
     plain(axes[5], coloured(sample.labels)[detail], "labels\n(a detail)")
     save(figure, "resolution.png")
 

@@ -47,7 +47,9 @@ def adapt_batch_norm(
         device=str(segmenter.engine.device),
         precision="bf16" if segmenter.engine.dtype == torch.bfloat16 else "fp32",
     )
-    norms = [m for m in adapted.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [
+        m for m in adapted.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
+    ]
     if not norms:
         raise ConfigError(f"encoder = {adapted.model.config.encoder}: the model has no batch norm to adapt")
     trackers = [_Tracker(norm, prior) for norm in norms]
@@ -75,8 +77,10 @@ class _Tracker:
     def restart(self) -> None:
         """Forgets the images seen, not the statistics they led to."""
         self.images, self.values = 0, 0
-        self.sum, self.squares = torch.zeros_like(self.old_mean, dtype=torch.float64), torch.zeros_like(
-            self.old_mean, dtype=torch.float64)
+        self.sum, self.squares = (
+            torch.zeros_like(self.old_mean, dtype=torch.float64),
+            torch.zeros_like(self.old_mean, dtype=torch.float64),
+        )
 
     def _see(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].detach().transpose(0, 1).flatten(1).double()  # (C, B * H * W)

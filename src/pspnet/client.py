@@ -39,7 +39,13 @@ class Client:
     """
 
     def __init__(
-        self, url: str, api_key: str | None = None, *, timeout_s: float = 60.0, retries: int = 5, patience_s: float = 120.0
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        retries: int = 5,
+        patience_s: float = 120.0,
     ) -> None:
         headers = {"x-api-key": api_key} if api_key else {}
         try:
@@ -104,17 +110,23 @@ class Client:
     ) -> bytes:
         """The answer as it comes. format: labels, overlay, confidence (PNG), rle, polygons (JSON)."""
         asked: dict[str, Any] = {
-            "format": format, "model": model, "confidence": confidence or None, "opacity": opacity, "legend": legend,
+            "format": format,
+            "model": model,
+            "confidence": confidence or None,
+            "opacity": opacity,
+            "legend": legend,
             "classes": None if classes is None else [classes] if isinstance(classes, str) else list(classes),
             "deadline_s": deadline_s,
-        }  # fmt: skip
+        }
         query = {name: value for name, value in asked.items() if value is not None}
         headers = {"content-type": "application/octet-stream"}
         return self._call("POST", "/v1/segment", params=query, content=as_bytes(image), headers=headers).content
 
     def model(self, name: str | None = None) -> dict[str, Any]:
         """Classes, colours, protocol, scores and provenance of a model; None is the server's first."""
-        found: dict[str, Any] = self._json(self._call("GET", "/v1/model", params={"model": name} if name else {}).content)
+        found: dict[str, Any] = self._json(
+            self._call("GET", "/v1/model", params={"model": name} if name else {}).content
+        )
         return found
 
     def models(self) -> list[str]:
@@ -150,7 +162,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -161,7 +175,9 @@ class Client:
             except httpx.TimeoutException as error:
                 raise ServiceError(f"{self.url} did not answer in time ({type(error).__name__})") from error
             except httpx.HTTPError as error:
-                raise ServiceError(f"{self.url} cannot be reached: {error or type(error).__name__}. Is it running?") from error
+                raise ServiceError(
+                    f"{self.url} cannot be reached: {error or type(error).__name__}. Is it running?"
+                ) from error
             if response.status_code != 503 or attempt == self.retries:
                 break
             pause = _retry_after(response)

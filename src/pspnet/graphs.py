@@ -57,9 +57,14 @@ def write_onnx(network: GraphNetwork, example: Tensor, fixed: bool, path: Path, 
     require("onnxscript", "export")
     with quiet_exporters(), torch.no_grad():
         program = torch.onnx.export(
-            network, (_batch(example, fixed),), dynamo=True, dynamic_shapes=_dynamic(fixed), input_names=["images"],
-            output_names=["labels" if network.output == "labels" else "logits"], verbose=False,
-        )  # fmt: skip
+            network,
+            (_batch(example, fixed),),
+            dynamo=True,
+            dynamic_shapes=_dynamic(fixed),
+            input_names=["images"],
+            output_names=["labels" if network.output == "labels" else "logits"],
+            verbose=False,
+        )
     assert program is not None
     program.model.metadata_props["pspnet"] = header
     program.save(path)

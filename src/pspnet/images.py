@@ -40,8 +40,21 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 MAX_PIXELS = 178_956_970  # twice Pillow's warning limit, where Pillow itself refuses; larger ones are rasters
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)
 # what Pillow's decoders raise on damaged files (found by flipping and cutting bytes of every format, test_images.py)
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, AssertionError,
-           struct.error, zlib.error, UnidentifiedImageError, cv2.error)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    UnidentifiedImageError,
+    cv2.error,
+)
 
 # MAX_PIXELS is checked on every read; Pillow's own warning at half of it would only be noise on standard error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -63,8 +76,9 @@ def read_image(
     exif: apply the orientation; False gives the pixels as stored (a TIFF is turned all the same).
     Raises ImageError naming the file when it is missing, damaged, no image or larger than `max_pixels`.
     """
-    return decode_image(_read_bytes(path), str(path), bands=bands, dtype=dtype, full_scale=full_scale,
-                        exif=exif, max_pixels=max_pixels)
+    return decode_image(
+        _read_bytes(path), str(path), bands=bands, dtype=dtype, full_scale=full_scale, exif=exif, max_pixels=max_pixels
+    )
 
 
 def decode_image(
@@ -148,9 +162,7 @@ def read_label(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     return np.ascontiguousarray(codes)
 
 
-def write_label(
-    path: str | Path, labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False
-) -> None:
+def write_label(path: str | Path, labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False) -> None:
     """Writes (H, W) labels as an indexed PNG in the classes' colours, whole or not at all.
 
     Pixels hold 0..K-1 and 255 (ignored, black); with codes=True the source's own codes (grey with 16 bits where one
@@ -159,17 +171,17 @@ def write_label(
     write_bytes(path, encode_label(labels, label_space, codes=codes, name=str(path)))
 
 
-def encode_label(
-    labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False, name: str = "labels"
-) -> bytes:
+def encode_label(labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False, name: str = "labels") -> bytes:
     """The bytes that `write_label` writes; `name` is what an error calls them."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0:
         raise LabelError(f"'{name}': labels are (height, width) whole numbers, not {labels.shape} {labels.dtype}")
     wrong = (labels != IGNORE) & ((labels < 0) | (labels >= label_space.num_classes))
     if wrong.any():
-        raise LabelError(f"'{name}': label {int(labels[wrong].flat[0])} is neither one of the "
-                         f"{label_space.num_classes} classes nor {IGNORE} (ignore)")
+        raise LabelError(
+            f"'{name}': label {int(labels[wrong].flat[0])} is neither one of the "
+            f"{label_space.num_classes} classes nor {IGNORE} (ignore)"
+        )
     palette = label_space.palette
     values = labels.astype(np.uint8)
     if codes:
@@ -197,11 +209,14 @@ def encode_png(image: NDArray[Any], name: str = "image") -> bytes:
     """The bytes that `write_png` writes; `name` is what an error calls them."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
-    if image.dtype not in (np.uint8, np.uint16) or image.size == 0 or not (
-        image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    if (
+        image.dtype not in (np.uint8, np.uint16)
+        or image.size == 0
+        or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4)))
     ):
-        raise ImageError(f"'{name}': a PNG holds (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, not {image.shape} "
-                         f"{image.dtype}")
+        raise ImageError(
+            f"'{name}': a PNG holds (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, not {image.shape} {image.dtype}"
+        )
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
@@ -244,17 +259,23 @@ def _open(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, tuple[i
     try:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise ImageError(f"'{name}' says it has more than {MAX_PIXELS:,} pixels ({error}); if that is true, "
-                         "treat it as a raster: `pspnet raster` reads it in windows") from error
+        raise ImageError(
+            f"'{name}' says it has more than {MAX_PIXELS:,} pixels ({error}); if that is true, "
+            "treat it as a raster: `pspnet raster` reads it in windows"
+        ) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"'{name}' is no image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, ...), or its header "
-                         f"is damaged; it begins with {data[:8]!r}") from error
+        raise ImageError(
+            f"'{name}' is no image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, ...), or its header "
+            f"is damaged; it begins with {data[:8]!r}"
+        ) from error
     except _DAMAGE as error:
         raise ImageError(f"'{name}' has a damaged header ({error}); copy it again") from error
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(f"'{name}' has {width} x {height} pixels; at most {max_pixels:,} are read at once. "
-                         "`pspnet raster` reads larger ones in windows")
+        raise ImageError(
+            f"'{name}' has {width} x {height} pixels; at most {max_pixels:,} are read at once. "
+            "`pspnet raster` reads larger ones in windows"
+        )
     return image, (width, height)
 
 
@@ -318,8 +339,9 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
 def _deep_pixels(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ImageError(f"'{name}' has more than 8 bits in a form that OpenCV cannot read "
-                         f"({image.format} {image.mode})")
+        raise ImageError(
+            f"'{name}' has more than 8 bits in a form that OpenCV cannot read ({image.format} {image.mode})"
+        )
     if pixels.ndim == 2:
         return pixels[..., None]
     code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[pixels.shape[2]]
@@ -337,8 +359,10 @@ def _to_uint8(pixels: NDArray[Any], name: str, full_scale: int | None) -> NDArra
     low, high = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind == "f":
         if not (low >= 0 and high <= 255):  # written so that NaN is refused too
-            raise ImageError(f"'{name}' holds {low:g} to {high:g} in floating point; 0..1 and 0..255 are understood. "
-                             'Scale it first, or train a model on its own range (dtype="native")')
+            raise ImageError(
+                f"'{name}' holds {low:g} to {high:g} in floating point; 0..1 and 0..255 are understood. "
+                'Scale it first, or train a model on its own range (dtype="native")'
+            )
         return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
     if low < 0 or high > _FULL_SCALES[-1]:
         raise ImageError(f"'{name}' holds {low:g} to {high:g}; 0..65535 can be scaled to 0..255. Scale it first")
@@ -364,5 +388,3 @@ def with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
         return pixels
     grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and OpenCV
     return (np.round(grey) if pixels.dtype.kind in "iu" else grey).astype(pixels.dtype)[..., None]
-
-

@@ -113,12 +113,15 @@ class ModelInfo:
         rows.append(("all", "", f"{self.parameters:,}", f"{self.segment.flops / 1e9:.2f}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
-            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}" for row in rows]
+            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
+            for row in rows
+        ]
         size = f"{self.height} x {self.width} px"
         for name, cost in ((f"one image, {size}", self.segment), (f"training step, {self.batch} x {size}", self.train)):
             lines.append(
                 f"{name}: {cost.flops / 1e9:.1f} GFLOP, about {cost.memory_bytes / 2**20:.0f} MiB, "
-                f"about {cost.seconds(self.machine):.2g} s")
+                f"about {cost.seconds(self.machine):.2g} s"
+            )
         return "\n".join([*lines, f"float32 on {self.machine} (measured just now)"])
 
 
@@ -162,7 +165,9 @@ def _forward_cost(network: PSPNet, height: int, width: int) -> tuple[tuple[Stage
     for parameter in network.parameters():
         counts[part_of[id(parameter)]] += parameter.numel()
     stages = tuple(
-        Stage(name, shapes.get(name, ()), counts[name], ledger.flops_of[name]) for name in dict.fromkeys(part_of.values()))
+        Stage(name, shapes.get(name, ()), counts[name], ledger.flops_of[name])
+        for name in dict.fromkeys(part_of.values())
+    )
     memory = _resident_bytes(network) + _bytes(image) + ledger.peak_bytes + bytes_beside_tensors(network)
     return stages, Cost(sum(call.flops for call in ledger.calls), memory, tuple(ledger.calls))
 
@@ -335,8 +340,13 @@ def measure_machine(device: str = "cpu", seconds: float = 0.4) -> Machine:
 
     def backward(dilation: int) -> float:
         filtered = depthwise(dilation)
-        return 2 * operations / _fastest(
-            lambda: torch.autograd.grad(filtered, (maps, kernels), filtered, retain_graph=True), device, share)
+        return (
+            2
+            * operations
+            / _fastest(
+                lambda: torch.autograd.grad(filtered, (maps, kernels), filtered, retain_graph=True), device, share
+            )
+        )
 
     return Machine(
         device,

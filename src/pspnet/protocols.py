@@ -209,8 +209,17 @@ def _reaches(
             continue  # a window of nothing but padding
         start, stop = int(touched[0]), int(touched[-1]) + 1
         plain = place.shape[1] == 1 and bool(inside[start:stop].all())
-        found.append(_Reach(first, len(share), start, stop, torch.from_numpy(local[start:stop].astype(np.int64)),
-                            torch.from_numpy(mine[start:stop].astype(np.float32)), plain))  # fmt: skip
+        found.append(
+            _Reach(
+                first,
+                len(share),
+                start,
+                stop,
+                torch.from_numpy(local[start:stop].astype(np.int64)),
+                torch.from_numpy(mine[start:stop].astype(np.float32)),
+                plain,
+            )
+        )
     return found
 
 
@@ -222,10 +231,12 @@ def _windows(
     for start in range(0, len(places), predictor.batch_windows):
         batch = places[start : start + predictor.batch_windows]
         crops = [
-            scaled[grid.rows[r].first : grid.rows[r].first + grid.rows[r].length,
-                   grid.columns[c].first : grid.columns[c].first + grid.columns[c].length]
+            scaled[
+                grid.rows[r].first : grid.rows[r].first + grid.rows[r].length,
+                grid.columns[c].first : grid.columns[c].first + grid.columns[c].length,
+            ]
             for r, c in batch
-        ]  # fmt: skip
+        ]
         pixels = torch.from_numpy(np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))).to(predictor.device)
         predicted = _predict(predictor.logits, pixels, protocol)
         yield from zip(batch, predicted, strict=True)

@@ -60,7 +60,9 @@ class Choice:
 
     def __str__(self) -> str:
         tried = [
-            f"{t.engine} refused: {t.refused}" if t.refused else f"{t.engine} {t.milliseconds:.0f} ms ({t.agreement:.2%} equal)"
+            f"{t.engine} refused: {t.refused}"
+            if t.refused
+            else f"{t.engine} {t.milliseconds:.0f} ms ({t.agreement:.2%} equal)"
             for t in self.trials
         ]
         return f"engine {self.engine}" + (" (remembered)" if self.remembered else "") + ": " + "; ".join(tried)
@@ -76,10 +78,14 @@ def engine_named(name: str, model: PSPNet, device: torch.device, precision: str 
     if name not in ENGINE_NAMES:
         raise ConfigError(f"engine = {name!r}: auto, {', '.join(ENGINE_NAMES)}")
     if device.type != "cpu":
-        raise ConfigError(f"engine = {name!r} runs on the processor, device = '{device}'; use engine = torch or compile")
+        raise ConfigError(
+            f"engine = {name!r} runs on the processor, device = '{device}'; use engine = torch or compile"
+        )
     computed = precision_of(name, precision)
     if importlib.util.find_spec(name) is None:
-        raise MissingExtraError(f"engine = {name!r} is not installed. Install it with:\n    pip install \"pspnet[export]\"")
+        raise MissingExtraError(
+            f'engine = {name!r} is not installed. Install it with:\n    pip install "pspnet[export]"'
+        )
     path = kept_onnx(model)
     return OnnxEngine(path) if name == "onnxruntime" else OpenVinoEngine(path, computed)
 
@@ -207,7 +213,9 @@ def _remember(note: Path, circumstances: list[object], choice: Choice) -> None:
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         trials = [asdict(trial) for trial in choice.trials]
-        part.write_text(json.dumps({"engine": choice.engine, "trials": trials, "circumstances": circumstances}, indent=1))
+        part.write_text(
+            json.dumps({"engine": choice.engine, "trials": trials, "circumstances": circumstances}, indent=1)
+        )
         os.replace(part, note)
     except OSError as error:  # a read-only home: the next start measures again
         log.info("the choice of engine could not be kept: %s", error)

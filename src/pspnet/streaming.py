@@ -170,8 +170,12 @@ class _Blender:
     def _place(self, view: View, seen: Tensor | None) -> Piece:
         """Blends one window's (K, h, w) with what is kept, keeps its own last rows and columns, returns its core."""
         rows, columns = view.rows, view.columns
-        core = Window(rows.core_start, columns.core_start, rows.core_stop - rows.core_start,
-                      columns.core_stop - columns.core_start)
+        core = Window(
+            rows.core_start,
+            columns.core_start,
+            rows.core_stop - rows.core_start,
+            columns.core_stop - columns.core_start,
+        )
         if rows.core_start != self.row:
             self.above = self.below if self.below_row == rows.core_start else {}
             self.below, self.below_row, self.row, self.beside = {}, rows.core_stop, rows.core_start, None

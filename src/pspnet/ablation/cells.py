@@ -47,7 +47,8 @@ def cells_of(config: AblationConfig, tables: list[GridTable]) -> list[Cell]:
         for key, (recipe, names, multi) in wanted.items():
             folder = config.out / "runs" / f"{key}_seed{seed}"
             changed = TrainConfig.model_validate(
-                recipe.model_dump(exclude_unset=True) | {"seed": seed, "run_dir": folder, "name": names[0]})
+                recipe.model_dump(exclude_unset=True) | {"seed": seed, "run_dir": folder, "name": names[0]}
+            )
             cells.append(Cell(changed, folder, tuple(names), multi))
     return cells
 

@@ -47,7 +47,9 @@ def tables_of(config: AblationConfig) -> list[GridTable]:
     """The tables that are asked for. Raises ConfigError where a row's changes contradict the recipe."""
     text = (resources.files("pspnet.ablation") / "paper.yaml").read_text(encoding="utf-8")
     paper: dict[str, Any] = yaml.safe_load(text)
-    return [_depths(config, paper[name]) if name == "T3" else _table(config, name, paper[name]) for name in config.tables]
+    return [
+        _depths(config, paper[name]) if name == "T3" else _table(config, name, paper[name]) for name in config.tables
+    ]
 
 
 def _table(config: AblationConfig, name: str, content: Mapping[str, Any]) -> GridTable:
@@ -81,7 +83,16 @@ def changed(recipe: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig.model_validate(merged(given, changes))
 
 
-_NO_MATTER = {"run_dir", "name", "published", "seed", "device", "devices", "workers", "log_every"}  # a key is the same without them
+_NO_MATTER = {
+    "run_dir",
+    "name",
+    "published",
+    "seed",
+    "device",
+    "devices",
+    "workers",
+    "log_every",
+}  # a key is the same without them
 
 
 def key_of(recipe: TrainConfig) -> str:

@@ -77,6 +77,7 @@ def _joined(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def _heads(row_width: int, width: int) -> NDArray[np.uint8]:
     head = np.full((_HEAD, width, 3), 255, np.uint8)
     for place, text in enumerate(("image", "truth", "baseline", "PSPNet")):
-        cv2.putText(head, text, (4 + place * row_width // 4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 46, 56), 1,
-                    cv2.LINE_AA)  # fmt: skip
+        cv2.putText(
+            head, text, (4 + place * row_width // 4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 46, 56), 1, cv2.LINE_AA
+        )
     return head

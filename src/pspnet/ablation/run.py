@@ -54,8 +54,11 @@ def ablate(
         try:
             best = _trained(cell, sets.train, sets.val, quiet)
         except RunInterrupted as stop:
-            raise RunInterrupted(f"stopped in run {number} of {len(cells)}; its state is saved. Give the same command again: "
-                                 "the grid goes on where it stopped", stop.signal) from stop
+            raise RunInterrupted(
+                f"stopped in run {number} of {len(cells)}; its state is saved. Give the same command again: "
+                "the grid goes on where it stopped",
+                stop.signal,
+            ) from stop
         _score(config, cell, best, sets.val, missing)
         if not config.keep_models:
             (cell.folder / "last.ckpt").unlink(missing_ok=True)
@@ -83,5 +86,7 @@ def _score(config: AblationConfig, cell: Cell, best: Path, val_data: Dataset, mi
         report.save_json(cell.folder / f"scores_{kind}.json")
         content = report.to_dict()
         # the tables read this after every run: it stays small, images and pixels are in the file above
-        results[kind] = {name: value for name, value in content.items() if name not in ("per_image", "confusion", "model")}
+        results[kind] = {
+            name: value for name, value in content.items() if name not in ("per_image", "confusion", "model")
+        }
         write_bytes(cell.folder / "result.json", json.dumps(results, allow_nan=False).encode())

@@ -16,10 +16,44 @@ from pspnet.config.ablation import AblationConfig
 from pspnet.images import write_bytes
 
 # Student's t at 97.5 % for 1, 2, ... degrees of freedom; beyond them 1.96
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-      2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
-_FOUR = {"class_iou": "class IoU", "class_iiou": "class iIoU", "category_iou": "category IoU",
-         "category_iiou": "category iIoU"}  # fmt: skip
+_T = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+    2.086,
+    2.080,
+    2.074,
+    2.069,
+    2.064,
+    2.060,
+    2.056,
+    2.052,
+    2.048,
+    2.045,
+    2.042,
+)
+_FOUR = {
+    "class_iou": "class IoU",
+    "class_iiou": "class iIoU",
+    "category_iou": "category IoU",
+    "category_iiou": "category iIoU",
+}
 
 
 def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: list[Cell]) -> Path:
@@ -43,10 +77,17 @@ def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: lis
     classes = _per_class(config, tables, cells)
     if classes:
         content["per_class"] = classes
-        text += ["", f"## Per class: {classes['baseline']} beside {classes['pspnet']}", "", "| class | baseline | PSPNet | gain |",
-                 "| --- | ---: | ---: | ---: |"]  # fmt: skip
-        text += [f"| {c['name']} | {_number(c['baseline'])} | {_number(c['pspnet'])} | {_number(c['gain'], '+.1f')} |"
-                 for c in classes["classes"]]  # fmt: skip
+        text += [
+            "",
+            f"## Per class: {classes['baseline']} beside {classes['pspnet']}",
+            "",
+            "| class | baseline | PSPNet | gain |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        text += [
+            f"| {c['name']} | {_number(c['baseline'])} | {_number(c['pspnet'])} | {_number(c['gain'], '+.1f')} |"
+            for c in classes["classes"]
+        ]
     write_bytes(config.out / "tables.json", json.dumps(content, indent=1, allow_nan=False).encode())
     write_bytes(config.out / "tables.md", ("\n".join(text) + "\n").encode())
     return config.out / "tables.md"
@@ -99,8 +140,14 @@ def _claim(config: AblationConfig, cells: list[Cell], table: GridTable, low: str
     below, above = (by_seed(config, cells, table.row(name)) for name in (low, high))
     differences = [above[seed] - below[seed] for seed in above if seed in below]
     mean, half = mean_and_half_width(differences)
-    return {"lower": low, "higher": high, "seeds": len(differences), "holds_in": sum(d > 0 for d in differences),
-            "difference": mean, "half_width": half}  # fmt: skip
+    return {
+        "lower": low,
+        "higher": high,
+        "seeds": len(differences),
+        "holds_in": sum(d > 0 for d in differences),
+        "difference": mean,
+        "half_width": half,
+    }
 
 
 def _per_class(config: AblationConfig, tables: Sequence[GridTable], cells: list[Cell]) -> dict[str, Any]:
@@ -135,7 +182,16 @@ def baseline_and_pspnet(tables: Sequence[GridTable]) -> tuple[Row, Row] | None:
 
 def _markdown(rows: list[dict[str, Any]]) -> list[str]:
     four = [score for score in _FOUR if any(score in row for row in rows)]
-    head = ["row", "mean IoU", "pixel acc.", "gain", *(_FOUR[s] for s in four), "seeds", "paper: mean IoU", "paper: pixel acc."]
+    head = [
+        "row",
+        "mean IoU",
+        "pixel acc.",
+        "gain",
+        *(_FOUR[s] for s in four),
+        "seeds",
+        "paper: mean IoU",
+        "paper: pixel acc.",
+    ]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for row in rows:
         paper = [_number(v, ".2f") for v in row["paper"]] if row["paper"] else ["", ""]
@@ -152,8 +208,10 @@ def _claims(claims: list[dict[str, Any]]) -> list[str]:
             width = "" if c["half_width"] is None else f" ± {c['half_width']:.1f}"
             told = c["half_width"] is not None and abs(c["difference"]) > c["half_width"]
             verdict = "not told apart" if not told else "holds" if c["difference"] > 0 else "the other way round"
-            lines.append(f"- {c['lower']} < {c['higher']}: {c['difference']:+.1f}{width}, in {c['holds_in']} of {c['seeds']} "
-                         f"seeds: {verdict}")  # fmt: skip
+            lines.append(
+                f"- {c['lower']} < {c['higher']}: {c['difference']:+.1f}{width}, in {c['holds_in']} of {c['seeds']} "
+                f"seeds: {verdict}"
+            )
         else:
             lines.append(f"- {c['lower']} < {c['higher']}: not run yet")
     return lines

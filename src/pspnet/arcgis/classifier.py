@@ -28,8 +28,20 @@ from pspnet.training import find_learning_rate, train
 from pspnet.training.folder import RunFolder
 from pspnet.weights.store import ModelCard
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet269", "mobilenetv2",
-             *(f"efficientnet_b{i}" for i in range(8)), "swin_tiny", "swin_small", "swin_base", "swin_large")
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet269",
+    "mobilenetv2",
+    *(f"efficientnet_b{i}" for i in range(8)),
+    "swin_tiny",
+    "swin_small",
+    "swin_base",
+    "swin_large",
+)
 Monitored = Literal["mean_iou", "pixel_accuracy", "loss"]
 METRICS: dict[str, Monitored] = {"miou": "mean_iou", "accuracy": "pixel_accuracy", "valid_loss": "loss"}
 
@@ -86,10 +98,21 @@ class PSPNetClassifier:
         self.data, self.monitor = data, _metric(monitor)
         self.mixup = 0.5 if mixup else 0.0
         auxiliary = "pixel" if unet_aux_loss or not use_unet else "none"
-        options: dict[str, Any] = {"output_stride": 8 if keep_dilation else 32} if not backbone.startswith("swin") else {}
-        self.model_config = ModelConfig.model_validate({
-            "encoder": backbone, "encoder_weights": backbone_weights, "bins": tuple(pyramid_sizes), "pointrend": pointrend,
-            "decoder": "unet" if use_unet else "bilinear", "auxiliary": auxiliary, **options, **(model_options or {})})
+        options: dict[str, Any] = (
+            {"output_stride": 8 if keep_dilation else 32} if not backbone.startswith("swin") else {}
+        )
+        self.model_config = ModelConfig.model_validate(
+            {
+                "encoder": backbone,
+                "encoder_weights": backbone_weights,
+                "bins": tuple(pyramid_sizes),
+                "pointrend": pointrend,
+                "decoder": "unet" if use_unet else "bilinear",
+                "auxiliary": auxiliary,
+                **options,
+                **(model_options or {}),
+            }
+        )
         self.loss = self._loss(class_balancing, focal_loss, dice_loss_fraction, ignore_classes)
         self.frozen = backbone_weights != "random"
         self.start = None if pretrained_path is None else Path(pretrained_path)
@@ -102,7 +125,9 @@ class PSPNetClassifier:
     def lr_find(self, allow_plot: bool = True, steps: int = 100) -> float:
         """A learning rate for the encoder, found by a short trial. allow_plot: a picture beside the runs."""
         plot = self._folder("runs") / "learning_rate.png" if allow_plot else None
-        found = find_learning_rate(self._config(epochs=1, lr=None), train_data=self._data().train, steps=steps, plot=plot)
+        found = find_learning_rate(
+            self._config(epochs=1, lr=None), train_data=self._data().train, steps=steps, plot=plot
+        )
         self._rate = found.suggestion
         return found.suggestion
 
@@ -160,8 +185,10 @@ class PSPNetClassifier:
         data, pictures = self._data(), []
         for index in np.linspace(0, len(data.valid) - 1, min(rows, len(data.valid))).astype(int).tolist():
             sample = data.valid[index]
-            pictures += [(sample.image, sample.labels, f"{sample.name}: labels"),
-                         (sample.image, self._predict(sample), "prediction")]
+            pictures += [
+                (sample.image, sample.labels, f"{sample.name}: labels"),
+                (sample.image, self._predict(sample), "prediction"),
+            ]
         return grid_figure(pictures, data.train.label_space, 2, alpha)
 
     def accuracy(self) -> float:
@@ -178,9 +205,13 @@ class PSPNetClassifier:
         scores, space = self._scores(), self.segmenter.card.label_space
         kept = [i for i, code in enumerate(space.codes) if code not in set(ignore_classes)]
         values = np.stack([scores.precision, scores.recall, scores.f1])[:, kept]
-        return require("pandas", "raster").DataFrame(values, ["precision", "recall", "f1"], [space.names[i] for i in kept])
+        return require("pandas", "raster").DataFrame(
+            values, ["precision", "recall", "f1"], [space.names[i] for i in kept]
+        )
 
-    def predict(self, source: str | Path | np.ndarray[Any, Any], target: str | Path | None = None, **settings: Any) -> Any:
+    def predict(
+        self, source: str | Path | np.ndarray[Any, Any], target: str | Path | None = None, **settings: Any
+    ) -> Any:
         """An image or array -> Segmentation; with a target, a whole raster -> a GeoTIFF of class values (RasterReport).
 
         settings: fields of RasterConfig, such as tile_px or polygons.
@@ -191,11 +222,19 @@ class PSPNetClassifier:
             result: Segmentation = self.segmenter.segment(source)
             return result
         report: RasterReport = segment_raster(
-            _with_values(self.segmenter), str(source), target, RasterConfig(**{"codes": True, **settings}))
+            _with_values(self.segmenter), str(source), target, RasterConfig(**{"codes": True, **settings})
+        )
         return report
 
-    def save(self, name_or_path: str | Path, framework: str = "PyTorch", publish: bool = False, gis: None = None,
-             compute_metrics: bool = True, **other: Any) -> Path:
+    def save(
+        self,
+        name_or_path: str | Path,
+        framework: str = "PyTorch",
+        publish: bool = False,
+        gis: None = None,
+        compute_metrics: bool = True,
+        **other: Any,
+    ) -> Path:
         """Writes the model's folder and returns its .emd: NAME.safetensors, .emd, .dlpk, the raster function, metrics.
 
         name_or_path: a name (below `models` beside the data) or a folder. compute_metrics: score it on the validation
@@ -203,7 +242,9 @@ class PSPNetClassifier:
         """
         _refuse(other)
         if framework != "PyTorch" or publish or gis is not None:
-            raise ConfigError("framework, publish and gis: packages are written for PyTorch, to files; upload the .dlpk yourself")
+            raise ConfigError(
+                "framework, publish and gis: packages are written for PyTorch, to files; upload the .dlpk yourself"
+            )
         folder = Path(name_or_path)
         if len(folder.parts) == 1 and self.data is not None:
             folder = self._folder("models") / folder
@@ -212,15 +253,27 @@ class PSPNetClassifier:
         if compute_metrics and self.data is not None:
             scores = self._scores()
             names = segmenter.classes
-            metrics = {name: {"precision": float(scores.precision[i]), "recall": float(scores.recall[i]),
-                              "f1": float(scores.f1[i])} for i, name in enumerate(names)}
-            facts = {"accuracy": f"{scores.pixel_accuracy:.4e}", "mean_iou": float(scores.mean_iou),
-                     "per_class_metrics": json.dumps(metrics), "LearningRate": str(self._rate)}
+            metrics = {
+                name: {
+                    "precision": float(scores.precision[i]),
+                    "recall": float(scores.recall[i]),
+                    "f1": float(scores.f1[i]),
+                }
+                for i, name in enumerate(names)
+            }
+            facts = {
+                "accuracy": f"{scores.pixel_accuracy:.4e}",
+                "mean_iou": float(scores.mean_iou),
+                "per_class_metrics": json.dumps(metrics),
+                "LearningRate": str(self._rate),
+            }
             results = png_of(self.show_results(rows=3))
             losses = png_of(self.plot_losses()) if self.runs else None
-            files = {"ModelCharacteristics/show_results.png": results,
-                     **({"ModelCharacteristics/loss_graph.png": losses} if losses else {}),
-                     "model_metrics.html": html_report(folder.name, segmenter, scores, losses is not None)}
+            files = {
+                "ModelCharacteristics/show_results.png": results,
+                **({"ModelCharacteristics/loss_graph.png": losses} if losses else {}),
+                "model_metrics.html": html_report(folder.name, segmenter, scores, losses is not None),
+            }
         facts["TrainedOn"] = datetime.now(UTC).date().isoformat()
         return write_package(folder, segmenter, tile_px=tile, facts=facts, files=files)
 
@@ -239,11 +292,19 @@ class PSPNetClassifier:
         saying what could be read of it."""
         segmenter = load_package(emd_path)
         config = segmenter.model.config
-        model = cls(data, config.encoder, use_unet=config.decoder == "unet", pyramid_sizes=config.bins,
-                    pointrend=config.pointrend, backbone_weights="random")
+        model = cls(
+            data,
+            config.encoder,
+            use_unet=config.decoder == "unet",
+            pyramid_sizes=config.bins,
+            pointrend=config.pointrend,
+            backbone_weights="random",
+        )
         model.model_config, model._segmenter = config, segmenter
         if data is not None and tuple(data.classes) != segmenter.classes:
-            raise ConfigError(f"the model's classes are {', '.join(segmenter.classes)}, the data's {', '.join(data.classes)}")
+            raise ConfigError(
+                f"the model's classes are {', '.join(segmenter.classes)}, the data's {', '.join(data.classes)}"
+            )
         return model
 
     @property
@@ -275,11 +336,21 @@ class PSPNetClassifier:
             init = self.segmenter.save(self._folder("runs") / "start.safetensors")
         model = self.model_config if init is None else self.model_config.changed(encoder_weights="random")
         return TrainConfig(
-            run_dir=_new_folder(self._folder("runs")), model=model, data=data.config, augmentation=data.augmentation,
-            loss=self.loss, optimizer=OptimizerConfig(name="adamw", **rates),
-            schedule=ScheduleConfig(name="one_cycle" if one_cycle else "constant"), epochs=epochs,
-            batch_size=min(data.batch_size, len(data.train)), mixup=self.mixup, freeze_encoder=self.frozen, init_from=init,
-            monitor=self.monitor, seed=data.seed)
+            run_dir=_new_folder(self._folder("runs")),
+            model=model,
+            data=data.config,
+            augmentation=data.augmentation,
+            loss=self.loss,
+            optimizer=OptimizerConfig(name="adamw", **rates),
+            schedule=ScheduleConfig(name="one_cycle" if one_cycle else "constant"),
+            epochs=epochs,
+            batch_size=min(data.batch_size, len(data.train)),
+            mixup=self.mixup,
+            freeze_encoder=self.frozen,
+            init_from=init,
+            monitor=self.monitor,
+            seed=data.seed,
+        )
 
     def _loss(self, class_balancing: bool, focal_loss: bool, dice: float, ignored: Sequence[int]) -> LossConfig:
         indices = []
@@ -287,11 +358,18 @@ class PSPNetClassifier:
             space = self._data().train.label_space
             unknown = sorted(set(ignored) - set(space.codes))
             if unknown:
-                raise ConfigError(f"ignore_classes names the value {unknown[0]}; there are {', '.join(map(str, space.codes))}")
+                raise ConfigError(
+                    f"ignore_classes names the value {unknown[0]}; there are {', '.join(map(str, space.codes))}"
+                )
             indices = [space.codes.index(value) for value in ignored]
         pixel = 1.0 - dice
-        return LossConfig(cross_entropy=0.0 if focal_loss else pixel, focal=pixel if focal_loss else 0.0, dice=dice,
-                          class_weights="tempered" if class_balancing else "none", ignored_classes=tuple(indices))
+        return LossConfig(
+            cross_entropy=0.0 if focal_loss else pixel,
+            focal=pixel if focal_loss else 0.0,
+            dice=dice,
+            class_weights="tempered" if class_balancing else "none",
+            ignored_classes=tuple(indices),
+        )
 
     def _data(self) -> TrainingData:
         if self.data is None:

@@ -109,8 +109,16 @@ def prepare_data(
     train, valid = (open_dataset(format, folders[0], split, **settings) for split in ("train", "val"))
     if class_mapping:
         train, valid = (_Renamed(one, class_mapping) for one in (train, valid))
-    return TrainingData(train, valid, config, _augmentation(transforms, chip_size), batch_size, chip_size, seed,
-                        Path(working_dir) if working_dir is not None else folders[0])
+    return TrainingData(
+        train,
+        valid,
+        config,
+        _augmentation(transforms, chip_size),
+        batch_size,
+        chip_size,
+        seed,
+        Path(working_dir) if working_dir is not None else folders[0],
+    )
 
 
 def _refuse(given: Mapping[str, Any]) -> None:
@@ -129,8 +137,10 @@ def _augmentation(transforms: Any, chip_size: int) -> AugmentConfig:
         return AugmentConfig.none(chip_size)
     if isinstance(transforms, AugmentConfig):
         return transforms
-    raise ConfigError(f"transforms = {type(transforms).__name__}: fastai's transforms are not supported; give None, False or a "
-                      "pspnet.config.AugmentConfig")
+    raise ConfigError(
+        f"transforms = {type(transforms).__name__}: fastai's transforms are not supported; give None, False or a "
+        "pspnet.config.AugmentConfig"
+    )
 
 
 class _Renamed:
@@ -140,10 +150,13 @@ class _Renamed:
         space = dataset.label_space
         unknown = sorted(set(names) - set(space.codes))
         if unknown:
-            raise ConfigError(f"class_mapping names the value {unknown[0]}; the chips have {', '.join(map(str, space.codes))}")
+            raise ConfigError(
+                f"class_mapping names the value {unknown[0]}; the chips have {', '.join(map(str, space.codes))}"
+            )
         self.dataset, self.bands = dataset, dataset.bands
         self.label_space: LabelSpace = replace(
-            space, names=tuple(names.get(code, name) for code, name in zip(space.codes, space.names, strict=True)))
+            space, names=tuple(names.get(code, name) for code, name in zip(space.codes, space.names, strict=True))
+        )
         self.band_names = getattr(dataset, "band_names", None)
 
     def __len__(self) -> int:

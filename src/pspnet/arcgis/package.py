@@ -46,7 +46,12 @@ class PackageInfo:
 
 
 def write_package(
-    folder: Path, segmenter: Segmenter, *, tile_px: int, padding_px: int = 0, facts: Mapping[str, Any] | None = None,
+    folder: Path,
+    segmenter: Segmenter,
+    *,
+    tile_px: int,
+    padding_px: int = 0,
+    facts: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Writes FOLDER/NAME.safetensors, NAME.emd, NAME.dlpk and the raster function; returns the .emd's path.
@@ -62,8 +67,12 @@ def write_package(
     for inner, content in (files or {}).items():
         _write(folder / inner, content)
     emd = folder / f"{name}.emd"
-    _write(emd, json.dumps(describe(segmenter, f"{name}.safetensors", tile_px, padding_px) | dict(facts or {}), indent=2)
-           .encode())
+    _write(
+        emd,
+        json.dumps(
+            describe(segmenter, f"{name}.safetensors", tile_px, padding_px) | dict(facts or {}), indent=2
+        ).encode(),
+    )
     inside = [f"{name}.safetensors", emd.name, FUNCTION, *(files or {})]
     temporary = folder / f".{name}.dlpk.{os.getpid()}.tmp"
     try:
@@ -80,16 +89,36 @@ def describe(segmenter: Segmenter, model_file: str, tile_px: int, padding_px: in
     """The .emd of a model: Esri's documented keys."""
     space, card, config = segmenter.card.label_space, segmenter.card, segmenter.model.config
     return {
-        "Framework": "pspnet", "ModelConfiguration": "PSPNet", "ModelName": "PSPNetClassifier",
-        "ModelType": "ImageClassification", "InferenceFunction": FUNCTION, "ModelFile": model_file,
-        "ExtractBands": list(range(config.in_bands)), "BandNames": list(card.band_names), "DataRange": list(card.value_range),
-        "ImageHeight": tile_px, "ImageWidth": tile_px, "ModelPadding": padding_px, "BatchSize": 1,
-        "SupportsVariableTileSize": True, "ImageSpaceUsed": "MAP_SPACE", "IsMultispectral": config.in_bands != 3,
-        "Classes": [{"Value": value, "Name": name, "Color": list(colour)}
-                    for value, name, colour in zip(pixel_values(space), space.names, space.colours, strict=True)],
-        "ModelParameters": {"backbone": config.encoder, "backend": "pytorch", "pyramid_sizes": list(config.bins),
-                            "use_unet": config.decoder == "unet", "pointrend": config.pointrend},
-        "backend": "pytorch", "Version": "1.0", "pspnet": __version__,
+        "Framework": "pspnet",
+        "ModelConfiguration": "PSPNet",
+        "ModelName": "PSPNetClassifier",
+        "ModelType": "ImageClassification",
+        "InferenceFunction": FUNCTION,
+        "ModelFile": model_file,
+        "ExtractBands": list(range(config.in_bands)),
+        "BandNames": list(card.band_names),
+        "DataRange": list(card.value_range),
+        "ImageHeight": tile_px,
+        "ImageWidth": tile_px,
+        "ModelPadding": padding_px,
+        "BatchSize": 1,
+        "SupportsVariableTileSize": True,
+        "ImageSpaceUsed": "MAP_SPACE",
+        "IsMultispectral": config.in_bands != 3,
+        "Classes": [
+            {"Value": value, "Name": name, "Color": list(colour)}
+            for value, name, colour in zip(pixel_values(space), space.names, space.colours, strict=True)
+        ],
+        "ModelParameters": {
+            "backbone": config.encoder,
+            "backend": "pytorch",
+            "pyramid_sizes": list(config.bins),
+            "use_unet": config.decoder == "unet",
+            "pointrend": config.pointrend,
+        },
+        "backend": "pytorch",
+        "Version": "1.0",
+        "pspnet": __version__,
     }
 
 
@@ -114,8 +143,11 @@ def read_package(path: str | Path) -> PackageInfo:
         raise CheckpointError(f"'{path}' names no classes; is it the template of exported training data?")
     names = [name for _, name, _ in entries]
     space = LabelSpace(
-        tuple(name if names.count(name) == 1 else f"{name} ({value})" for value, name, _ in entries), _colours(entries),
-        tuple(value for value, _, _ in entries), (0, IGNORE))
+        tuple(name if names.count(name) == 1 else f"{name} ({value})" for value, name, _ in entries),
+        _colours(entries),
+        tuple(value for value, _, _ in entries),
+        (0, IGNORE),
+    )
     return PackageInfo(path, "pspnet" in content, space, bands, str(content.get("ModelName") or ""), file, content)
 
 
@@ -127,7 +159,8 @@ def load_package(path: str | Path, *, device: str = "auto") -> Segmenter:
         raise CheckpointError(
             f"'{info.path}' was not made by pspnet. It is a {kind} with the classes {', '.join(info.classes)} on the bands "
             f"{list(info.extract_bands)}; its weights ({info.model_file or 'no file'}) are stored as Python objects of Esri's "
-            "own code, which nothing else can read. Train a model on the same chips: prepare_data reads their export")
+            "own code, which nothing else can read. Train a model on the same chips: prepare_data reads their export"
+        )
     name = PurePosixPath(info.model_file.replace("\\", "/")).name
     if info.path.suffix.lower() == ".emd":
         return Segmenter.load(info.path.parent / name, device=device)
@@ -136,7 +169,9 @@ def load_package(path: str | Path, *, device: str = "auto") -> Segmenter:
         if entry is None:
             raise CheckpointError(f"'{info.path}' lacks the model file {name!r} that its .emd names. Save it again")
         if entry.file_size > LARGEST:
-            raise CheckpointError(f"'{info.path}': {name!r} would unpack to {entry.file_size:,} bytes; that is no checkpoint")
+            raise CheckpointError(
+                f"'{info.path}': {name!r} would unpack to {entry.file_size:,} bytes; that is no checkpoint"
+            )
         target = Path(folder) / name
         try:
             with archive.open(entry) as source, target.open("wb") as file:

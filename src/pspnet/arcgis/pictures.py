@@ -28,9 +28,13 @@ def grid_figure(pictures: Sequence[Shown], space: LabelSpace, columns: int, alph
     for place, (image, labels, title) in zip(axes.flat, pictures, strict=False):
         place.imshow(_over(image, labels, space, alpha))
         place.set_title(title, fontsize=8)
-    handles = [patches.Patch(color=np.array(colour) / 255, label=name)
-               for name, colour in zip(space.names, space.colours, strict=True)]
-    figure.legend(handles=handles[:30], loc="outside lower center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
+    handles = [
+        patches.Patch(color=np.array(colour) / 255, label=name)
+        for name, colour in zip(space.names, space.colours, strict=True)
+    ]
+    figure.legend(
+        handles=handles[:30], loc="outside lower center", ncols=min(6, len(handles)), fontsize=8, frameon=False
+    )
     return figure
 
 

@@ -42,14 +42,36 @@ class PSPNetRasterFunction:
         """The tool's parameters; the first two are what every such tool has."""
         padding = self.json_info.get("ModelPadding", 0)
         return [
-            {"name": "raster", "dataType": "raster", "required": True, "displayName": "Raster",
-             "description": "Input raster"},
-            {"name": "model", "dataType": "string", "required": True, "displayName": "Model definition",
-             "description": "Path of the model definition (.emd), or its JSON"},
-            {"name": "padding", "dataType": "numeric", "value": padding, "required": False, "displayName": "Padding",
-             "description": "Pixels around each tile that the model sees but does not classify"},
-            {"name": "batch_size", "dataType": "numeric", "value": 1, "required": False, "displayName": "Batch size",
-             "description": "Tiles that are classified at once"},
+            {
+                "name": "raster",
+                "dataType": "raster",
+                "required": True,
+                "displayName": "Raster",
+                "description": "Input raster",
+            },
+            {
+                "name": "model",
+                "dataType": "string",
+                "required": True,
+                "displayName": "Model definition",
+                "description": "Path of the model definition (.emd), or its JSON",
+            },
+            {
+                "name": "padding",
+                "dataType": "numeric",
+                "value": padding,
+                "required": False,
+                "displayName": "Padding",
+                "description": "Pixels around each tile that the model sees but does not classify",
+            },
+            {
+                "name": "batch_size",
+                "dataType": "numeric",
+                "value": 1,
+                "required": False,
+                "displayName": "Batch size",
+                "description": "Tiles that are classified at once",
+            },
         ]
 
     def getConfiguration(self, **scalars: Any) -> dict[str, Any]:  # noqa: N802  ArcGIS's name
@@ -59,9 +81,15 @@ class PSPNetRasterFunction:
         if 2 * self.padding >= min(height, width):
             raise ValueError(f"padding = {self.padding}: less than half of the tile's {min(height, width)} px")
         return {
-            "extractBands": tuple(self.json_info["ExtractBands"]), "padding": self.padding,
-            "tx": width - 2 * self.padding, "ty": height - 2 * self.padding, "batch_size": int(scalars.get("batch_size", 1)),
-            "fixedTileSize": 0, "inputMask": True, "inheritProperties": 2 | 4 | 8, "invalidateProperties": 2 | 4 | 8,
+            "extractBands": tuple(self.json_info["ExtractBands"]),
+            "padding": self.padding,
+            "tx": width - 2 * self.padding,
+            "ty": height - 2 * self.padding,
+            "batch_size": int(scalars.get("batch_size", 1)),
+            "fixedTileSize": 0,
+            "inputMask": True,
+            "inheritProperties": 2 | 4 | 8,
+            "invalidateProperties": 2 | 4 | 8,
         }
 
     def updateRasterInfo(self, **kwargs: Any) -> dict[str, Any]:  # noqa: N802  ArcGIS's name
@@ -75,13 +103,30 @@ class PSPNetRasterFunction:
         info["statistics"] = ({"minimum": min(values), "maximum": largest},)
         colours = np.array([entry["Color"] for entry in classes], np.uint8).T
         info["colormap"] = (np.array(values, np.int32), *colours)
-        fields = [("OID", "esriFieldTypeOID"), ("Value", "esriFieldTypeInteger"), ("Class", "esriFieldTypeString"),
-                  ("Red", "esriFieldTypeInteger"), ("Green", "esriFieldTypeInteger"), ("Blue", "esriFieldTypeInteger")]
-        rows = [{"attributes": {"OID": i, "Value": entry["Value"], "Class": entry["Name"], "Red": entry["Color"][0],
-                                "Green": entry["Color"][1], "Blue": entry["Color"][2]}}
-                for i, entry in enumerate(classes, start=1)]
+        fields = [
+            ("OID", "esriFieldTypeOID"),
+            ("Value", "esriFieldTypeInteger"),
+            ("Class", "esriFieldTypeString"),
+            ("Red", "esriFieldTypeInteger"),
+            ("Green", "esriFieldTypeInteger"),
+            ("Blue", "esriFieldTypeInteger"),
+        ]
+        rows = [
+            {
+                "attributes": {
+                    "OID": i,
+                    "Value": entry["Value"],
+                    "Class": entry["Name"],
+                    "Red": entry["Color"][0],
+                    "Green": entry["Color"][1],
+                    "Blue": entry["Color"][2],
+                }
+            }
+            for i, entry in enumerate(classes, start=1)
+        ]
         info["rasterAttributeTable"] = json.dumps(
-            {"fields": [{"name": name, "type": kind} for name, kind in fields], "features": rows})
+            {"fields": [{"name": name, "type": kind} for name, kind in fields], "features": rows}
+        )
         return kwargs
 
     def updatePixels(self, tlc: Any, shape: Any, props: Any, **pixelBlocks: Any) -> dict[str, Any]:  # noqa: N802, N803

@@ -22,13 +22,21 @@ def png_of(figure: Any) -> bytes:
 def html_report(name: str, segmenter: Segmenter, scores: Scores, has_losses: bool) -> bytes:
     """A page with the model's settings, its scores on the validation chips and the pictures beside it."""
     config = segmenter.model.config
-    facts = {"Backbone": config.encoder, "Decoder": config.decoder, "Pyramid sizes": ", ".join(map(str, config.bins)),
-             "PointRend": "yes" if config.pointrend else "no", "Bands": ", ".join(segmenter.card.band_names),
-             "Mean IoU": f"{scores.mean_iou:.4f}", "Pixel accuracy": f"{scores.pixel_accuracy:.4f}"}
+    facts = {
+        "Backbone": config.encoder,
+        "Decoder": config.decoder,
+        "Pyramid sizes": ", ".join(map(str, config.bins)),
+        "PointRend": "yes" if config.pointrend else "no",
+        "Bands": ", ".join(segmenter.card.band_names),
+        "Mean IoU": f"{scores.mean_iou:.4f}",
+        "Pixel accuracy": f"{scores.pixel_accuracy:.4f}",
+    }
     rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in facts.items())
     classes = "".join(
         f"<tr><th>{escape(title)}</th><td>{scores.precision[i]:.4f}</td><td>{scores.recall[i]:.4f}</td>"
-        f"<td>{scores.f1[i]:.4f}</td><td>{scores.iou[i]:.4f}</td></tr>" for i, title in enumerate(segmenter.classes))
+        f"<td>{scores.f1[i]:.4f}</td><td>{scores.iou[i]:.4f}</td></tr>"
+        for i, title in enumerate(segmenter.classes)
+    )
     pictures = ["show_results.png", *(["loss_graph.png"] if has_losses else [])]
     images = "".join(f'<p><img src="ModelCharacteristics/{picture}" alt="{picture}"></p>' for picture in pictures)
     return (

@@ -13,8 +13,17 @@ from typing import Any
 from pspnet.bench.turns import serve
 
 
-def prepare(model: str, engine: str, precision: str, height: int, width: int, batch: int, threads: int, device: str,
-            classes: int) -> tuple[Callable[[], Any], dict[str, Any]]:
+def prepare(
+    model: str,
+    engine: str,
+    precision: str,
+    height: int,
+    width: int,
+    batch: int,
+    threads: int,
+    device: str,
+    classes: int,
+) -> tuple[Callable[[], Any], dict[str, Any]]:
     """The work, and what the table says of it."""
     import torch
 

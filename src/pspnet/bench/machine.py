@@ -62,8 +62,10 @@ class Hardware:
         return max(rates, default=None)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}, {self.cores} cores, {self.threads} threads used, {self.memory_gib:.0f} GiB, torch "
-                 f"{self.torch}, load {self.load:.1f}"]
+        lines = [
+            f"{self.name}, {self.cores} cores, {self.threads} threads used, {self.memory_gib:.0f} GiB, torch "
+            f"{self.torch}, load {self.load:.1f}"
+        ]
         for kind, rates in (("matrix product", self.products), ("3x3 convolution", self.convolutions)):
             lines.append(f"{kind}, TFLOP/s: " + ", ".join(f"{name} {rate}" for name, rate in rates.items()))
         return "\n".join(lines)
@@ -79,10 +81,16 @@ def hardware(device: torch.device) -> Hardware:
     else:
         name, memory = processor_name(), _memory_bytes()
     return Hardware(
-        name, device.type, os.cpu_count() or 1, torch.get_num_threads(), round(memory / 2**30, 1), torch.__version__,
+        name,
+        device.type,
+        os.cpu_count() or 1,
+        torch.get_num_threads(),
+        round(memory / 2**30, 1),
+        torch.__version__,
         {name: product_rate(dtype, device) for name, dtype in precisions.items()},
-        {name: convolution_rate(dtype, device) for name, dtype in precisions.items()}, round(load, 1),
-    )  # fmt: skip
+        {name: convolution_rate(dtype, device) for name, dtype in precisions.items()},
+        round(load, 1),
+    )
 
 
 def product_rate(dtype: torch.dtype, device: torch.device) -> Rate:
@@ -139,7 +147,8 @@ def _memory_bytes() -> int:
 def commit() -> str:
     """The source's commit; the release where there is no checkout."""
     done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
     if done.returncode == 0:
         return done.stdout.strip()
     from importlib.metadata import version

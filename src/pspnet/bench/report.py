@@ -53,22 +53,41 @@ class BenchReport:
                 rows.append((*what, f"not run: {c.failure}", "", "", "", ""))
                 continue
             share = "" if c.share is None else f"{c.share:.0%}"
-            rows.append((*what, f"{c.milliseconds:.1f}", f"{c.processor_ms:.1f}", f"{c.images_per_s:.2f}", share,
-                         f"{c.peak_mib:.0f}"))
+            rows.append(
+                (
+                    *what,
+                    f"{c.milliseconds:.1f}",
+                    f"{c.processor_ms:.1f}",
+                    f"{c.images_per_s:.2f}",
+                    share,
+                    f"{c.peak_mib:.0f}",
+                )
+            )
         full = [row for row in rows if not row[4].startswith("not run")]
         widths = [max(len(row[i]) for row in (rows if i < 4 else full)) for i in range(9)]
         lines = [str(self.hardware), ""]
-        lines += ["  ".join(t.ljust(w) if i < 4 else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True)))
-                  .rstrip() for row in rows]
+        lines += [
+            "  ".join(
+                t.ljust(w) if i < 4 else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
         if self.starts:
-            lines += ["", "start-up, s by the clock (of the processor): " + ", ".join(
-                f"{name} {s['wall_s']:.2f} ({s['processor_s']:.2f})" for name, s in self.starts.items())]
+            lines += [
+                "",
+                "start-up, s by the clock (of the processor): "
+                + ", ".join(f"{name} {s['wall_s']:.2f} ({s['processor_s']:.2f})" for name, s in self.starts.items()),
+            ]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}", "commit": commit(), "hardware": asdict(self.hardware),
-            "cells": [asdict(cell) for cell in self.cells], "starts": self.starts}
+            "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
+            "commit": commit(),
+            "hardware": asdict(self.hardware),
+            "cells": [asdict(cell) for cell in self.cells],
+            "starts": self.starts,
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Writes FOLDER/bench-HARDWARE-DATE-COMMIT.json; a run of the same day and commit replaces the one before."""

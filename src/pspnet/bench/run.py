@@ -41,7 +41,9 @@ def bench(
     """
     wrong = sorted(set(engines) - set(ENGINE_NAMES))
     if wrong or rounds < 1:
-        raise ConfigError(f"engine = {wrong[0]!r}: {', '.join(ENGINE_NAMES)}" if wrong else f"rounds = {rounds}: at least 1")
+        raise ConfigError(
+            f"engine = {wrong[0]!r}: {', '.join(ENGINE_NAMES)}" if wrong else f"rounds = {rounds}: at least 1"
+        )
     if bad := sorted(set(precisions) - {"fp32", "bf16"}):
         raise ConfigError(f"precision = {bad[0]!r}: fp32 or bf16. For int8 export a model and give its file")
     if threads:
@@ -58,19 +60,44 @@ def bench(
 
 
 def _in_turns(
-    model: str, engines: Sequence[str], precisions: Sequence[str], height: int, width: int, batch: int, rounds: int,
-    classes: int, machine: Hardware, told: Callable[[str], None],
-) -> list[Cell]:  # fmt: skip
+    model: str,
+    engines: Sequence[str],
+    precisions: Sequence[str],
+    height: int,
+    width: int,
+    batch: int,
+    rounds: int,
+    classes: int,
+    machine: Hardware,
+    told: Callable[[str], None],
+) -> list[Cell]:
     contestants: list[Contestant] = []
     heads: list[dict[str, Any]] = []
-    ways = [("its own", "as exported")] if is_exported(model) else [
-        (e, p) for e in engines for p in precisions if p in machine.products and (e, p) != ("onnxruntime", "bf16")]
+    ways = (
+        [("its own", "as exported")]
+        if is_exported(model)
+        else [
+            (e, p) for e in engines for p in precisions if p in machine.products and (e, p) != ("onnxruntime", "bf16")
+        ]
+    )
     for engine, precision in ways:
-        head = {"model": model, "engine": engine, "precision": precision, "height": height, "width": width, "batch": batch}
+        head = {
+            "model": model,
+            "engine": engine,
+            "precision": precision,
+            "height": height,
+            "width": width,
+            "batch": batch,
+        }
         job = json.dumps(head | {"threads": machine.threads, "device": machine.device, "classes": classes})
         command = [sys.executable, "-m", "pspnet.bench.contestant", job]
-        contestants.append(Contestant(
-            f"{model} {engine} {precision} {batch} x {height} x {width}", command, {"OMP_NUM_THREADS": str(machine.threads)}))
+        contestants.append(
+            Contestant(
+                f"{model} {engine} {precision} {batch} x {height} x {width}",
+                command,
+                {"OMP_NUM_THREADS": str(machine.threads)},
+            )
+        )
         heads.append(head)
     found = take_turns(contestants, rounds, told=told)
     return [cell_of(head, found[c.name], machine) for head, c in zip(heads, contestants, strict=True)]
@@ -85,8 +112,12 @@ def cell_of(head: dict[str, Any], measured: Measured, machine: Hardware) -> Cell
     busy = processor / machine.threads if machine.device == "cpu" else measured.median_s
     roof = machine.roof(head["precision"])
     return Cell(
-        **head, milliseconds=round(measured.median_s * 1e3, 2), processor_ms=round(processor * 1e3, 2),
-        images_per_s=round(head["batch"] / measured.median_s, 3), gflop=round(flops / 1e9, 2),
-        share=None if roof is None else round(flops / busy / roof, 4), peak_mib=measured.peak_mib,
+        **head,
+        milliseconds=round(measured.median_s * 1e3, 2),
+        processor_ms=round(processor * 1e3, 2),
+        images_per_s=round(head["batch"] / measured.median_s, 3),
+        gflop=round(flops / 1e9, 2),
+        share=None if roof is None else round(flops / busy / roof, 4),
+        peak_mib=measured.peak_mib,
         beyond_mib=round(measured.peak_mib - measured.ready_mib, 1),
-    )  # fmt: skip
+    )

@@ -40,6 +40,5 @@ def _time(command: list[str]) -> dict[str, float]:
         subprocess.run(command, check=True, capture_output=True)
         after = os.times()
         walls.append(time.perf_counter() - started)
-        processors.append(
-            after.children_user + after.children_system - before.children_user - before.children_system)
+        processors.append(after.children_user + after.children_system - before.children_user - before.children_system)
     return {"wall_s": round(median(walls), 3), "processor_s": round(median(processors), 3)}

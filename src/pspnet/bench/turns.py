@@ -64,9 +64,13 @@ def take_turns(
         for contestant in contestants:  # one after the other: two that load at once would disturb each other
             told(f"preparing {contestant.name}")
             process = subprocess.Popen(
-                contestant.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                contestant.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
                 env={**os.environ, **contestant.environment},
-            )  # fmt: skip
+            )
             running[contestant.name] = process
             _hear(process, found[contestant.name])
         for turn in range(warmups + rounds):
@@ -157,4 +161,6 @@ def _status_mib(name: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024, 1)
     except OSError:  # not Linux: the peak of the whole life, in bytes on macOS
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024), 1)
+        return round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024), 1
+        )

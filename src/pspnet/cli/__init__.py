@@ -55,8 +55,14 @@ def main() -> None:
     sys.exit(_run(arguments, debug))
 
 
-def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None,
-          line: str | None = None) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
     """Our own warnings in one line, without the place in the code; the libraries' as Python shows them."""
     if category is UserWarning and PACKAGE in Path(filename).parents:
         print(f"warning: {message}", file=sys.stderr)

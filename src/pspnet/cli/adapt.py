@@ -45,7 +45,9 @@ def adapt(
     files = find_images([images])[:limit]
     adapted = adapt_batch_norm(segmenter, Unlabelled(segmenter, files), prior=prior, passes=passes)
     adapted.save(out)
-    console.print(f"statistics moved towards {len(files)} images, the old ones worth {prior:g} -> {out}", highlight=False)
+    console.print(
+        f"statistics moved towards {len(files)} images, the old ones worth {prior:g} -> {out}", highlight=False
+    )
 
 
 def calibrate(

@@ -17,12 +17,20 @@ def add_to(app: typer.Typer) -> None:
 def bench(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Checkpoints, exported models, models by name; or encoders: random weights. Default: resnet50."),
+        typer.Argument(
+            help="Checkpoints, exported models, models by name; or encoders: random weights. Default: resnet50."
+        ),
     ] = None,
-    engine: Annotated[list[str] | None, typer.Option(help="torch, compile, openvino, onnxruntime; may be repeated. "
-                                                          "Default: all but compile.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32, bf16; may be repeated. Default: what the machine has.")] = None,
-    size: Annotated[list[str] | None, typer.Option(help="Side of the images in px, or HEIGHTxWIDTH; may be repeated. Default: 480.")] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="torch, compile, openvino, onnxruntime; may be repeated. Default: all but compile."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, bf16; may be repeated. Default: what the machine has.")
+    ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="Side of the images in px, or HEIGHTxWIDTH; may be repeated. Default: 480.")
+    ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images at once; may be repeated. Default: 1.", min=1)] = None,
     rounds: Annotated[int, typer.Option(help="Measured rounds; medians are shown.", min=1)] = 7,
     threads: Annotated[int | None, typer.Option(help="Processor threads. Default: PyTorch's choice.", min=1)] = None,
@@ -43,10 +51,18 @@ def bench(
 
     with console.status("matrix products") as status:
         report = measure(
-            models or ["resnet50"], engine or ["torch", "openvino", "onnxruntime"], precision or ["fp32", "bf16"],
-            [_size(text) for text in size or ["480"]], batch or [1], rounds=rounds, threads=threads, device=device,
-            classes=classes, starts=starts, told=status.update,
-        )  # fmt: skip
+            models or ["resnet50"],
+            engine or ["torch", "openvino", "onnxruntime"],
+            precision or ["fp32", "bf16"],
+            [_size(text) for text in size or ["480"]],
+            batch or [1],
+            rounds=rounds,
+            threads=threads,
+            device=device,
+            classes=classes,
+            starts=starts,
+            told=status.update,
+        )
     console.print(str(report), highlight=False, markup=False)
     console.print(f"-> {report.save(out)}", highlight=False)
 

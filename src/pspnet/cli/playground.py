@@ -15,17 +15,26 @@ def add_to(app: typer.Typer) -> None:
 
 def playground(
     root: Annotated[
-        list[Path] | None, typer.Option(help="Folder that the page may read and write; may be repeated. Default: the working folder.")
+        list[Path] | None,
+        typer.Option(help="Folder that the page may read and write; may be repeated. Default: the working folder."),
     ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Folder of the runs, inside a root. Default: runs in the first root.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the runs, inside a root. Default: runs in the first root.")
+    ] = None,
     at_once: Annotated[int, typer.Option(help="Runs that compute at the same time; others wait.", min=1)] = 1,
-    host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0: reachable for everybody in the network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. 0.0.0.0: reachable for everybody in the network.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
     serve: Annotated[
-        list[str] | None, typer.Option(help="Model to answer /v1/segment with, beside the page, as `pspnet serve` does; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Model to answer /v1/segment with, beside the page, as `pspnet serve` does; may be repeated."
+        ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Name under which the page may be asked for, such as that of this machine; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Name under which the page may be asked for, such as that of this machine; may be repeated."),
     ] = None,
 ) -> None:
     """A page to choose data and a model, train, compare and try. It loads nothing from outside, and nothing leaves.

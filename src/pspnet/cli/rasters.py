@@ -53,9 +53,7 @@ def raster(
     workers: Annotated[
         int | None, typer.Option(help="Many rasters: worker processes. Default: by the machine.")
     ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Many rasters: the address of a Ray cluster, or local.")
-    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Many rasters: the address of a Ray cluster, or local.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Classify whole georeferenced rasters, in memory that does not grow with them; a killed run goes on when repeated.
@@ -67,8 +65,14 @@ def raster(
     from pspnet.config import RasterConfig
 
     settings = options_of(setting)
-    own = {"tile_px": tile, "overlap_px": overlap, "overwrite": overwrite or None, "skip_errors": skip_errors or None,
-           "polygons": polygons, "aoi": _area(aoi) if aoi else None}
+    own = {
+        "tile_px": tile,
+        "overlap_px": overlap,
+        "overwrite": overwrite or None,
+        "skip_errors": skip_errors or None,
+        "polygons": polygons,
+        "aoi": _area(aoi) if aoi else None,
+    }
     for name, value in own.items():
         if value is not None:
             settings.setdefault(name, value)
@@ -102,7 +106,9 @@ def _one(model: str, source: str, target: Path, config: RasterConfig, device: st
     for top, left, height, width in report.unreadable:
         console.print(
             f"unreadable, left as nodata: rows {top} to {top + height - 1}, columns {left} to {left + width - 1}",
-            style="yellow", highlight=False, markup=False,
+            style="yellow",
+            highlight=False,
+            markup=False,
         )
     polygons = f", {report.polygon_count} polygons -> {report.polygons}" if report.polygons else ""
     console.print(f"-> {target}{polygons}", highlight=False)
@@ -115,14 +121,17 @@ def _many(
 
     with progress_bar("classifying", None, "rasters") as advance:
         report = segment_rasters(
-            model, source, target, config, workers=workers, cluster=cluster, device=device, progress=each(advance))
+            model, source, target, config, workers=workers, cluster=cluster, device=device, progress=each(advance)
+        )
     for outcome in report.done:
         for text in outcome.warnings:
             console.print(f"{outcome.job.source}: {text}", style="yellow", highlight=False, markup=False)
     for name, reason in report.failed.items():
         console.print(f"failed: {name}: {reason}", style="red", highlight=False, markup=False)
     skipped = f", {len(report.skipped)} there before" if report.skipped else ""
-    console.print(f"{len(report.done)} rasters mapped{skipped}, {len(report.failed)} failed -> {target}", highlight=False)
+    console.print(
+        f"{len(report.done)} rasters mapped{skipped}, {len(report.failed)} failed -> {target}", highlight=False
+    )
     if report.failed:
         raise typer.Exit(1)
 
@@ -151,8 +160,14 @@ def tile(
         fail(f"layout = {layout}, image_format = {image_format}: classified_tiles or folder; TIFF, PNG or JPEG")
     dataset = open_dataset(format, root, split, **options_of(option))
     with progress_bar("writing", len(dataset), "chips") as advance:
-        write_tiles(dataset, out, layout, image_format=image_format, overwrite=overwrite,  # type: ignore[arg-type]
-                    progress=each(advance))
+        write_tiles(
+            dataset,
+            out,
+            layout,
+            image_format=image_format,
+            overwrite=overwrite,  # type: ignore[arg-type]
+            progress=each(advance),
+        )
     console.print(f"{len(dataset)} chips -> {out}", highlight=False)
 
 
@@ -192,7 +207,12 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         def follow(progress: Progress) -> None:
             left = progress.seconds_left
             clock = f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02} left" if left < 1e7 else ""
-            bar.update(task, description=progress.stage, total=progress.total_px, completed=progress.done_px,
-                       rate=f"{progress.megapixels_per_s:.2f} megapixels/s  {clock}")
+            bar.update(
+                task,
+                description=progress.stage,
+                total=progress.total_px,
+                completed=progress.done_px,
+                rate=f"{progress.megapixels_per_s:.2f} megapixels/s  {clock}",
+            )
 
         yield follow

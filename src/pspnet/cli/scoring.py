@@ -35,11 +35,15 @@ class Scoring:
         if keep is None or len(self.dataset) == 0 or self.dataset[0].labels is not None:
             return self.scored(segmenter, keep)
         if refused:
-            fail(f"{self.name} has no labels: it is predicted for --submission, not scored; leave out {', '.join(refused)}")
+            fail(
+                f"{self.name} has no labels: it is predicted for --submission, not scored; leave out {', '.join(refused)}"
+            )
         with progress_bar("predicting", len(self.dataset)) as advance:
             predict_dataset(segmenter, self.dataset, keep, self.config, progress=each(advance))
-        console.print(f"{len(self.dataset)} predictions ({self.format}, {self.config.protocol}) -> {self.submission}",
-                      highlight=False)  # fmt: skip
+        console.print(
+            f"{len(self.dataset)} predictions ({self.format}, {self.config.protocol}) -> {self.submission}",
+            highlight=False,
+        )
         return None
 
     def scored(self, segmenter: Segmenter, keep: Keep | None = None) -> Evaluation:
@@ -57,9 +61,7 @@ class Scoring:
         return lambda sample, labels: write_submission(self.format, folder, sample.name, labels)
 
 
-def compare_with(
-    against: str, scoring: Scoring, report: Evaluation, names: tuple[str, str], device: str
-) -> Comparison:
+def compare_with(against: str, scoring: Scoring, report: Evaluation, names: tuple[str, str], device: str) -> Comparison:
     """The model's report beside another model's, which is scored alike, or beside a saved scores.json."""
     if Path(against).suffix.lower() == ".json":
         return compare_models(against, report.per_image, scoring.config.absent, scoring.config.level, names=names)
@@ -75,4 +77,3 @@ def saved(report: Evaluation, comparison: Comparison | None, scores: Path | None
         report.save(out)
         if comparison is not None:
             write_bytes(out / "comparison.json", json.dumps(comparison.to_dict(), indent=1, allow_nan=False).encode())
-

@@ -25,7 +25,9 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads that compute. Default: one for each core.", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that compute. Default: one for each core.", min=1)
+    ] = None,
     queue: Annotated[int, typer.Option(help="Most requests in work or waiting; more get 503.", min=1)] = 64,
     queue_megapixels: Annotated[float, typer.Option(help="Most megapixels in work or waiting.", min=0.001)] = 64.0,
     max_batch: Annotated[int, typer.Option(help="Most images computed at once; 1 is one by one.", min=1)] = 16,
@@ -36,15 +38,18 @@ def serve(
         int,
         typer.Option(
             help="Batch images whose sides round up to the same multiple of this many pixels, padded by their edge. "
-            "1: only equal sizes, answers are exact.", min=1,
+            "1: only equal sizes, answers are exact.",
+            min=1,
         ),
     ] = 1,
     deadline: Annotated[float, typer.Option(help="Longest time for a request, in seconds.", min=0.001)] = 30.0,
-    drain: Annotated[float, typer.Option(help="Longest wait for accepted requests at the end, in seconds.", min=0.1)] = 60.0,
+    drain: Annotated[
+        float, typer.Option(help="Longest wait for accepted requests at the end, in seconds.", min=0.1)
+    ] = 60.0,
     max_mib: Annotated[float, typer.Option(help="Greatest body, in MiB.", min=0.001)] = 32.0,
     max_megapixels: Annotated[float, typer.Option(help="Greatest image, in megapixels.", min=0.0001)] = 16.0,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-) -> None:  # fmt: skip
+) -> None:
     """Serve models over HTTP: POST an image to /v1/segment, get labels, an overlay, run lengths or polygons.
 
     PSPNET_API_KEY in the environment holds the key that callers must give (several, separated by commas). The log is
@@ -65,10 +70,19 @@ def serve(
 
     keys = tuple(key.strip() for key in os.environ.get("PSPNET_API_KEY", "").split(",") if key.strip())
     settings = ServerSettings(
-        device=device, precision=precision, queue=queue, queue_megapixels=queue_megapixels, max_batch=max_batch,
-        batch_wait_ms=batch_wait_ms, bucket_px=bucket, deadline_s=deadline, drain_s=drain, max_mib=max_mib,
-        max_megapixels=max_megapixels, api_keys=keys,
-    )  # fmt: skip
+        device=device,
+        precision=precision,
+        queue=queue,
+        queue_megapixels=queue_megapixels,
+        max_batch=max_batch,
+        batch_wait_ms=batch_wait_ms,
+        bucket_px=bucket,
+        deadline_s=deadline,
+        drain_s=drain,
+        max_mib=max_mib,
+        max_megapixels=max_megapixels,
+        api_keys=keys,
+    )
     named = name_models(models)
     check_sources(named)
     if threads is not None:

@@ -24,7 +24,9 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="Folder of images for the parity check; with int8 also for calibration.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Greatest number of images used, of --images and of --data (evenly spread).", min=1)] = 100,
+    limit: Annotated[
+        int, typer.Option(help="Greatest number of images used, of --images and of --data (evenly spread).", min=1)
+    ] = 100,
     argmax: Annotated[bool, typer.Option("--argmax", help="The graph ends with labels instead of logits.")] = False,
     bound: Annotated[
         float | None, typer.Option(help="Least share of labels equal to the source's, 0 to 1; else nothing is written.")
@@ -38,7 +40,8 @@ def export(
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
     option: LayoutOption = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); else nothing is written.")
+        float | None,
+        typer.Option(help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); else nothing is written."),
     ] = None,
     accuracy_aware: Annotated[
         bool, typer.Option("--accuracy-aware", help="int8: layers go back to floating point until --max-drop is kept.")
@@ -61,9 +64,16 @@ def export(
     if dataset is not None and len(dataset) > limit:
         dataset = Chosen(dataset, range(0, len(dataset), -(-len(dataset) // limit)))
     report = write(
-        segmenter, out, precision, images=[segmenter.read(f.path) for f in files] if files else None, argmax=argmax,
-        bound=bound, dataset=dataset, max_drop=max_drop, accuracy_aware=accuracy_aware,
-    )  # fmt: skip
+        segmenter,
+        out,
+        precision,
+        images=[segmenter.read(f.path) for f in files] if files else None,
+        argmax=argmax,
+        bound=bound,
+        dataset=dataset,
+        max_drop=max_drop,
+        accuracy_aware=accuracy_aware,
+    )
     console.print(str(report), highlight=False, markup=False)
 
 

@@ -76,8 +76,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"'{path}': base = {name!r}: give the path of one recipe, seen from this one's folder")
     base = read_yaml(Path(path).parent / name)
     if "base" in base:
-        raise ConfigError(f"'{path}': its base '{name}' has a base itself, '{base['base']}'; one level is all there is. "
-                          f"Name '{base['base']}' as the base and write down what differs")
+        raise ConfigError(
+            f"'{path}': its base '{name}' has a base itself, '{base['base']}'; one level is all there is. "
+            f"Name '{base['base']}' as the base and write down what differs"
+        )
     return merged({key: value for key, value in base.items() if key not in NOT_INHERITED}, values)
 
 

@@ -21,24 +21,34 @@ class DataConfig(Settings):
     title = "data"
 
     format: str = Field(
-        "scenes", description="Layout of the files: scenes (generated), folder, camvid, ade20k, voc, cityscapes, ...; "
-        "a wrong name lists all.")
+        "scenes",
+        description="Layout of the files: scenes (generated), folder, camvid, ade20k, voc, cityscapes, ...; "
+        "a wrong name lists all.",
+    )
     root: Path | None = Field(
-        None, description="Folder of the data set, or a CSV file of pairs. None: generated scenes.")
+        None, description="Folder of the data set, or a CSV file of pairs. None: generated scenes."
+    )
     train_splits: tuple[str, ...] = Field(
-        ("train",), min_length=1, description="Parts of the data set that are trained on; several are put end to end.")
+        ("train",), min_length=1, description="Parts of the data set that are trained on; several are put end to end."
+    )
     val_split: str = Field("val", description="Part that is validated on while training.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of the layout, such as classes, decode or bands of a folder, or "
-        "count, size and seed of the scenes. An unknown one is refused with the list of those there are.")
+        default_factory=dict,
+        description="Settings of the layout, such as classes, decode or bands of a folder, or "
+        "count, size and seed of the scenes. An unknown one is refused with the list of those there are.",
+    )
     val_options: dict[str, Any] = Field(
-        default_factory=dict, description="Settings that differ for the validation part, such as a smaller count.")
+        default_factory=dict, description="Settings that differ for the validation part, such as a smaller count."
+    )
 
     cache: Literal["off", "memory", "disk"] = Field(
-        "off", description="Keeps decoded training pictures for the length of the run: in memory, or in files of a temporary "
-        "folder. Pays where decoding holds the network up.")
+        "off",
+        description="Keeps decoded training pictures for the length of the run: in memory, or in files of a temporary "
+        "folder. Pays where decoding holds the network up.",
+    )
     cache_folder: Path | None = Field(
-        None, description="Where cache = disk makes its folder. None: where the system has its temporary files.")
+        None, description="Where cache = disk makes its folder. None: where the system has its temporary files."
+    )
 
     @field_validator("train_splits", mode="before")
     @classmethod
@@ -50,11 +60,15 @@ class DataConfig(Settings):
         if self.root is None and self.format != "scenes":
             raise ConfigError(f"root is missing with format = {self.format}: give the folder of the data set")
         if self.root is not None and self.format == "scenes":
-            raise ConfigError(f"root = {self.root} with format = scenes: scenes are generated. "
-                              "Set format to folder, camvid, ... or leave root out")
+            raise ConfigError(
+                f"root = {self.root} with format = scenes: scenes are generated. "
+                "Set format to folder, camvid, ... or leave root out"
+            )
         if self.val_split in self.train_splits:
-            raise ConfigError(f"val_split = {self.val_split} is one of train_splits = {self.train_splits}: a score on "
-                              "images that were trained on says nothing. Name another part")
+            raise ConfigError(
+                f"val_split = {self.val_split} is one of train_splits = {self.train_splits}: a score on "
+                "images that were trained on says nothing. Name another part"
+            )
         return self
 
 
@@ -68,8 +82,10 @@ class AugmentConfig(Settings):
     title = "augment"
 
     fit: tuple[Positive, Positive] | None = Field(
-        None, description="Size before all else: the image is resized so that its longer and shorter side are at most "
-        "these (px), as MMSegmentation does. None: as it is.")
+        None,
+        description="Size before all else: the image is resized so that its longer and shorter side are at most "
+        "these (px), as MMSegmentation does. None: as it is.",
+    )
     scale: bool = Field(True, description="Random scale.")
     scale_range: PositiveRange = Field((0.5, 2.0), description="Least and greatest factor, drawn uniformly.")
     aspect: bool = Field(False, description="Random aspect ratio, at an unchanged area.")
@@ -79,30 +95,43 @@ class AugmentConfig(Settings):
     rotate_probability: Unit = Field(0.5, description="Share of the images that are rotated.")
     blur: bool = Field(True, description="Random Gaussian blur.")
     blur_range: PositiveRange = Field(
-        (1.1, 1.1), description="Least and greatest standard deviation in px; 1.1 is what OpenCV takes "
-        "for semseg's 5 x 5 kernel.")
+        (1.1, 1.1),
+        description="Least and greatest standard deviation in px; 1.1 is what OpenCV takes for semseg's 5 x 5 kernel.",
+    )
     blur_kernel: Positive = Field(5, description="Side of the blur's kernel in px, an odd number.")
     blur_probability: Unit = Field(0.5, description="Share of the images that are blurred.")
     mirror: bool = Field(True, description="Random mirroring, left to right.")
     mirror_probability: Unit = Field(0.5, description="Share of the images that are mirrored.")
     jitter: bool = Field(
-        False, description="Random brightness, contrast, saturation and hue, each for half of the images.")
+        False, description="Random brightness, contrast, saturation and hue, each for half of the images."
+    )
     jitter_brightness: Unit = Field(
-        0.125, description="Greatest shift of the brightness, as a share of the full range.")
+        0.125, description="Greatest shift of the brightness, as a share of the full range."
+    )
     jitter_contrast_range: PositiveRange = Field((0.5, 1.5), description="Least and greatest factor of the contrast.")
     jitter_saturation_range: PositiveRange = Field(
-        (0.5, 1.5), description="Least and greatest factor of the saturation (8-bit RGB images).")
+        (0.5, 1.5), description="Least and greatest factor of the saturation (8-bit RGB images)."
+    )
     jitter_hue: float = Field(
-        36.0, ge=0.0, le=180.0, description="Greatest turn of the hue in degrees (8-bit RGB images).")
+        36.0, ge=0.0, le=180.0, description="Greatest turn of the hue in degrees (8-bit RGB images)."
+    )
     crop: tuple[Positive, Positive] | None = Field(
-        (473, 473), description="Height and width in px of the random crop, or one number for both; smaller images are "
-        "padded with the mean colour and ignored labels. None: the whole image.")
+        (473, 473),
+        description="Height and width in px of the random crop, or one number for both; smaller images are "
+        "padded with the mean colour and ignored labels. None: the whole image.",
+    )
     crop_max_class_share: float = Field(
-        1.0, gt=0.0, le=1.0, description="A crop in which one class has at least this share of the labelled pixels is "
-        "drawn again, at most ten times (MMSegmentation's cat_max_ratio: 0.75). 1: take the first.")
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="A crop in which one class has at least this share of the labelled pixels is "
+        "drawn again, at most ten times (MMSegmentation's cat_max_ratio: 0.75). 1: take the first.",
+    )
     rare_crop_probability: Unit = Field(
-        0.0, description="Share of the crops that are placed on a pixel of a class drawn evenly among those in the "
-        "image, so that rare classes are seen more often.")
+        0.0,
+        description="Share of the crops that are placed on a pixel of a class drawn evenly among those in the "
+        "image, so that rare classes are seen more often.",
+    )
 
     @field_validator("crop", mode="before")
     @classmethod
@@ -111,8 +140,14 @@ class AugmentConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> AugmentConfig:
-        for name in ("scale_range", "aspect_range", "rotate_range", "blur_range", "jitter_contrast_range",
-                     "jitter_saturation_range"):
+        for name in (
+            "scale_range",
+            "aspect_range",
+            "rotate_range",
+            "blur_range",
+            "jitter_contrast_range",
+            "jitter_saturation_range",
+        ):
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"{name} = ({low:g}, {high:g}): the least comes first")

@@ -19,32 +19,50 @@ class LossConfig(Settings):
 
     cross_entropy: Weight = Field(1.0, description="Weight of the cross entropy per pixel (the paper's loss).")
     focal: Weight = Field(
-        0.0, description="Weight of the focal loss (Lin et al. 2017): cross entropy that fades where a pixel is right.")
+        0.0, description="Weight of the focal loss (Lin et al. 2017): cross entropy that fades where a pixel is right."
+    )
     dice: Weight = Field(
-        0.0, description="Weight of 1 - soft Dice, averaged over the classes in the batch: small classes count as much "
-        "as large ones.")
+        0.0,
+        description="Weight of 1 - soft Dice, averaged over the classes in the batch: small classes count as much "
+        "as large ones.",
+    )
     lovasz: Weight = Field(
-        0.0, description="Weight of the Lovasz-softmax loss (Berman et al. 2018), a stand-in for 1 - mean IoU. Use it "
-        "together with cross entropy.")
+        0.0,
+        description="Weight of the Lovasz-softmax loss (Berman et al. 2018), a stand-in for 1 - mean IoU. Use it "
+        "together with cross entropy.",
+    )
     ohem: Weight = Field(
-        0.0, description="Weight of the cross entropy of hard pixels only (online hard example mining).")
+        0.0, description="Weight of the cross entropy of hard pixels only (online hard example mining)."
+    )
     focal_gamma: float = Field(
-        2.0, ge=0.0, description="Focal loss: how fast easy pixels fade; 0 is plain cross entropy.")
+        2.0, ge=0.0, description="Focal loss: how fast easy pixels fade; 0 is plain cross entropy."
+    )
     label_smoothing: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Share of a label that is spread evenly over all classes, in cross_entropy "
-        "and in ohem. 0.1 guards against noisy labels.")
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of a label that is spread evenly over all classes, in cross_entropy "
+        "and in ohem. 0.1 guards against noisy labels.",
+    )
     ohem_threshold: float = Field(
-        0.7, gt=0.0, le=1.0, description="A pixel is hard when the probability of its label is below this.")
+        0.7, gt=0.0, le=1.0, description="A pixel is hard when the probability of its label is below this."
+    )
     ohem_min_share: float = Field(
-        0.1, gt=0.0, le=1.0, description="Share of a batch's counted pixels that is kept at least, the hardest first.")
+        0.1, gt=0.0, le=1.0, description="Share of a batch's counted pixels that is kept at least, the hardest first."
+    )
     class_weights: Literal["none", "inverse", "tempered"] | tuple[Weight, ...] = Field(
-        "none", description="How much a pixel of each class counts: 'inverse' to the class's share of the training "
-        "pixels, 'tempered' by its logarithm (gentler: start here), or one number for each class.")
+        "none",
+        description="How much a pixel of each class counts: 'inverse' to the class's share of the training "
+        "pixels, 'tempered' by its logarithm (gentler: start here), or one number for each class.",
+    )
     ignored_classes: tuple[Annotated[int, Field(ge=0, le=254)], ...] = Field(
-        (), description="Indices of classes whose pixels do not count, as if they were not labelled.")
+        (), description="Indices of classes whose pixels do not count, as if they were not labelled."
+    )
     reduction: Literal["valid", "all"] = Field(
-        "valid", description="What the sum over pixels is divided by: 'valid' the pixels that count (semseg), 'all' "
-        "every pixel, ignored ones too (MMSegmentation).")
+        "valid",
+        description="What the sum over pixels is divided by: 'valid' the pixels that count (semseg), 'all' "
+        "every pixel, ignored ones too (MMSegmentation).",
+    )
 
     @property
     def is_plain_cross_entropy(self) -> bool:

@@ -32,20 +32,31 @@ class EncoderOptions(Settings):
         True, description="ResNet 18/34 only: whether the second 3x3 of a block is dilated too (MMSegmentation: no)."
     )
     dilate_later_blocks: bool = Field(
-        True, description="MobileNetV2 only: whether the blocks behind a stage's first are dilated too (MMSegmentation: "
-        "no). Matters with dilation = uniform.")
+        True,
+        description="MobileNetV2 only: whether the blocks behind a stage's first are dilated too (MMSegmentation: "
+        "no). Matters with dilation = uniform.",
+    )
     stride_in_first_conv: bool = Field(
-        False, description="ResNet 50 and deeper only: a stage halves the map in its first 1x1 convolution, as the paper's "
-        "Caffe models do, instead of in its 3x3.")
+        False,
+        description="ResNet 50 and deeper only: a stage halves the map in its first 1x1 convolution, as the paper's "
+        "Caffe models do, instead of in its 3x3.",
+    )
     average_shortcut: bool = Field(
-        False, description="ResNet only: shortcuts halve the map by averaging 2 x 2 cells before their 1x1 convolution "
-        "(MMSegmentation's ResNetV1d), instead of skipping cells.")
+        False,
+        description="ResNet only: shortcuts halve the map by averaging 2 x 2 cells before their 1x1 convolution "
+        "(MMSegmentation's ResNetV1d), instead of skipping cells.",
+    )
     padding: Literal["centred", "nominal"] = Field(
-        "centred", description="EfficientNet only: how strided convolutions pad. 'nominal' pads as TensorFlow does at the "
-        "size the subtype was made for (b0: 224 px), more at right and bottom; smp's EfficientNets were trained so.")
+        "centred",
+        description="EfficientNet only: how strided convolutions pad. 'nominal' pads as TensorFlow does at the "
+        "size the subtype was made for (b0: 224 px), more at right and bottom; smp's EfficientNets were trained so.",
+    )
     norm_eps: float | None = Field(
-        None, gt=0.0, description="EfficientNet only: what batch norm adds to a variance. None: 1e-5; weights that come "
-        "from TensorFlow were trained with 1e-3.")
+        None,
+        gt=0.0,
+        description="EfficientNet only: what batch norm adds to a variance. None: 1e-5; weights that come "
+        "from TensorFlow were trained with 1e-3.",
+    )
     drop_path_rate: float | None = Field(
         None,
         ge=0.0,
@@ -122,7 +133,9 @@ class ModelConfig(Settings):
         "semseg and MMSegmentation), efficientnet_b0..b7, mobilenetv2, swin_tiny/small/base/large, or any timm name.",
     )
     encoder_weights: str = Field(
-        "random", description="'random', 'imagenet', or the path of a weights file: what `pspnet.build_model` and training load.")
+        "random",
+        description="'random', 'imagenet', or the path of a weights file: what `pspnet.build_model` and training load.",
+    )
     encoder_options: EncoderOptions = Field(EncoderOptions(), description="Settings of the encoder.")
     in_bands: Positive = Field(3, description="Bands of an input image.")
     num_classes: int = Field(150, ge=1, le=255, description="Classes told apart; 255 is reserved for 'ignore'.")

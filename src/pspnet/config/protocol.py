@@ -26,37 +26,52 @@ class Protocol(Settings):
     name: str = Field("custom", description="What reports call it.")
     source: str = Field("", description="Whose convention it is.")
     resize: Literal["none", "long_side", "fit"] = Field(
-        "none", description="Size at scale 1: the image's own; its long side set to base_px; or the largest of its "
-        "shape whose long and short side fit in base_px.")
+        "none",
+        description="Size at scale 1: the image's own; its long side set to base_px; or the largest of its "
+        "shape whose long and short side fit in base_px.",
+    )
     base_px: tuple[Side, ...] = Field(
-        (), description="Pixels that scale 1 stands for: (long,) for long_side, (long, short) for fit.")
+        (), description="Pixels that scale 1 stands for: (long,) for long_side, (long, short) for fit."
+    )
     extra_px: int = Field(0, ge=0, description="Pixels added to the long side after scaling (the Caffe code adds 1).")
     rounding: Literal["half_even", "half_up"] = Field("half_even", description="How a side's length is rounded.")
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1, description="Test scales.")
     pixels: Literal["float", "image"] = Field(
-        "float", description="Values after resizing: floating-point, or rounded back to the image's own type.")
+        "float", description="Values after resizing: floating-point, or rounded back to the image's own type."
+    )
     image_interpolation: Literal["half_pixel", "antialias"] = Field(
-        "half_pixel", description="Resizing of images: bilinear at half-pixel centres, or the same with antialiasing "
-        "when shrinking (MATLAB's imresize).")
+        "half_pixel",
+        description="Resizing of images: bilinear at half-pixel centres, or the same with antialiasing "
+        "when shrinking (MATLAB's imresize).",
+    )
     window_px: tuple[Side, Side] | None = Field(
-        None, description="Height and width of the windows that the network sees; none: the whole image at once.")
+        None, description="Height and width of the windows that the network sees; none: the whole image at once."
+    )
     stride_px: tuple[Side, Side] | None = Field(
-        None, description="Pixels from one window to the next; the last one is moved back to end at the border.")
+        None, description="Pixels from one window to the next; the last one is moved back to end at the border."
+    )
     fall_off: Literal["flat", "linear", "cosine"] = Field(
-        "flat", description="Weight of a window's pixels: equal, or falling towards its edge over the overlap.")
+        "flat", description="Weight of a window's pixels: equal, or falling towards its edge over the overlap."
+    )
     padding: Literal["none", "centre", "end"] = Field(
-        "none", description="Where an image smaller than the window is filled up with the mean colour: half on each "
-        "side, all at the bottom and right, or not at all.")
+        "none",
+        description="Where an image smaller than the window is filled up with the mean colour: half on each "
+        "side, all at the bottom and right, or not at all.",
+    )
     mirror: Literal["none", "window", "image"] = Field(
-        "none", description="Whether a mirrored copy is predicted too: of each window, or of the whole image.")
+        "none", description="Whether a mirrored copy is predicted too: of each window, or of the whole image."
+    )
     mirror_average: Literal["probabilities", "logits_sum"] = Field(
-        "probabilities", description="How a window and its mirror image are joined; the Caffe code adds logits before "
-        "softmax.")
+        "probabilities",
+        description="How a window and its mirror image are joined; the Caffe code adds logits before softmax.",
+    )
     average: Literal["probabilities", "logits"] = Field(
-        "probabilities", description="What is averaged over windows. Over scales it is always probabilities.")
+        "probabilities", description="What is averaged over windows. Over scales it is always probabilities."
+    )
     map_interpolation: Literal["half_pixel", "model", "antialias"] = Field(
-        "half_pixel", description="Resizing of predictions to the image's size; 'model' follows the network's own "
-        "align_corners.")
+        "half_pixel",
+        description="Resizing of predictions to the image's size; 'model' follows the network's own align_corners.",
+    )
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Protocol:
@@ -103,26 +118,42 @@ class Protocol(Settings):
 
     def _conventions(self) -> list[tuple[str, str]]:
         sides = " and ".join(map(str, self.base_px))
-        base = {"none": "the image's own", "long_side": f"long side {sides} px, short side in proportion",
-                "fit": f"as large as fits {sides} px (long and short side)"}[self.resize]
+        base = {
+            "none": "the image's own",
+            "long_side": f"long side {sides} px, short side in proportion",
+            "fit": f"as large as fits {sides} px (long and short side)",
+        }[self.resize]
         more = f", {self.extra_px} px more on the long side" if self.extra_px else ""
         rounding = {"half_even": "halves to the even number", "half_up": "halves up"}[self.rounding]
-        kinds = {"half_pixel": "bilinear, half-pixel centres, no antialiasing", "model": "bilinear, as the network's own "
-                 "align_corners", "antialias": "bilinear, antialiased when shrinking (MATLAB's imresize)"}
+        kinds = {
+            "half_pixel": "bilinear, half-pixel centres, no antialiasing",
+            "model": "bilinear, as the network's own align_corners",
+            "antialias": "bilinear, antialiased when shrinking (MATLAB's imresize)",
+        }
         values = {"float": "values stay fractions", "image": "values rounded to the image's own type"}[self.pixels]
         windows = "none: the whole image at once"
         if self.window_px is not None:
             stride = self.stride_px or self.window_px
-            weights = {"flat": "equal weights", "linear": "weights fall linearly towards the edge",
-                       "cosine": "weights fall as a cosine towards the edge"}[self.fall_off]
-            windows = (f"{self.window_px[0]} x {self.window_px[1]} px every {stride[0]} x {stride[1]} px, the last moved "
-                       f"back to the border; {weights}")
-        padding = {"none": "none: a smaller image is one smaller window",
-                   "centre": "smaller images up to the window with the mean colour, half on each side",
-                   "end": "smaller images up to the window with the mean colour, at the bottom and right"}[self.padding]
+            weights = {
+                "flat": "equal weights",
+                "linear": "weights fall linearly towards the edge",
+                "cosine": "weights fall as a cosine towards the edge",
+            }[self.fall_off]
+            windows = (
+                f"{self.window_px[0]} x {self.window_px[1]} px every {stride[0]} x {stride[1]} px, the last moved "
+                f"back to the border; {weights}"
+            )
+        padding = {
+            "none": "none: a smaller image is one smaller window",
+            "centre": "smaller images up to the window with the mean colour, half on each side",
+            "end": "smaller images up to the window with the mean colour, at the bottom and right",
+        }[self.padding]
         join = {"probabilities": "probabilities averaged", "logits_sum": "logits added before softmax"}
-        mirror = {"none": "no", "window": f"each window too, {join[self.mirror_average]}",
-                  "image": "the whole image too, probabilities averaged"}[self.mirror]
+        mirror = {
+            "none": "no",
+            "window": f"each window too, {join[self.mirror_average]}",
+            "image": "the whole image too, probabilities averaged",
+        }[self.mirror]
         return [
             ("size at scale 1", base + more + ("" if self.resize == "none" else f"; {rounding}")),
             ("scales", ", ".join(f"{scale:g}" for scale in self.scales)),
@@ -136,37 +167,73 @@ class Protocol(Settings):
 
 
 _SEMSEG = Protocol(
-    name="semseg-ss", source="hszhao/semseg tool/test.py; its 'single scale' includes the mirror image",
-    resize="long_side", base_px=(512,), window_px=(473, 473), stride_px=(316, 316), padding="centre", mirror="window")
+    name="semseg-ss",
+    source="hszhao/semseg tool/test.py; its 'single scale' includes the mirror image",
+    resize="long_side",
+    base_px=(512,),
+    window_px=(473, 473),
+    stride_px=(316, 316),
+    padding="centre",
+    mirror="window",
+)
 _CAFFE = _SEMSEG.changed(
-    name="caffe-ss", source="hszhao/PSPNet evaluation/*.m, the paper's own numbers", extra_px=1, rounding="half_up",
-    pixels="image", image_interpolation="antialias", map_interpolation="antialias", padding="end",
-    mirror_average="logits_sum")
+    name="caffe-ss",
+    source="hszhao/PSPNet evaluation/*.m, the paper's own numbers",
+    extra_px=1,
+    rounding="half_up",
+    pixels="image",
+    image_interpolation="antialias",
+    map_interpolation="antialias",
+    padding="end",
+    mirror_average="logits_sum",
+)
 _MMSEG = Protocol(
-    name="mmseg-whole", source="MMSegmentation, test_cfg mode='whole'", resize="fit", base_px=(2048, 512),
-    rounding="half_up", pixels="image", average="logits", map_interpolation="model")
+    name="mmseg-whole",
+    source="MMSegmentation, test_cfg mode='whole'",
+    resize="fit",
+    base_px=(2048, 512),
+    rounding="half_up",
+    pixels="image",
+    average="logits",
+    map_interpolation="model",
+)
 
 PROTOCOLS: dict[str, Protocol] = {
     "whole": Protocol(name="whole", source="pspnet: the whole image at its own size, once", average="logits"),
     "slide": Protocol(
-        name="slide", source="pspnet: overlapping windows at the image's own size, blended",
-        window_px=(512, 512), stride_px=(384, 384), fall_off="cosine"),
+        name="slide",
+        source="pspnet: overlapping windows at the image's own size, blended",
+        window_px=(512, 512),
+        stride_px=(384, 384),
+        fall_off="cosine",
+    ),
     "semseg-ss": _SEMSEG,
     "semseg-ms": _SEMSEG.changed(
-        name="semseg-ms", source="hszhao/semseg tool/test.py, multi-scale", scales=PAPER_SCALES),
+        name="semseg-ms", source="hszhao/semseg tool/test.py, multi-scale", scales=PAPER_SCALES
+    ),
     "mmseg-whole": _MMSEG,
     "mmseg-slide": _MMSEG.changed(
-        name="mmseg-slide", source="MMSegmentation, test_cfg mode='slide'", window_px=(512, 512), stride_px=(341, 341)),
+        name="mmseg-slide", source="MMSegmentation, test_cfg mode='slide'", window_px=(512, 512), stride_px=(341, 341)
+    ),
     "mmseg-ms": _MMSEG.changed(
-        name="mmseg-ms", source="MMSegmentation 0.x aug_test, as in its model zoo: the ratios multiply the test scale, "
-        "probabilities are averaged (1.x's TTA multiplies the image's own size instead)", scales=PAPER_SCALES,
-        mirror="image"),
+        name="mmseg-ms",
+        source="MMSegmentation 0.x aug_test, as in its model zoo: the ratios multiply the test scale, "
+        "probabilities are averaged (1.x's TTA multiplies the image's own size instead)",
+        scales=PAPER_SCALES,
+        mirror="image",
+    ),
     "mmseg-slide-ms": _MMSEG.changed(
-        name="mmseg-slide-ms", source="MMSegmentation 0.x aug_test with test_cfg mode='slide'", window_px=(512, 512),
-        stride_px=(341, 341), scales=PAPER_SCALES, mirror="image"),
+        name="mmseg-slide-ms",
+        source="MMSegmentation 0.x aug_test with test_cfg mode='slide'",
+        window_px=(512, 512),
+        stride_px=(341, 341),
+        scales=PAPER_SCALES,
+        mirror="image",
+    ),
     "caffe-ss": _CAFFE,
     "caffe-ms": _CAFFE.changed(
-        name="caffe-ms", source="hszhao/PSPNet evaluation/*.m, multi-scale", scales=PAPER_SCALES),
+        name="caffe-ms", source="hszhao/PSPNet evaluation/*.m, multi-scale", scales=PAPER_SCALES
+    ),
 }
 
 # What a data set changes: published settings only, by protocol family.
@@ -177,8 +244,11 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
     "voc": {},
     "cityscapes": {
         **dict.fromkeys(("semseg-ss", "semseg-ms", "caffe-ss", "caffe-ms"), _LARGE),
-        "mmseg-whole": {"base_px": (2048, 1024)}, "mmseg-ms": {"base_px": (2048, 1024)}, "mmseg-slide": _SLIDE_769,
-        "mmseg-slide-ms": _SLIDE_769},
+        "mmseg-whole": {"base_px": (2048, 1024)},
+        "mmseg-ms": {"base_px": (2048, 1024)},
+        "mmseg-slide": _SLIDE_769,
+        "mmseg-slide-ms": _SLIDE_769,
+    },
     "loveda": {"mmseg-whole": {"base_px": (1024, 1024)}, "mmseg-ms": {"base_px": (1024, 1024)}},
     "potsdam": {"mmseg-whole": {"base_px": (512, 512)}, "mmseg-ms": {"base_px": (512, 512)}},
     "vaihingen": {"mmseg-whole": {"base_px": (512, 512)}, "mmseg-ms": {"base_px": (512, 512)}},

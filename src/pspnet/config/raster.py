@@ -21,46 +21,67 @@ class RasterConfig(Settings):
 
     tile_px: Positive = Field(1024, description="Side of the windows that the network sees, in pixels.")
     overlap_px: int = Field(
-        256, ge=0, description="Pixels that neighbouring windows share and blend; at most half of tile_px.")
+        256, ge=0, description="Pixels that neighbouring windows share and blend; at most half of tile_px."
+    )
     batch_size: Positive | None = Field(
-        None, description="Windows that the network sees at once. None: 1 on a processor, 4 on a GPU.")
+        None, description="Windows that the network sees at once. None: 1 on a processor, 4 on a GPU."
+    )
     bands: tuple[Positive, ...] | None = Field(
-        None, description="Numbers of the raster's bands (the first is 1) in the order of the model's. None: by their "
-        "names or colours where the file has them, else the first ones that are not alpha.")
+        None,
+        description="Numbers of the raster's bands (the first is 1) in the order of the model's. None: by their "
+        "names or colours where the file has them, else the first ones that are not alpha.",
+    )
     nodata: float | None = Field(
-        None, description="Value that means no data, where the file itself does not say. None: as the file says.")
+        None, description="Value that means no data, where the file itself does not say. None: as the file says."
+    )
     aoi: Path | Box | None = Field(
-        None, description="Area of interest: a file of polygons, or a box (left, bottom, right, top).")
+        None, description="Area of interest: a file of polygons, or a box (left, bottom, right, top)."
+    )
     aoi_crs: str | None = Field(
-        None, description="Coordinate system of the box, such as EPSG:4326. None: the raster's. A file has its own.")
+        None, description="Coordinate system of the box, such as EPSG:4326. None: the raster's. A file has its own."
+    )
     confidence: bool = Field(
-        False, description="Adds a band with the probability of each pixel's class in per cent. Always on with polygons.")
+        False,
+        description="Adds a band with the probability of each pixel's class in per cent. Always on with polygons.",
+    )
     entropy: bool = Field(
-        False, description="Adds a band with the entropy of the probabilities, in per cent of its greatest value.")
+        False, description="Adds a band with the entropy of the probabilities, in per cent of its greatest value."
+    )
     probabilities: bool = Field(False, description="Adds a band for each class with its probability in per cent.")
     unsure_below: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        None, description="Pixels whose probability is below this become the class 'unsure'. None: no such class.")
+        None, description="Pixels whose probability is below this become the class 'unsure'. None: no such class."
+    )
     codes: bool = Field(
-        False, description="Writes the classes' codes of the training data instead of 0, 1, 2, ... in the model's order.")
+        False,
+        description="Writes the classes' codes of the training data instead of 0, 1, 2, ... in the model's order.",
+    )
     polygons: Path | None = Field(None, description="A GeoPackage to write the classes' areas to, too.")
     min_area_m2: float = Field(
-        0.0, ge=0.0, description="Smaller areas are merged into a neighbour before polygons are made, in square metres "
-        "(square units of the raster where it has no coordinate system).")
-    overwrite: bool = Field(False, description="Replaces files that exist, and discards the unfinished work of another "
-                            "run.")
+        0.0,
+        ge=0.0,
+        description="Smaller areas are merged into a neighbour before polygons are made, in square metres "
+        "(square units of the raster where it has no coordinate system).",
+    )
+    overwrite: bool = Field(
+        False, description="Replaces files that exist, and discards the unfinished work of another run."
+    )
     skip_errors: bool = Field(
-        False, description="Blocks of the input that cannot be read become nodata and are listed, instead of ending "
-        "the run.")
+        False,
+        description="Blocks of the input that cannot be read become nodata and are listed, instead of ending the run.",
+    )
     block_px: int = Field(512, ge=16, multiple_of=16, description="Side of the output's tiles in pixels.")
     compression_level: int = Field(
-        6, ge=1, le=9, description="Effort of the output's compression (DEFLATE): 1 is fast, 9 small.")
+        6, ge=1, le=9, description="Effort of the output's compression (DEFLATE): 1 is fast, 9 small."
+    )
     cache_mb: Positive = Field(128, description="Memory for the input's decoded blocks, in megabytes.")
 
     @model_validator(mode="after")
     def _check(self) -> RasterConfig:
         if self.overlap_px > self.tile_px // 2:
-            raise ConfigError(f"overlap_px = {self.overlap_px} with tile_px = {self.tile_px}: at most half of the tile, "
-                              f"{self.tile_px // 2} px")
+            raise ConfigError(
+                f"overlap_px = {self.overlap_px} with tile_px = {self.tile_px}: at most half of the tile, "
+                f"{self.tile_px // 2} px"
+            )
         if self.bands is not None and not self.bands:
             raise ConfigError("bands is empty: name a band for each of the model's, or leave it out")
         if isinstance(self.aoi, tuple) and not (self.aoi[0] < self.aoi[2] and self.aoi[1] < self.aoi[3]):
@@ -68,8 +89,10 @@ class RasterConfig(Settings):
         if self.aoi_crs is not None and not isinstance(self.aoi, tuple):
             raise ConfigError(f"aoi_crs = {self.aoi_crs} without a box in aoi: a file of polygons has its own system")
         if self.min_area_m2 and self.polygons is None:
-            raise ConfigError(f"min_area_m2 = {self.min_area_m2:g} without polygons: it only cleans polygons. "
-                              "Give polygons = FILE.gpkg too")
+            raise ConfigError(
+                f"min_area_m2 = {self.min_area_m2:g} without polygons: it only cleans polygons. "
+                "Give polygons = FILE.gpkg too"
+            )
         if self.polygons is not None and self.polygons.suffix.lower() != ".gpkg":
             raise ConfigError(f"polygons = {self.polygons}: the file is a GeoPackage; its name ends with .gpkg")
         return self

@@ -25,8 +25,10 @@ SOURCE = Source(
     where="sceneparsing.csail.mit.edu: ADEChallengeData2016.zip (0.9 GB), release_test.zip for the test images. Images: "
     "non-commercial research and education",
     counts={"train": 20210, "val": 2000},
-    checksums={"ADEChallengeData2016.zip": "sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
-               "release_test.zip": "sha1:e05747892219d10e9243933371a497e905a4860c"},
+    checksums={
+        "ADEChallengeData2016.zip": "sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+        "release_test.zip": "sha1:e05747892219d10e9243933371a497e905a4860c",
+    },
 )
 
 

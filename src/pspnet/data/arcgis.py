@@ -57,7 +57,9 @@ def classified_tiles(
     space = read_classes(classes) if classes is not None else _space(metadata, chips, background)
     chosen = chips if split == "all" else divide(chips, split, val_share, seed)
     if not chosen:
-        raise DataError(f"'{root}' has {len(chips)} chips, which is too few to hold some out for {split}; use the split all")
+        raise DataError(
+            f"'{root}' has {len(chips)} chips, which is too few to hold some out for {split}; use the split all"
+        )
     return ClassifiedTiles(f"{root} ({split})", chosen, space, metadata, bands)
 
 
@@ -71,7 +73,12 @@ class ClassifiedTiles:
     """Chips with their labels (a Dataset). Nodata in a chip is IGNORE and holds the band's mean."""
 
     def __init__(
-        self, name: str, chips: Sequence[Chip], label_space: LabelSpace, metadata: TileMetadata, bands: Sequence[int] | None
+        self,
+        name: str,
+        chips: Sequence[Chip],
+        label_space: LabelSpace,
+        metadata: TileMetadata,
+        bands: Sequence[int] | None,
     ) -> None:
         self.name, self.chips, self.label_space, self.metadata = name, list(chips), label_space, metadata
         counts = [_plain_bands(path) for path in self.chips[0].images]
@@ -81,8 +88,13 @@ class ClassifiedTiles:
             raise DataError(f"bands = {wanted}: '{self.chips[0].images[0]}' has the bands 1 to {len(together)}")
         self._places = [together[band - 1] for band in wanted]
         self.bands = len(wanted)
-        names = metadata.band_names if len(metadata.band_names) == len(together) else tuple(
-            ("red", "green", "blue")[i] if len(together) == 3 else f"band_{i + 1}" for i in range(len(together)))
+        names = (
+            metadata.band_names
+            if len(metadata.band_names) == len(together)
+            else tuple(
+                ("red", "green", "blue")[i] if len(together) == 3 else f"band_{i + 1}" for i in range(len(together))
+            )
+        )
         self.band_names = tuple(names[band - 1].lower() for band in wanted)
 
     def __len__(self) -> int:
@@ -93,8 +105,10 @@ class ClassifiedTiles:
         image, valid = self._image(chip)
         labels = read_labels(chip.label, self.label_space)
         if labels.shape != image.shape[:2]:
-            raise LabelError(f"'{chip.label}' is {labels.shape[1]} x {labels.shape[0]} px, its image '{chip.images[0]}' "
-                             f"{image.shape[1]} x {image.shape[0]} px. Export the chip again or remove both")
+            raise LabelError(
+                f"'{chip.label}' is {labels.shape[1]} x {labels.shape[0]} px, its image '{chip.images[0]}' "
+                f"{image.shape[1]} x {image.shape[0]} px. Export the chip again or remove both"
+            )
         if valid is not None:
             labels[~valid] = IGNORE
         return Sample(image, labels, chip.name, chip.images[0], chip.label)
@@ -126,8 +140,9 @@ def read_labels(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
     try:
         with open_raster(str(path)) as dataset:
             if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iub":
-                raise LabelError(f"'{path}' has {dataset.count} bands of {dataset.dtypes[0]}; labels are one band of whole "
-                                 "numbers")
+                raise LabelError(
+                    f"'{path}' has {dataset.count} bands of {dataset.dtypes[0]}; labels are one band of whole numbers"
+                )
             return space.decode(dataset.read(1), str(path))
     except RasterError as error:
         raise LabelError(str(error)) from error
@@ -151,15 +166,22 @@ def _space(metadata: TileMetadata, chips: Sequence[Chip], background: str | None
     if background is not None or (len(found) == 1 and 0 not in found):
         if background is None:
             only = next(iter(found.values()))[0]
-            warnings.warn(f"the export has one class, {only!r}: value 0 is taken as its background. Ignoring it would leave "
-                          "nothing to tell apart", stacklevel=4)
+            warnings.warn(
+                f"the export has one class, {only!r}: value 0 is taken as its background. Ignoring it would leave "
+                "nothing to tell apart",
+                stacklevel=4,
+            )
         found[0] = (background or "background", (0, 0, 0))
     values = sorted(found)
     colours = [found[value][1] for value in values]
     kept = [colour for colour in colours if colour is not None]
     whole = len(kept) == len(values) and len(set(kept)) == len(kept)
-    return LabelSpace(tuple(found[v][0] for v in values), tuple(kept) if whole else (), tuple(values),
-                      tuple({IGNORE, *([] if 0 in found else [0])}))
+    return LabelSpace(
+        tuple(found[v][0] for v in values),
+        tuple(kept) if whole else (),
+        tuple(values),
+        tuple({IGNORE, *([] if 0 in found else [0])}),
+    )
 
 
 def _plain_bands(path: Path) -> list[int]:
@@ -181,7 +203,9 @@ def _read(path: Path, bands: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.bo
     except RasterError as error:
         raise ImageError(str(error)) from error
     except require("rasterio.errors", "raster").RasterioIOError as error:
-        raise ImageError(f"'{path}' cannot be read: {error.__cause__ or error}. Export it again or remove it") from error
+        raise ImageError(
+            f"'{path}' cannot be read: {error.__cause__ or error}. Export it again or remove it"
+        ) from error
     if valid is not None and valid.any():
         for plane in pixels:
             plane[~valid] = plane[valid].mean()

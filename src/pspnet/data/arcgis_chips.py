@@ -33,8 +33,9 @@ def exports(root: Path) -> list[Path]:
         return [root]
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and find_folder(path, "images")]
     if not inside:
-        raise DataError(f"'{root}' is no Classified Tiles export: it has no folder 'images' (and 'labels'), nor has a folder "
-                        "in it")
+        raise DataError(
+            f"'{root}' is no Classified Tiles export: it has no folder 'images' (and 'labels'), nor has a folder in it"
+        )
     return inside
 
 
@@ -42,8 +43,10 @@ def pair_up(folder: Path) -> list[Chip]:
     """Chips of an export: what map.txt pairs, then images and labels of one name. Raises DataError with all faults."""
     images, labels = find_folder(folder, "images"), find_folder(folder, "labels")
     if images is None or labels is None:
-        raise DataError(f"'{folder}' has no folder '{'images' if images is None else 'labels'}'; is it a Classified Tiles "
-                        "export? Other formats (bounding boxes, RCNN masks) hold no label for each pixel")
+        raise DataError(
+            f"'{folder}' has no folder '{'images' if images is None else 'labels'}'; is it a Classified Tiles "
+            "export? Other formats (bounding boxes, RCNN masks) hold no label for each pixel"
+        )
     there, by_name = _chips_in(images), _by_name(labels)
     mapped = _read_map(folder / "map.txt", images, labels)
     second = find_folder(folder, "images2")
@@ -61,8 +64,11 @@ def pair_up(folder: Path) -> list[Chip]:
             chips.append(Chip(folder, f"{folder.name}/{image.stem}", (image, *extra), found[0]))
     if faults or not chips:
         listed = "\n  ".join(faults[:10]) or "there is no image"
-        raise DataError(f"'{folder}': {len(faults)} of {len(there)} chips cannot be used:\n  {listed}\nExport them again, or "
-                        "remove them", tuple(faults))
+        raise DataError(
+            f"'{folder}': {len(faults)} of {len(there)} chips cannot be used:\n  {listed}\nExport them again, or "
+            "remove them",
+            tuple(faults),
+        )
     return chips
 
 
@@ -100,8 +106,11 @@ def divide(chips: Sequence[Chip], split: str, val_share: float, seed: int) -> li
 
 
 def _chips_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*")
-                  if path.suffix.lower() in CHIP_SUFFIXES and path.is_file() and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in CHIP_SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
 
 
 def _by_name(labels: Path) -> dict[str, list[Path]]:
@@ -136,7 +145,9 @@ def _boxes(chips: Sequence[Chip]) -> list[Box | None]:
     boxes: list[Box | None] = []
     for chip in chips:
         path = chip.images[0]
-        world = next((path.with_suffix(e) for e in (".tfw", ".pgw", ".jgw", ".wld") if path.with_suffix(e).is_file()), None)
+        world = next(
+            (path.with_suffix(e) for e in (".tfw", ".pgw", ".jgw", ".wld") if path.with_suffix(e).is_file()), None
+        )
         if world is None or chip.folder not in sizes:
             grid = _grid(path)
             sizes[chip.folder] = (grid.height, grid.width)

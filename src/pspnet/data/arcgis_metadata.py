@@ -12,10 +12,17 @@ from typing import Any
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import Colour
 
-EMD, ACCUMULATED, STATS, MAP = (
-    "esri_model_definition.emd", "esri_accumulated_stats.json", "stats.txt", "map.txt")
-OTHER_MODES = ("PASCAL_VOC_rectangles", "KITTI_rectangles", "RCNN_Masks", "Labeled_Tiles", "MultiLabeled_Tiles",
-               "Export_Tiles", "CycleGAN", "Imagenet")
+EMD, ACCUMULATED, STATS, MAP = ("esri_model_definition.emd", "esri_accumulated_stats.json", "stats.txt", "map.txt")
+OTHER_MODES = (
+    "PASCAL_VOC_rectangles",
+    "KITTI_rectangles",
+    "RCNN_Masks",
+    "Labeled_Tiles",
+    "MultiLabeled_Tiles",
+    "Export_Tiles",
+    "CycleGAN",
+    "Imagenet",
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,9 @@ def read_metadata(folder: Path) -> TileMetadata:
     emd, accumulated = _json(folder / EMD), _json(folder / ACCUMULATED)
     mode = str(emd.get("MetaDataMode") or accumulated.get("MetaDataMode") or "")
     if mode in OTHER_MODES:
-        raise DataError(f"'{folder}' was exported as {mode}, which has no label for each pixel. Export it as Classified Tiles")
+        raise DataError(
+            f"'{folder}' was exported as {mode}, which has no label for each pixel. Export it as Classified Tiles"
+        )
     classes: dict[int, tuple[str, Colour | None]] = {}
     for entry in emd.get("Classes") or []:
         classes[int(entry["Value"])] = (str(entry["Name"]), _colour(entry.get("Color")))
@@ -50,9 +59,13 @@ def read_metadata(folder: Path) -> TileMetadata:
     names = props.get("BandNames") or []
     stats = emd.get("AllTilesStats") or accumulated.get("AllTilesStats") or []
     return TileMetadata(
-        _unlike(classes), tuple(map(str, names)), tuple(float(band["Mean"]) for band in stats),
-        tuple(float(band["StdDev"]) for band in stats), str(emd.get("ImageSpaceUsed") or ""),
-        tuple(name for name in (MAP, STATS, ACCUMULATED, EMD) if not (folder / name).is_file()))
+        _unlike(classes),
+        tuple(map(str, names)),
+        tuple(float(band["Mean"]) for band in stats),
+        tuple(float(band["StdDev"]) for band in stats),
+        str(emd.get("ImageSpaceUsed") or ""),
+        tuple(name for name in (MAP, STATS, ACCUMULATED, EMD) if not (folder / name).is_file()),
+    )
 
 
 def merge(parts: Sequence[TileMetadata]) -> TileMetadata:
@@ -62,12 +75,16 @@ def merge(parts: Sequence[TileMetadata]) -> TileMetadata:
         for value, (name, colour) in part.classes.items():
             known = classes.setdefault(value, (name, colour))
             if known[0] != name:
-                raise ConfigError(f"the exports do not agree: value {value} is {known[0]!r} in one and {name!r} in another. "
-                                  "Give a table in the option classes")
+                raise ConfigError(
+                    f"the exports do not agree: value {value} is {known[0]!r} in one and {name!r} in another. "
+                    "Give a table in the option classes"
+                )
             if known[1] is None and colour is not None:
                 classes[value] = (name, colour)
     first = parts[0]
-    return TileMetadata(_unlike(classes), first.band_names, first.band_means, first.band_stds, first.space, first.missing)
+    return TileMetadata(
+        _unlike(classes), first.band_names, first.band_means, first.band_stds, first.space, first.missing
+    )
 
 
 def find_folder(folder: Path, name: str) -> Path | None:
@@ -114,5 +131,7 @@ def _classes_of_stats(path: Path) -> dict[int, tuple[str, Colour | None]]:
 def _unlike(classes: Mapping[int, tuple[str, Colour | None]]) -> dict[int, tuple[str, Colour | None]]:
     """Names that occur twice get their value, for each class needs a name of its own."""
     names = [name for name, _ in classes.values()]
-    return {value: (name if names.count(name) == 1 else f"{name} ({value})", colour)
-            for value, (name, colour) in sorted(classes.items())}
+    return {
+        value: (name if names.count(name) == 1 else f"{name} ({value})", colour)
+        for value, (name, colour) in sorted(classes.items())
+    }

@@ -19,8 +19,17 @@ from pspnet.errors import DataError
 
 Progress = Callable[[int, int], None]  # (files done, files in all)
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError,
-           NotImplementedError, ValueError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,10 @@ def verify(archive: Path, checksums: Mapping[str, str]) -> bool:
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, kind).hexdigest()
     if found != digest:
-        raise DataError(f"'{archive}' has the {kind} checksum {found}, the published file {digest}: it is cut off, altered or "
-                        "another edition. Download it again, or turn the verification off when you know that it is right")
+        raise DataError(
+            f"'{archive}' has the {kind} checksum {found}, the published file {digest}: it is cut off, altered or "
+            "another edition. Download it again, or turn the verification off when you know that it is right"
+        )
     return True
 
 
@@ -76,8 +87,10 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None) -> int:
     except DataError:
         raise
     except _DAMAGE as error:
-        raise DataError(f"'{archive}' cannot be unpacked: {str(error) or type(error).__name__}. It may be cut off or need a "
-                        "password; download it again or unpack it by hand") from error
+        raise DataError(
+            f"'{archive}' cannot be unpacked: {str(error) or type(error).__name__}. It may be cut off or need a "
+            "password; download it again or unpack it by hand"
+        ) from error
     inner = [out / name for name in sizes if name.lower().endswith(".zip")] if archive.suffix.lower() == ".zip" else []
     return len(sizes) + sum(unpack(path, path.parent, progress) for path in inner)
 
@@ -117,8 +130,9 @@ def _check_name(archive: Path, name: str) -> None:
 
 
 def _refused(archive: Path, name: str, why: str) -> DataError:
-    return DataError(f"'{archive}' is refused: its member '{name}' {why}. Nothing was unpacked. Get the archive from its "
-                     "publisher")
+    return DataError(
+        f"'{archive}' is refused: its member '{name}' {why}. Nothing was unpacked. Get the archive from its publisher"
+    )
 
 
 def _check_space(archive: Path, out: Path, needed: int) -> None:

@@ -60,7 +60,9 @@ class OnDisk:
                 folder.mkdir(parents=True, exist_ok=True)
             self.folder = Path(tempfile.mkdtemp(prefix="pspnet-decoded-", dir=folder))
         except OSError as error:
-            raise DataError(f"cache = disk: no folder can be made in '{folder or tempfile.gettempdir()}' ({error})") from error
+            raise DataError(
+                f"cache = disk: no folder can be made in '{folder or tempfile.gettempdir()}' ({error})"
+            ) from error
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
     def __len__(self) -> int:
@@ -96,7 +98,8 @@ def _remove(folder: Path, owner: int) -> None:
 def _free_bytes() -> int | None:
     try:
         available = next(
-            line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+            line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable")
+        )
         return int(available.split()[1]) * 1024
     except (OSError, StopIteration):
         return None

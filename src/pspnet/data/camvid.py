@@ -34,8 +34,10 @@ def camvid(root: Path, split: str = "train") -> PairedFiles:
     label_space = LabelSpace.named("camvid")
     for table in (root / "classes.csv", root / "classes.json"):
         if table.is_file() and read_classes(table).names != label_space.names:
-            raise ConfigError(f"'{table}' names other classes than camvid, or another order: "
-                              f"{', '.join(read_classes(table).names)}. Use format folder for your own table")
+            raise ConfigError(
+                f"'{table}' names other classes than camvid, or another order: "
+                f"{', '.join(read_classes(table).names)}. Use format folder for your own table"
+            )
     if (root / split / "images").is_dir():
         images, labels = root / split / "images", root / split / "labels"
     elif (root / split).is_dir():

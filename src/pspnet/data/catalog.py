@@ -52,8 +52,9 @@ LAYOUTS: dict[str, Layout] = {
     "camvid": Layout(camvid.camvid, camvid.camvid_splits, camvid.SOURCE),
     "ade20k": Layout(ade20k.ade20k, ade20k.ade20k_splits, ade20k.SOURCE, ade20k.submit_ade20k),
     "voc": Layout(voc.voc, voc.voc_splits, voc.SOURCE, voc.submit_voc),
-    "cityscapes": Layout(cityscapes.cityscapes, cityscapes.cityscapes_splits, cityscapes.SOURCE,
-                         cityscapes.submit_cityscapes),
+    "cityscapes": Layout(
+        cityscapes.cityscapes, cityscapes.cityscapes_splits, cityscapes.SOURCE, cityscapes.submit_cityscapes
+    ),
     "coco": Layout(coco.coco, coco.coco_splits, coco.SOURCE),
     "coco_stuff": Layout(coco.coco_stuff, coco.coco_stuff_splits, coco.STUFF_SOURCE),
     "loveda": Layout(loveda.loveda, loveda.loveda_splits, loveda.SOURCE, loveda.submit_loveda),
@@ -85,7 +86,9 @@ def open_unchecked(format: str, root: str | Path | None = None, split: str = "tr
         raise ConfigError(f"{unknown[0]} is no option of the format {format!r}; {hint}")
     if layout.splits is None:
         if root is not None:
-            raise ConfigError(f"root = '{root}' with format = {format}: it is generated, not read; leave the folder out")
+            raise ConfigError(
+                f"root = '{root}' with format = {format}: it is generated, not read; leave the folder out"
+            )
         return layout.open(split, **options)
     if root is None:
         raise ConfigError(f"format = {format}: give the folder of the data set")

@@ -28,8 +28,10 @@ SOURCE = Source(
     where="www.cityscapes-dataset.com (registration; non-commercial): leftImg8bit_trainvaltest.zip (11 GB) and "
     "gtFine_trainvaltest.zip (241 MB); for coarse labels leftImg8bit_trainextra.zip (44 GB) and gtCoarse.zip (1.3 GB)",
     counts={"train": 2975, "val": 500, "test": 1525, "train_extra": 19998},
-    checksums={"gtFine_trainvaltest.zip": "sha1:99f532cb1af174f5fcc4c5bc8feea8c66246ddbc",
-               "leftImg8bit_trainvaltest.zip": "sha1:2c0b77ce9933cc635adda307fbba5566f5d9d404"},
+    checksums={
+        "gtFine_trainvaltest.zip": "sha1:99f532cb1af174f5fcc4c5bc8feea8c66246ddbc",
+        "leftImg8bit_trainvaltest.zip": "sha1:2c0b77ce9933cc635adda307fbba5566f5d9d404",
+    },
 )
 
 
@@ -46,8 +48,9 @@ def cityscapes(root: Path, split: str = "train", *, labels: Literal["fine", "coa
         raise no_split(root, split, cityscapes_splits(root))
     kind = "gtCoarse" if labels == "coarse" or split == "train_extra" else "gtFine"
     folder = root / "no labels" if split == "test" else root / kind / split
-    pairs, faults = match(images, folder, image_suffix="_leftImg8bit", label_suffix=f"_{kind}_labelIds",
-                          labels_optional=split == "test")
+    pairs, faults = match(
+        images, folder, image_suffix="_leftImg8bit", label_suffix=f"_{kind}_labelIds", labels_optional=split == "test"
+    )
     return PairedFiles(f"{root} ({split})", pairs, LabelSpace.named("cityscapes"), faults=faults)
 
 

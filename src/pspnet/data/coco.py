@@ -27,8 +27,10 @@ from pspnet.labels import IGNORE, LabelSpace, distinct_colours
 
 _SPLITS = {"train": ("train2017", "train"), "val": ("val2017", "valid", "val"), "test": ("test2017", "test")}
 _COUNTS = {"train": 118287, "val": 5000}
-_IMAGES = {"train2017.zip": "sha1:10ad623668ab00c62c096f0ed636d6aff41faca5",
-           "val2017.zip": "sha1:4950dc9d00dbe1c933ee0170f5797584351d2a41"}
+_IMAGES = {
+    "train2017.zip": "sha1:10ad623668ab00c62c096f0ed636d6aff41faca5",
+    "val2017.zip": "sha1:4950dc9d00dbe1c933ee0170f5797584351d2a41",
+}
 SOURCE = Source(
     where="cocodataset.org: train2017.zip (18 GB), val2017.zip (0.8 GB), annotations_trainval2017.zip (0.2 GB). "
     "Annotations: CC BY 4.0; images: Flickr's terms",
@@ -44,8 +46,15 @@ STUFF_SOURCE = Source(
 )
 
 
-def coco(root: Path, split: str = "train", *, images: str | None = None, annotations: str | None = None,
-         classes: str | Path | None = None, exif: bool = True) -> PairedFiles:
+def coco(
+    root: Path,
+    split: str = "train",
+    *,
+    images: str | None = None,
+    annotations: str | None = None,
+    classes: str | Path | None = None,
+    exif: bool = True,
+) -> PairedFiles:
     """Opens a split of polygons.
 
     images, annotations: folder and JSON file below the root, where they lie elsewhere. classes: a table whose codes are
@@ -67,8 +76,15 @@ def coco(root: Path, split: str = "train", *, images: str | None = None, annotat
         if path.is_file():
             pairs.append(Pair(name, path, file))
         else:
-            faults.append(Fault("error", "missing", str(path), f"'{path}' does not exist, but '{file}' lists it",
-                                "Add the image or take it out of the JSON"))
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(path),
+                    f"'{path}' does not exist, but '{file}' lists it",
+                    "Add the image or take it out of the JSON",
+                )
+            )
     if not pairs and not faults:
         faults.append(Fault("error", "empty", str(file), f"'{file}' lists no images", "Export it again"))
     return PairedFiles(f"{root} ({split})", pairs, space, decode=objects.decode, exif=exif, faults=faults)
@@ -106,8 +122,10 @@ class _Objects:
         self.objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for number, item in enumerate(data["annotations"]):
             if item["category_id"] not in known:
-                raise DataError(f"'{file}': annotation {item.get('id', number)} has the category {item['category_id']}, which "
-                                f"is none of the file's {len(known)} categories")
+                raise DataError(
+                    f"'{file}': annotation {item.get('id', number)} has the category {item['category_id']}, which "
+                    f"is none of the file's {len(known)} categories"
+                )
             self.objects[item["image_id"]].append(item)
 
     def decode(self, path: Path, name: str, label_space: LabelSpace) -> NDArray[np.uint8]:
@@ -122,8 +140,10 @@ class _Objects:
                 for mask in _masks(item["segmentation"], height, width):
                     labels[mask] = label
             except (KeyError, TypeError, ValueError) as error:
-                raise LabelError(f"'{path}': object {item.get('id')} of '{image['file_name']}' cannot be drawn "
-                                 f"({type(error).__name__}: {error})") from error
+                raise LabelError(
+                    f"'{path}': object {item.get('id')} of '{image['file_name']}' cannot be drawn "
+                    f"({type(error).__name__}: {error})"
+                ) from error
         return labels
 
 
@@ -153,8 +173,10 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"'{file}' does not exist; give the COCO annotation file") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{file}' is no COCO annotation file: {type(error).__name__}: {error}. It holds images, annotations "
-                        "and categories") from error
+        raise DataError(
+            f"'{file}' is no COCO annotation file: {type(error).__name__}: {error}. It holds images, annotations "
+            "and categories"
+        ) from error
     if missing:
         raise DataError(f"'{file}': {', '.join(missing)} is no list")
     return data
@@ -170,7 +192,9 @@ def _classes(data: dict[str, Any]) -> LabelSpace:
     # Roboflow writes the project's name as category 0, which no object has
     codes = [code for code in sorted(categories) if code != 0 or code in used]
     if 0 in codes:
-        raise DataError("a category has the id 0, which stands for background here; give ids from 1 on, or a class table")
+        raise DataError(
+            "a category has the id 0, which stands for background here; give ids from 1 on, or a class table"
+        )
     names = [categories[code] for code in codes]
     return LabelSpace(("background", *names), ((0, 0, 0), *distinct_colours(len(names))), (0, *codes))
 

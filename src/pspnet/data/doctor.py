@@ -61,8 +61,15 @@ def check_splits(
         except DataError as error:
             faults.append(Fault("error", "missing", str(root), str(error), ""))
     if not names:
-        faults.append(Fault("error", "missing", str(root), f"'{root}' has no split of the format {format}",
-                            "Look at the folder and the format"))
+        faults.append(
+            Fault(
+                "error",
+                "missing",
+                str(root),
+                f"'{root}' has no split of the format {format}",
+                "Look at the folder and the format",
+            )
+        )
     total, before = sum(map(len, opened.values())), 0
     looks: dict[str, list[_Look]] = {}
     for split, dataset in opened.items():
@@ -124,16 +131,26 @@ def _look(dataset: Dataset, index: int) -> _Look:
     if sample.labels is not None:
         counts = np.bincount(sample.labels.ravel(), minlength=IGNORE + 1)
         if sample.label_path and isinstance(dataset, PairedFiles) and dataset.decode is decode_codes:
-            palette = _contradictions(read_palette(sample.label_path), np.flatnonzero(counts[: space.num_classes]), space)
+            palette = _contradictions(
+                read_palette(sample.label_path), np.flatnonzero(counts[: space.num_classes]), space
+            )
     return _Look(
-        faults, str(sample.image_path or sample.name), str(sample.label_path or sample.name), fingerprint(sample.image),
-        hash((sample.image.shape, sample.image.tobytes())), sample.image_path is not None,
+        faults,
+        str(sample.image_path or sample.name),
+        str(sample.label_path or sample.name),
+        fingerprint(sample.image),
+        hash((sample.image.shape, sample.image.tobytes())),
+        sample.image_path is not None,
         image_mode(sample.image_path) if sample.image_path else "",
-        None if counts is None else counts[: space.num_classes], 0 if counts is None else int(counts[IGNORE]), palette)
+        None if counts is None else counts[: space.num_classes],
+        0 if counts is None else int(counts[IGNORE]),
+        palette,
+    )
 
 
-def _contradictions(palette: NDArray[np.uint8] | None, present: NDArray[np.int64],
-                    space: LabelSpace) -> list[tuple[int, int]]:
+def _contradictions(
+    palette: NDArray[np.uint8] | None, present: NDArray[np.int64], space: LabelSpace
+) -> list[tuple[int, int]]:
     """Classes whose colour in a file's palette is another class's colour in the table. Other colours mean nothing."""
     if palette is None:
         return []
@@ -155,27 +172,55 @@ def _about_split(split: str, looks: list[_Look], space: LabelSpace) -> list[Faul
     usual = modes.most_common(1)[0][0] if modes else ""
     for mode in sorted(set(modes) - {usual}):
         files = [look.file for look in looks if look.mode == mode]
-        faults.append(Fault("warning", "mode", files[0], f"{split}: {_some(files)} stored as {mode}, the other images as {usual}",
-                            "They are converted when read; make sure that this is meant, or store all alike"))
+        faults.append(
+            Fault(
+                "warning",
+                "mode",
+                files[0],
+                f"{split}: {_some(files)} stored as {mode}, the other images as {usual}",
+                "They are converted when read; make sure that this is meant, or store all alike",
+            )
+        )
     labelled = [look for look in looks if look.classes is not None]
     empty = [look.label for look in labelled if look.classes is not None and not look.classes.any()]
     if empty:
-        faults.append(Fault("warning", "unlabelled", empty[0], f"{split}: {_some(empty)} without a single labelled pixel",
-                            "Label them or take them out: they teach nothing and count in no score"))
+        faults.append(
+            Fault(
+                "warning",
+                "unlabelled",
+                empty[0],
+                f"{split}: {_some(empty)} without a single labelled pixel",
+                "Label them or take them out: they teach nothing and count in no score",
+            )
+        )
     if labelled:
         seen = np.sum([look.classes for look in looks if look.classes is not None], axis=0) > 0
         lacking = [space.names[index] for index in np.flatnonzero(~seen)]
         if lacking:
-            faults.append(Fault("warning", "absent", split, f"{split}: no pixel of {_some(lacking, 'the class', 'the classes')}",
-                                "Move images so that each split shows each class, or expect no score for it"))
+            faults.append(
+                Fault(
+                    "warning",
+                    "absent",
+                    split,
+                    f"{split}: no pixel of {_some(lacking, 'the class', 'the classes')}",
+                    "Move images so that each split shows each class, or expect no score for it",
+                )
+            )
     wrong = defaultdict(list)
     for look in looks:
         for pair in look.palette:
             wrong[pair].append(look.label)
     for (index, other), files in sorted(wrong.items()):
-        faults.append(Fault("error", "palette", files[0], f"{split}: {_some(files)} show code {space.codes[index]} in the colour "
-                            f"of '{space.names[other]}', but the class table calls it '{space.names[index]}'",
-                            "Put the class table's rows into the order that the labels were drawn with"))
+        faults.append(
+            Fault(
+                "error",
+                "palette",
+                files[0],
+                f"{split}: {_some(files)} show code {space.codes[index]} in the colour "
+                f"of '{space.names[other]}', but the class table calls it '{space.names[index]}'",
+                "Put the class table's rows into the order that the labels were drawn with",
+            )
+        )
     faults += _repeated(split, looks)
     return faults
 
@@ -186,8 +231,17 @@ def _repeated(split: str, looks: list[_Look]) -> list[Fault]:
     for look in looks:
         if look.stored and look.print is not None and not look.print.flat:
             groups[look.digest].append(look.file)
-    return [Fault("warning", "repeated", files[1], f"{split}: the same picture {len(files)} times: {_some(files)}",
-                  "Keep one of them, or it counts more than others") for files in groups.values() if len(files) > 1]
+    return [
+        Fault(
+            "warning",
+            "repeated",
+            files[1],
+            f"{split}: the same picture {len(files)} times: {_some(files)}",
+            "Keep one of them, or it counts more than others",
+        )
+        for files in groups.values()
+        if len(files) > 1
+    ]
 
 
 def _between_splits(looks: Mapping[str, list[_Look]], opened: Mapping[str, Dataset]) -> list[Fault]:
@@ -214,8 +268,15 @@ def _between_splits(looks: Mapping[str, list[_Look]], opened: Mapping[str, Datas
         if len(never):
             space = opened[split].label_space
             classes = _some([space.names[index] for index in never], "the class", "the classes")
-            faults.append(Fault("warning", "unseen", split, f"{split} shows {classes}, which no training image does",
-                                "Move images into the training split: a network cannot find what it never saw"))
+            faults.append(
+                Fault(
+                    "warning",
+                    "unseen",
+                    split,
+                    f"{split} shows {classes}, which no training image does",
+                    "Move images into the training split: a network cannot find what it never saw",
+                )
+            )
     return faults
 
 
@@ -223,14 +284,21 @@ def _shared(split: str, ours: list[_Look], other: str, theirs: list[_Look]) -> l
     mine = [look for look in ours if look.print is not None]
     yours = [look for look in theirs if look.print is not None]
     faults = []
-    for i, j, difference in closest([look.print for look in mine if look.print], [look.print for look in yours if look.print]):
+    for i, j, difference in closest(
+        [look.print for look in mine if look.print], [look.print for look in yours if look.print]
+    ):
         same = mine[i].digest == yours[j].digest
         what = "the same picture as" if same else f"almost the same picture as (difference {difference:.1f} of 255)"
-        faults.append(Fault(
-            "error" if same else "warning", "duplicate" if same else "near_duplicate", mine[i].file,
-            f"'{mine[i].file}' in {split} is {what} '{yours[j].file}' in {other}",
-            f"Take it out of {split} or {other}: a score on images that were trained on is too high. Split films and "
-            "neighbouring tiles as a whole"))
+        faults.append(
+            Fault(
+                "error" if same else "warning",
+                "duplicate" if same else "near_duplicate",
+                mine[i].file,
+                f"'{mine[i].file}' in {split} is {what} '{yours[j].file}' in {other}",
+                f"Take it out of {split} or {other}: a score on images that were trained on is too high. Split films and "
+                "neighbouring tiles as a whole",
+            )
+        )
     return faults
 
 

@@ -50,8 +50,10 @@ def decoder(name: str, label_space: LabelSpace) -> LabelDecoder:
         owner: dict[Colour, str] = {}
         for class_name, colour in zip(label_space.names, label_space.colours, strict=True):
             if colour in owner:
-                raise ConfigError(f"decode = 'colours': {owner[colour]} and {class_name} both have the colour {colour}; "
-                                  "give each class its own in the class table")
+                raise ConfigError(
+                    f"decode = 'colours': {owner[colour]} and {class_name} both have the colour {colour}; "
+                    "give each class its own in the class table"
+                )
             owner[colour] = class_name
     return DECODERS[name]
 
@@ -134,17 +136,23 @@ def _stored_size(pair: Pair) -> tuple[int, ...] | None:
 
 
 def _size_error(pair: Pair, image: tuple[int, ...], label: tuple[int, ...]) -> LabelError:
-    turned = ("They are turned against each other. Where labels were drawn on the pixels as stored, set the option exif to "
-              "false; else draw them on the picture as a viewer shows it"
-              if image == label[::-1] else "Resize the labels by nearest neighbour, or find the image they were drawn on")
-    return LabelError(f"'{pair.label}' is {label[1]} x {label[0]} px, its image '{pair.image}' is {image[1]} x {image[0]} px"
-                      f" (width x height). {turned}")
+    turned = (
+        "They are turned against each other. Where labels were drawn on the pixels as stored, set the option exif to "
+        "false; else draw them on the picture as a viewer shows it"
+        if image == label[::-1]
+        else "Resize the labels by nearest neighbour, or find the image they were drawn on"
+    )
+    return LabelError(
+        f"'{pair.label}' is {label[1]} x {label[0]} px, its image '{pair.image}' is {image[1]} x {image[0]} px"
+        f" (width x height). {turned}"
+    )
 
 
 def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Files below `folder`, sorted, with one of the endings; hidden ones (.DS_Store, ._x) are left out."""
     return sorted(
-        path for path in folder.rglob("*")
+        path
+        for path in folder.rglob("*")
         if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
     )
 
@@ -171,31 +179,65 @@ def match(
     for name in by_name if names is None else names:
         image, label = by_name.get(name), label_of.get(name)
         if image is None:
-            faults.append(Fault("error", "missing", str(images / name), f"'{images / name}' has no image, but the split's "
-                                "list names it", "Add the image or remove the line"))
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(images / name),
+                    f"'{images / name}' has no image, but the split's list names it",
+                    "Add the image or remove the line",
+                )
+            )
         elif label is None and have_labels:
-            faults.append(Fault("error", "missing", str(image), f"'{image}' has no labels: no "
-                                f"'{labels / (name + label_suffix)}' with the ending {', '.join(LABEL_SUFFIXES)}",
-                                "Add the label file or remove the image"))
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(image),
+                    f"'{image}' has no labels: no "
+                    f"'{labels / (name + label_suffix)}' with the ending {', '.join(LABEL_SUFFIXES)}",
+                    "Add the label file or remove the image",
+                )
+            )
         else:
             pairs.append(Pair(name, image, label))
     if names is None:
         faults += [
-            Fault("error", "missing", str(label), f"'{label}' has no image in '{images}'",
-                  "Add the image or remove the label file")
-            for name, label in label_of.items() if name not in by_name
+            Fault(
+                "error",
+                "missing",
+                str(label),
+                f"'{label}' has no image in '{images}'",
+                "Add the image or remove the label file",
+            )
+            for name, label in label_of.items()
+            if name not in by_name
         ]
     if not pairs and not faults:
-        faults.append(Fault("error", "empty", str(images), f"'{images}' holds no images",
-                            f"Put files with the ending {', '.join(IMAGE_SUFFIXES)} there"))
+        faults.append(
+            Fault(
+                "error",
+                "empty",
+                str(images),
+                f"'{images}' holds no images",
+                f"Put files with the ending {', '.join(IMAGE_SUFFIXES)} there",
+            )
+        )
     return pairs, faults
 
 
 def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[str, Path], list[Fault]]:
     """Files by their path below `folder` without ending and `suffix`."""
     if not folder.is_dir():
-        return {}, [Fault("error", "missing", str(folder), f"the folder '{folder}' does not exist",
-                          "Make it, or name another in the layout's options")]
+        return {}, [
+            Fault(
+                "error",
+                "missing",
+                str(folder),
+                f"the folder '{folder}' does not exist",
+                "Make it, or name another in the layout's options",
+            )
+        ]
     found: dict[str, Path] = {}
     faults = []
     for path in files_in(folder, endings):
@@ -204,8 +246,15 @@ def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[st
             continue
         name = stem.removesuffix(suffix)
         if name in found:
-            faults.append(Fault("error", "ambiguous", str(path), f"'{path}' and '{found[name]}' have the same name "
-                                f"'{name}'", "Remove or rename one"))
+            faults.append(
+                Fault(
+                    "error",
+                    "ambiguous",
+                    str(path),
+                    f"'{path}' and '{found[name]}' have the same name '{name}'",
+                    "Remove or rename one",
+                )
+            )
         else:
             found[name] = path
     return found, faults

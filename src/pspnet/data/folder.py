@@ -57,8 +57,16 @@ def folder(
         pairs, faults = _csv_split(table, split, val_share)
     else:
         pairs, faults = _folder_split(root, split, images, labels, image_suffix, label_suffix, val_share)
-    return PairedFiles(f"{root} ({split})", pairs, label_space, decode=decode_labels, bands=bands, dtype=dtype, exif=exif,
-                       faults=faults)
+    return PairedFiles(
+        f"{root} ({split})",
+        pairs,
+        label_space,
+        decode=decode_labels,
+        bands=bands,
+        dtype=dtype,
+        exif=exif,
+        faults=faults,
+    )
 
 
 def folder_splits(root: Path, images: str = "images") -> tuple[str, ...]:
@@ -69,7 +77,9 @@ def folder_splits(root: Path, images: str = "images") -> tuple[str, ...]:
         found = {row["split"] for row in _csv_rows(table)}
         return _ordered(found) if found != {""} else ("train", "val")
     found = {path.parent.name for path in root.glob(f"*/{images}") if path.is_dir()}
-    found = found or {path.name for path in (root / images).glob("*") if path.is_dir() and not path.name.startswith(".")}
+    found = found or {
+        path.name for path in (root / images).glob("*") if path.is_dir() and not path.name.startswith(".")
+    }
     found = found or {path.stem for path in _lists(root)}
     return _ordered(found) if found else ("train", "val")
 
@@ -91,15 +101,18 @@ def read_classes(source: str | Path) -> LabelSpace:
     if path.suffix.lower() not in (".csv", ".json"):
         return LabelSpace.named(str(source))
     if not path.is_file():
-        raise ConfigError(f"classes: '{path}' does not exist; give a CSV (code,name,red,green,blue[,ignore]) or JSON file")
+        raise ConfigError(
+            f"classes: '{path}' does not exist; give a CSV (code,name,red,green,blue[,ignore]) or JSON file"
+        )
     if path.suffix.lower() == ".csv":
         return LabelSpace.from_csv(path)
     try:
         return _classes_from_json(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"classes: '{path}' is not a class table: {type(error).__name__} {error}. It holds "
-                          '{"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
-                          ) from error
+        raise ConfigError(
+            f"classes: '{path}' is not a class table: {type(error).__name__} {error}. It holds "
+            '{"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
+        ) from error
 
 
 def _classes_from_json(data: Mapping[str, Any]) -> LabelSpace:
@@ -108,8 +121,10 @@ def _classes_from_json(data: Mapping[str, Any]) -> LabelSpace:
         names = data["names"]
         colours: Sequence[Any] = data.get("colours", data.get("colors")) or [None] * len(names)
         ignored = data.get("ignore_index", IGNORE)
-        rows = [{"value": i, "name": name, "color": colour, "ignore": i == ignored}
-                for i, (name, colour) in enumerate(zip(names, colours, strict=True))]
+        rows = [
+            {"value": i, "name": name, "color": colour, "ignore": i == ignored}
+            for i, (name, colour) in enumerate(zip(names, colours, strict=True))
+        ]
     kept = [row for row in rows if not row.get("ignore", False)]
     left_out = [row for row in rows if row.get("ignore", False)]
 
@@ -134,8 +149,10 @@ def _find_classes(root: Path) -> Path:
     for name in ("classes.csv", "classes.json"):
         if (base / name).is_file():
             return base / name
-    raise ConfigError(f"'{base}' has no classes.csv: a line code,name,red,green,blue[,ignore] for each class. Write one, or "
-                      "name a table in the option classes (ade20k, voc, cityscapes, camvid, or a file)")
+    raise ConfigError(
+        f"'{base}' has no classes.csv: a line code,name,red,green,blue[,ignore] for each class. Write one, or "
+        "name a table in the option classes (ade20k, voc, cityscapes, camvid, or a file)"
+    )
 
 
 def _pairs_file(root: Path) -> Path | None:
@@ -151,7 +168,9 @@ def _csv_rows(table: Path) -> list[dict[str, str]]:
             reader = csv.DictReader(stream)
             columns = [column.strip().lower() for column in reader.fieldnames or []]
             if "image" not in columns or "label" not in columns:
-                raise DataError(f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]")
+                raise DataError(
+                    f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]"
+                )
             reader.fieldnames = columns
             return [{key: (row.get(key) or "").strip() for key in ("image", "label", "split")} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -169,14 +188,35 @@ def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], l
         name = Path(row["image"]).with_suffix("").as_posix().lstrip("./")
         for what, path, needed in (("image", image, True), ("label", label, bool(row["label"]))):
             if needed and not path.is_file():
-                faults.append(Fault("error", "missing", str(path), f"'{table}' line {number}: the {what} '{path}' does not "
-                                    "exist", "Correct the path (relative to the CSV) or remove the line"))
+                faults.append(
+                    Fault(
+                        "error",
+                        "missing",
+                        str(path),
+                        f"'{table}' line {number}: the {what} '{path}' does not exist",
+                        "Correct the path (relative to the CSV) or remove the line",
+                    )
+                )
         if not row["label"] and split != "test":
-            faults.append(Fault("error", "missing", str(image), f"'{table}' line {number}: no label for '{image}'",
-                                "Name its label file or remove the line"))
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(image),
+                    f"'{table}' line {number}: no label for '{image}'",
+                    "Name its label file or remove the line",
+                )
+            )
         if name in seen:
-            faults.append(Fault("error", "ambiguous", str(image), f"'{table}' line {number}: '{name}' occurs twice",
-                                "Keep one line for each image"))
+            faults.append(
+                Fault(
+                    "error",
+                    "ambiguous",
+                    str(image),
+                    f"'{table}' line {number}: '{name}' occurs twice",
+                    "Keep one line for each image",
+                )
+            )
         seen.add(name)
         pairs.append(Pair(name, image, label if row["label"] else None))
     if not any(row["split"] for row in rows):
@@ -187,8 +227,9 @@ def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], l
     return [pair for pair in pairs if not {str(pair.image), str(pair.label)} & faulty], faults
 
 
-def _folder_split(root: Path, split: str, images: str, labels: str, image_suffix: str, label_suffix: str,
-                  val_share: float) -> tuple[list[Pair], list[Fault]]:
+def _folder_split(
+    root: Path, split: str, images: str, labels: str, image_suffix: str, label_suffix: str, val_share: float
+) -> tuple[list[Pair], list[Fault]]:
     pair_up = partial(match, image_suffix=image_suffix, label_suffix=label_suffix, labels_optional=split == "test")
     if (root / split / images).is_dir():
         return pair_up(root / split / images, root / split / labels)
@@ -199,8 +240,10 @@ def _folder_split(root: Path, split: str, images: str, labels: str, image_suffix
         inside = sorted(path.name for path in root.iterdir() if path.is_dir())
         if any((root / name / images).is_dir() for name in splits):
             raise no_split(root, split, splits)
-        raise DataError(f"'{root}' has neither '{split}/{images}' nor '{images}/{split}' nor '{images}'; it has the folders "
-                        f"{', '.join(inside) or 'none'}. Name the folders in the options images and labels")
+        raise DataError(
+            f"'{root}' has neither '{split}/{images}' nor '{images}/{split}' nor '{images}'; it has the folders "
+            f"{', '.join(inside) or 'none'}. Name the folders in the options images and labels"
+        )
     lists = {path.stem: path for path in _lists(root)}
     if split in lists:
         names = [line.strip() for line in lists[split].read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -123,8 +123,10 @@ class OpenRasters:
 def grid_of(dataset: Any) -> Grid:
     """Where a dataset lies. Raises RasterError for one placed by control points only, which has no regular grid."""
     if dataset.crs is None and dataset.gcps[0]:
-        raise RasterError(f"'{dataset.name}' is placed by ground control points, not by a grid; warp it first: "
-                          "gdalwarp IN.tif OUT.tif")
+        raise RasterError(
+            f"'{dataset.name}' is placed by ground control points, not by a grid; warp it first: "
+            "gdalwarp IN.tif OUT.tif"
+        )
     return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
 
 

@@ -27,10 +27,48 @@ WINDOW_PX, STRIDE_PX = 512, 256
 _UNKNOWN_SHARE = 0.01  # of a tile's pixels that may have a colour of no class: the tiles hold a few by mistake
 _TILES = {  # the contest's training tiles, and its test tiles
     "potsdam": {
-        "train": ("2_10", "2_11", "2_12", "3_10", "3_11", "3_12", "4_10", "4_11", "4_12", "5_10", "5_11", "5_12", "6_10",
-                  "6_11", "6_12", "6_7", "6_8", "6_9", "7_10", "7_11", "7_12", "7_7", "7_8", "7_9"),
-        "val": ("2_13", "2_14", "3_13", "3_14", "4_13", "4_14", "4_15", "5_13", "5_14", "5_15", "6_13", "6_14", "6_15",
-                "7_13"),
+        "train": (
+            "2_10",
+            "2_11",
+            "2_12",
+            "3_10",
+            "3_11",
+            "3_12",
+            "4_10",
+            "4_11",
+            "4_12",
+            "5_10",
+            "5_11",
+            "5_12",
+            "6_10",
+            "6_11",
+            "6_12",
+            "6_7",
+            "6_8",
+            "6_9",
+            "7_10",
+            "7_11",
+            "7_12",
+            "7_7",
+            "7_8",
+            "7_9",
+        ),
+        "val": (
+            "2_13",
+            "2_14",
+            "3_13",
+            "3_14",
+            "4_13",
+            "4_14",
+            "4_15",
+            "5_13",
+            "5_14",
+            "5_15",
+            "6_13",
+            "6_14",
+            "6_15",
+            "7_13",
+        ),
     },
     "vaihingen": {
         "train": tuple(f"area{n}" for n in (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37)),
@@ -57,7 +95,11 @@ def isprs_splits(root: Path) -> tuple[str, ...]:
 def _open(root: Path, split: str, name: str) -> PairedFiles:
     root = existing(root)
     if not (root / "img_dir" / split).is_dir():
-        hint = "" if isprs_splits(root) else f". Cut the published tiles with `pspnet data prepare {name} ARCHIVE... --out ROOT`"
+        hint = (
+            ""
+            if isprs_splits(root)
+            else f". Cut the published tiles with `pspnet data prepare {name} ARCHIVE... --out ROOT`"
+        )
         raise DataError(f"{no_split(root, split, isprs_splits(root))}{hint}")
     pairs, faults = match(root / "img_dir" / split, root / "ann_dir" / split)
     return PairedFiles(f"{root} ({split})", pairs, LabelSpace.named("isprs"), faults=faults)
@@ -79,7 +121,9 @@ def cut_tiles(name: str, root: Path, progress: Progress | None = None) -> list[s
     wanted = [(split, tile) for split, tiles in _TILES[name].items() for tile in tiles]
     there = [(split, tile) for split, tile in wanted if tile in images and tile in labels]
     if not there:
-        raise DataError(f"'{root}' holds no {name} tile with its labels: {len(images)} image tiles, {len(labels)} label tiles")
+        raise DataError(
+            f"'{root}' holds no {name} tile with its labels: {len(images)} image tiles, {len(labels)} label tiles"
+        )
     notes = []
     if len(there) < len(wanted):
         lacking = ", ".join(tile for split, tile in wanted if (split, tile) not in there)
@@ -109,8 +153,10 @@ def _cut(root: Path, split: str, tile: str, image_path: Path, label_path: Path) 
     """Writes one tile's windows; returns the number of pixels with a foreign colour."""
     image, (codes, unknown) = read_image(image_path), _codes(label_path)
     if codes.shape != image.shape[:2]:
-        raise LabelError(f"'{label_path}' is {codes.shape[1]} x {codes.shape[0]} px, its image '{image_path}' "
-                         f"{image.shape[1]} x {image.shape[0]} px (width x height)")
+        raise LabelError(
+            f"'{label_path}' is {codes.shape[1]} x {codes.shape[0]} px, its image '{image_path}' "
+            f"{image.shape[1]} x {image.shape[0]} px (width x height)"
+        )
     for top in _starts(codes.shape[0]):
         for left in _starts(codes.shape[1]):
             window = np.s_[top : top + WINDOW_PX, left : left + WINDOW_PX]
@@ -137,8 +183,10 @@ def _codes(path: Path) -> tuple[NDArray[np.uint8], int]:
         codes[packed == (red << 16 | green << 8 | blue)] = code
     unknown = int((codes == IGNORE).sum())
     if unknown > _UNKNOWN_SHARE * codes.size:
-        raise LabelError(f"'{path}': {100 * unknown / codes.size:.1f} % of the pixels have a colour of no class. Is it a label "
-                         "tile in colours?")
+        raise LabelError(
+            f"'{path}': {100 * unknown / codes.size:.1f} % of the pixels have a colour of no class. Is it a label "
+            "tile in colours?"
+        )
     codes[codes == IGNORE] = 0
     return codes, unknown
 

@@ -1,7 +1,7 @@
 """LoveDA: land cover of urban and rural China from the air, 1024 x 1024, 7 classes (Wang et al. 2021, arXiv:2110.08733).
 
-    ROOT/{Train,Val,Test}/{Urban,Rural}/images_png/1366.png
-    ROOT/{Train,Val}/{Urban,Rural}/masks_png/1366.png      0 no data (ignored), 1..7
+ROOT/{Train,Val,Test}/{Urban,Rural}/images_png/1366.png
+ROOT/{Train,Val}/{Urban,Rural}/masks_png/1366.png      0 no data (ignored), 1..7
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ _AREAS = ("Urban", "Rural")
 SOURCE = Source(
     where="zenodo.org/records/5706578: Train.zip, Val.zip, Test.zip (9 GB); CC BY-NC-SA 4.0, academic use",
     counts={"train": 2522, "val": 1669, "test": 1796},
-    checksums={"Train.zip": "md5:de2b196043ed9b4af1690b3f9a7d558f", "Val.zip": "md5:84cae2577468ff0b5386758bb386d31d",
-               "Test.zip": "md5:a489be0090465e01fb067795d24e6b47"},
+    checksums={
+        "Train.zip": "md5:de2b196043ed9b4af1690b3f9a7d558f",
+        "Val.zip": "md5:84cae2577468ff0b5386758bb386d31d",
+        "Test.zip": "md5:a489be0090465e01fb067795d24e6b47",
+    },
 )
 
 

@@ -37,8 +37,9 @@ def how_to_get(name: str) -> str:
     return source.where
 
 
-def prepare(name: str, archives: Sequence[str | Path], out: str | Path, *, check: bool = True,
-            progress: Progress | None = None) -> Preparation:
+def prepare(
+    name: str, archives: Sequence[str | Path], out: str | Path, *, check: bool = True, progress: Progress | None = None
+) -> Preparation:
     """Unpacks `archives` below `out`, finishes the layout, opens every split and compares the counts.
 
     What is there already is left, so it can be called again with a further archive or after it was interrupted. With no
@@ -62,8 +63,11 @@ def prepare(name: str, archives: Sequence[str | Path], out: str | Path, *, check
     counts = {split: len(open_dataset(name, root, split)) for split in available_splits(name, root)}
     if not counts:
         raise DataError(f"'{out}' holds no split of {name} after unpacking. Get the archives from {where}")
-    notes += [f"{split}: {count} images, {source.counts[split]} were published" for split, count in counts.items()
-              if source.counts.get(split, count) != count]
+    notes += [
+        f"{split}: {count} images, {source.counts[split]} were published"
+        for split, count in counts.items()
+        if source.counts.get(split, count) != count
+    ]
     return Preparation(name, root, counts, dict(source.counts), tuple(notes))
 
 

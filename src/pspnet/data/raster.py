@@ -84,19 +84,39 @@ def raster(
         source: LabelSource
         if label.suffix.lower() in VECTOR_SUFFIXES:
             source = VectorLabels(
-                label, grid.crs, space, class_field=class_field, feature_class=feature_class, background=background,
-                area=None if area is None else base / area, ignored=ignored, width_m=width_m)
+                label,
+                grid.crs,
+                space,
+                class_field=class_field,
+                feature_class=feature_class,
+                background=background,
+                area=None if area is None else base / area,
+                ignored=ignored,
+                width_m=width_m,
+            )
         else:
             source = RasterLabels(label, space)
             if not source.touches(grid):
-                raise LabelError(f"'{label}' {_box(bounds_in(source.grid, grid.crs, str(label)))} does not overlap "
-                                 f"'{image}' {_box(grid.bounds)}: left, bottom, right, top, both in the image's "
-                                 "coordinate system")
+                raise LabelError(
+                    f"'{label}' {_box(bounds_in(source.grid, grid.crs, str(label)))} does not overlap "
+                    f"'{image}' {_box(grid.bounds)}: left, bottom, right, top, both in the image's "
+                    "coordinate system"
+                )
         rasters.append((image, grid, source))
     return RasterWindows(
-        rasters, space, None if divided else split, split, bands, nodata, window_px, windows,
-        random=sampling == "random" or (sampling == "auto" and split == "train"), block_px=block_px,
-        val_share=val_share, seed=seed)
+        rasters,
+        space,
+        None if divided else split,
+        split,
+        bands,
+        nodata,
+        window_px,
+        windows,
+        random=sampling == "random" or (sampling == "auto" and split == "train"),
+        block_px=block_px,
+        val_share=val_share,
+        seed=seed,
+    )
 
 
 class RasterWindows:
@@ -104,9 +124,20 @@ class RasterWindows:
     mean in the image. `band_names` are the file's; `grid(index)` is a window's place on the Earth."""
 
     def __init__(
-        self, rasters: Sequence[tuple[Path, Grid, LabelSource]], label_space: LabelSpace, part: str | None, name: str,
-        bands: Sequence[int] | None, nodata: float | None, window_px: int, windows: int | None, *, random: bool,
-        block_px: int | None, val_share: float, seed: int,
+        self,
+        rasters: Sequence[tuple[Path, Grid, LabelSource]],
+        label_space: LabelSpace,
+        part: str | None,
+        name: str,
+        bands: Sequence[int] | None,
+        nodata: float | None,
+        window_px: int,
+        windows: int | None,
+        *,
+        random: bool,
+        block_px: int | None,
+        val_share: float,
+        seed: int,
     ) -> None:
         self.label_space, self.name, self.seed, self.window_px, self.nodata = label_space, name, seed, window_px, nodata
         self.images = [image for image, _, _ in rasters]
@@ -118,23 +149,36 @@ class RasterWindows:
         self._open = OpenRasters()
         names = [image.name for image in self.images]
         blocks = [
-            Block(number, block.window, self._look(number, block.window)) for number, grid in enumerate(self.grids)
-            for block in blocks_of(number, grid.height, grid.width, block_px or block_side(grid.height, grid.width, window_px))
+            Block(number, block.window, self._look(number, block.window))
+            for number, grid in enumerate(self.grids)
+            for block in blocks_of(
+                number, grid.height, grid.width, block_px or block_side(grid.height, grid.width, window_px)
+            )
             if self.labels[number].touches(grid.part(block.window))
         ]
         self.blocks = blocks if part is None else divide(blocks, names, part, val_share, seed)
         if not self.blocks:
-            raise DataError(f"{self.images[0].name} ({name}): no labelled ground is left for this split. "
-                            "Give a smaller block_px, more images, or an own folder for each split")
+            raise DataError(
+                f"{self.images[0].name} ({name}): no labelled ground is left for this split. "
+                "Give a smaller block_px, more images, or an own folder for each split"
+            )
         self.windows: list[tuple[int, Window]] | None = None
         if not random:
-            self.windows = [(block.image, window) for block in self.blocks for window in grid_windows(block, window_px)
-                            if self.labels[block.image].touches(self.grids[block.image].part(window))]
+            self.windows = [
+                (block.image, window)
+                for block in self.blocks
+                for window in grid_windows(block, window_px)
+                if self.labels[block.image].touches(self.grids[block.image].part(window))
+            ]
         worth = np.array([block.worth for block in self.blocks])
-        worth = worth if worth.sum() else np.ones(len(worth))  # nothing was seen from afar; any block may hold something
+        worth = (
+            worth if worth.sum() else np.ones(len(worth))
+        )  # nothing was seen from afar; any block may hold something
         self._shares = np.cumsum(worth / worth.sum())
         ground = sum(block.window.height * block.window.width for block in self.blocks)
-        self.count = len(self.windows) if self.windows is not None else windows or max(1, round(2 * ground / window_px**2))
+        self.count = (
+            len(self.windows) if self.windows is not None else windows or max(1, round(2 * ground / window_px**2))
+        )
 
     def __len__(self) -> int:
         return self.count
@@ -160,7 +204,9 @@ class RasterWindows:
         rng = np.random.default_rng([self.seed, index])
         tried: list[tuple[float, int, Window]] = []
         while len(tried) < ATTEMPTS:
-            block = self.blocks[min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self.blocks) - 1)]
+            block = self.blocks[
+                min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self.blocks) - 1)
+            ]
             window = random_window(block, self.window_px, rng)
             share = 0.0
             if self.labels[block.image].touches(self.grids[block.image].part(window)):
@@ -184,8 +230,11 @@ class RasterWindows:
             share = float((self.labels[number].read(coarse) != IGNORE).mean())
         except LabelError:  # reported by the sample that it belongs to
             share = 1.0
-        places = [Window(window.top + int(i * (window.height - 1)), window.left + int(j * (window.width - 1)), 1, 1)
-                  for i in (0.1, 0.5, 0.9) for j in (0.1, 0.5, 0.9)]
+        places = [
+            Window(window.top + int(i * (window.height - 1)), window.left + int(j * (window.width - 1)), 1, 1)
+            for i in (0.1, 0.5, 0.9)
+            for j in (0.1, 0.5, 0.9)
+        ]
         return share * float(np.mean([self._has_data(number, place) for place in places]))
 
     def _has_data(self, number: int, window: Window) -> bool:
@@ -212,8 +261,10 @@ class RasterWindows:
             dataset = self._open.get(path)
             return BandReader(dataset, self.indexes, self.statistics.mean, self.nodata).read(window)
         except (errors.RasterioIOError, RasterError) as error:
-            raise ImageError(f"'{path}' cannot be read at rows {window.top} to {window.bottom - 1}, columns {window.left} to "
-                             f"{window.right - 1}: {error.__cause__ or error}. Copy it again or take it out") from error
+            raise ImageError(
+                f"'{path}' cannot be read at rows {window.top} to {window.bottom - 1}, columns {window.left} to "
+                f"{window.right - 1}: {error.__cause__ or error}. Copy it again or take it out"
+            ) from error
 
 
 def _grid(image: Path) -> Grid:

@@ -68,16 +68,22 @@ def divide(blocks: Sequence[Block], names: Sequence[str], split: str, val_share:
 def grid_windows(block: Block, window_px: int) -> list[Window]:
     """Windows side by side that cover a block; the last ones are moved back to its border."""
     inner = block.window
-    return [Window(inner.top + w.top, inner.left + w.left, w.height, w.width)
-            for w in windows(inner.height, inner.width, window_px)]
+    return [
+        Window(inner.top + w.top, inner.left + w.left, w.height, w.width)
+        for w in windows(inner.height, inner.width, window_px)
+    ]
 
 
 def random_window(block: Block, window_px: int, rng: np.random.Generator) -> Window:
     """A window anywhere in a block; smaller where the block is."""
     inner = block.window
     height, width = min(window_px, inner.height), min(window_px, inner.width)
-    return Window(inner.top + int(rng.integers(inner.height - height + 1)),
-                  inner.left + int(rng.integers(inner.width - width + 1)), height, width)
+    return Window(
+        inner.top + int(rng.integers(inner.height - height + 1)),
+        inner.left + int(rng.integers(inner.width - width + 1)),
+        height,
+        width,
+    )
 
 
 def _edges(length: int, side: int) -> list[int]:

@@ -36,8 +36,11 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
         divided = any(row["split"] for row in rows)
         if divided and split != "all" and split not in {row["split"] for row in rows}:
             raise no_split(root, split, raster_splits(root))
-        found = [(root.parent / row["image"], root.parent / row["labels"]) for row in rows
-                 if not divided or split in (row["split"], "all")]
+        found = [
+            (root.parent / row["image"], root.parent / row["labels"])
+            for row in rows
+            if not divided or split in (row["split"], "all")
+        ]
         for path in (path for pair in found for path in pair):
             existing(path)
         return found, divided
@@ -57,8 +60,15 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
 
 def _pairs(base: Path, images: str, labels: str) -> Files:
     folder, target = existing(base / images), base / labels
-    found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in RASTER_SUFFIXES
-                                                    and p.is_file() and not p.name.startswith("."))
+    found = (
+        [folder]
+        if folder.is_file()
+        else sorted(
+            p
+            for p in folder.rglob("*")
+            if p.suffix.lower() in RASTER_SUFFIXES and p.is_file() and not p.name.startswith(".")
+        )
+    )
     if not found:
         raise DataError(f"'{folder}' holds no raster ({', '.join(RASTER_SUFFIXES)})")
     if target.is_file():
@@ -66,24 +76,34 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
     existing(target)
     by_name: dict[str, list[Path]] = {}
     for path in sorted(target.rglob("*")):
-        if path.suffix.lower() in (*RASTER_SUFFIXES, *VECTOR_SUFFIXES) and path.is_file() and not path.name.startswith("."):
+        if (
+            path.suffix.lower() in (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)
+            and path.is_file()
+            and not path.name.startswith(".")
+        ):
             by_name.setdefault(path.stem, []).append(path)
     faults = []
     for image in found:
         labels_there = by_name.get(image.stem, [])
         if len(labels_there) != 1:
             what = "has no labels" if not labels_there else f"has several: {', '.join(p.name for p in labels_there)}"
-            faults.append(f"'{image}' {what}; in '{target}' there must be one file named {image.stem} with another ending")
+            faults.append(
+                f"'{image}' {what}; in '{target}' there must be one file named {image.stem} with another ending"
+            )
     if faults:
-        raise DataError(f"{len(faults)} of {len(found)} images lack their labels:\n  " + "\n  ".join(faults[:10]), tuple(faults))
+        raise DataError(
+            f"{len(faults)} of {len(found)} images lack their labels:\n  " + "\n  ".join(faults[:10]), tuple(faults)
+        )
     return [(image, by_name[image.stem][0]) for image in found]
 
 
 def _rows(table: Path) -> list[Mapping[str, str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [{(key or "").strip().lower(): (value or "").strip() for key, value in row.items()}
-                    for row in csv.DictReader(stream)]
+            rows = [
+                {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()}
+                for row in csv.DictReader(stream)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"'{table}' cannot be read as CSV: {error}") from error
     if not rows or not {"image", "labels"} <= rows[0].keys():
@@ -101,8 +121,11 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
             chosen = tuple(wanted) if wanted else tuple(plain)
             if not chosen or max(chosen) > dataset.count or min(chosen) < 1:
                 raise ConfigError(f"bands = {list(chosen)}: '{image}' has the bands 1 to {dataset.count}")
-            names = tuple((dataset.descriptions[i - 1] or "").strip().lower() or
-                          (colours[i - 1] if colours[i - 1] in ("red", "green", "blue") else f"band_{i}") for i in chosen)
+            names = tuple(
+                (dataset.descriptions[i - 1] or "").strip().lower()
+                or (colours[i - 1] if colours[i - 1] in ("red", "green", "blue") else f"band_{i}")
+                for i in chosen
+            )
             seen.setdefault((len(chosen), names), image)
     counts = {count for count, _ in seen}
     if len(counts) > 1:
@@ -110,13 +133,18 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
         raise DataError(f"the images have different numbers of bands: {told}. Name those to use in bands")
     if len(seen) > 1:
         told = "; ".join(f"'{path.name}': {', '.join(names)}" for (_, names), path in seen.items())
-        warnings.warn(f"the images name their bands differently ({told}); they are taken in the files' order", stacklevel=4)
+        warnings.warn(
+            f"the images name their bands differently ({told}); they are taken in the files' order", stacklevel=4
+        )
     (_, names), image = next(iter(seen.items()))
     if len(set(names)) != len(names):
         names = tuple(f"band_{i + 1}" for i in range(len(names)))
     with open_raster(str(image)) as dataset:
-        chosen = tuple(wanted) if wanted else tuple(
-            i + 1 for i, kind in enumerate(dataset.colorinterp) if kind.name != "alpha")
+        chosen = (
+            tuple(wanted)
+            if wanted
+            else tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind.name != "alpha")
+        )
     return chosen, names
 
 

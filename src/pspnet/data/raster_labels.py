@@ -57,8 +57,14 @@ class RasterLabels:
             else:
                 _same_kind(self.grid, grid, self.path)
                 vrt = require("rasterio.vrt", "raster")
-                with vrt.WarpedVRT(dataset, crs=grid.crs, transform=grid.transform, width=grid.width,
-                                   height=grid.height, add_alpha=True) as warped:
+                with vrt.WarpedVRT(
+                    dataset,
+                    crs=grid.crs,
+                    transform=grid.transform,
+                    width=grid.width,
+                    height=grid.height,
+                    add_alpha=True,
+                ) as warped:
                     codes, known = warped.read(1), warped.dataset_mask() > 0
         except rasterio.errors.RasterioIOError as error:
             raise LabelError(f"'{self.path}' cannot be read: {error.__cause__ or error}. Copy it again") from error
@@ -96,16 +102,28 @@ class VectorLabels:
     """
 
     def __init__(
-        self, path: str | Path, crs: Any, label_space: LabelSpace, *, class_field: str | None = "class",
-        feature_class: str | None = None, background: str | None = None, area: str | Path | None = None,
-        ignored: Sequence[str] = (), width_m: float = 0.0, layer: str | None = None,
+        self,
+        path: str | Path,
+        crs: Any,
+        label_space: LabelSpace,
+        *,
+        class_field: str | None = "class",
+        feature_class: str | None = None,
+        background: str | None = None,
+        area: str | Path | None = None,
+        ignored: Sequence[str] = (),
+        width_m: float = 0.0,
+        layer: str | None = None,
     ) -> None:
         shapely = require("shapely", "raster")
         self.path, self.label_space, self.crs = str(path), label_space, crs
         self.background = IGNORE if background is None else label_space.index(background)
         features = read_features(path, crs, None if feature_class else class_field, layer)
-        values = (np.full(len(features.geometries), label_space.index(feature_class)) if feature_class is not None
-                  else _indices(features, label_space, set(ignored), self.path, class_field))
+        values = (
+            np.full(len(features.geometries), label_space.index(feature_class))
+            if feature_class is not None
+            else _indices(features, label_space, set(ignored), self.path, class_field)
+        )
         geometries = _with_width(features.geometries, width_m, crs, self.path)
         order = np.argsort(-shapely.area(geometries), kind="stable")
         self.geometries, self.values = geometries[order], values[order]
@@ -137,8 +155,11 @@ class VectorLabels:
                 features.rasterize(burned, out=labels, transform=grid.transform)
         if self.area is not None:
             inside = shapely.clip_by_rect(self.area, *grid.bounds)
-            outside = np.ones(shape, bool) if shapely.is_empty(inside) else features.geometry_mask(
-                [inside], shape, grid.transform)
+            outside = (
+                np.ones(shape, bool)
+                if shapely.is_empty(inside)
+                else features.geometry_mask([inside], shape, grid.transform)
+            )
             labels[outside] = IGNORE
         return labels
 
@@ -148,16 +169,22 @@ class VectorLabels:
         return self._trees.tree
 
 
-def _indices(features: Features, space: LabelSpace, ignored: set[str], path: str, field: str | None) -> NDArray[np.int64]:
+def _indices(
+    features: Features, space: LabelSpace, ignored: set[str], path: str, field: str | None
+) -> NDArray[np.int64]:
     """Class indices of field values: names of classes, or their codes."""
     assert features.values is not None
     by_name = {name: index for index, name in enumerate(space.names)} | dict.fromkeys(ignored, IGNORE)
     by_code = {str(code): index for index, code in enumerate(space.codes)} | dict.fromkeys(
-        map(str, space.ignored_codes), IGNORE)
+        map(str, space.ignored_codes), IGNORE
+    )
     found, unknown = np.zeros(len(features.values), np.int64), dict[str, int]()
     for place, value in enumerate(features.values):
-        text = str(int(value)) if isinstance(value, (int, float, np.number)) and value == value and value == int(value) \
+        text = (
+            str(int(value))
+            if isinstance(value, (int, float, np.number)) and value == value and value == int(value)
             else str(value)
+        )
         index = by_name.get(text, by_code.get(text))
         if index is None:
             unknown[text] = unknown.get(text, 0) + 1
@@ -165,8 +192,10 @@ def _indices(features: Features, space: LabelSpace, ignored: set[str], path: str
             found[place] = index
     if unknown:
         listed = ", ".join(f"{text!r} ({count} features)" for text, count in list(unknown.items())[:5])
-        raise LabelError(f"'{path}': the field {field!r} has values that no class has: {listed}. Classes: "
-                         f"{', '.join(space.names)}. Add them to the class table, or name them in ignored")
+        raise LabelError(
+            f"'{path}': the field {field!r} has values that no class has: {listed}. Classes: "
+            f"{', '.join(space.names)}. Add them to the class table, or name them in ignored"
+        )
     return found
 
 
@@ -177,8 +206,10 @@ def _with_width(geometries: NDArray[Any], width_m: float, crs: Any, path: str) -
     if not flat.any():
         return geometries
     if width_m <= 0:
-        raise ConfigError(f"'{path}' holds {int(flat.sum())} lines or points, which have no area: give width_m, their "
-                          "width on the ground in metres, such as 6 for a road")
+        raise ConfigError(
+            f"'{path}' holds {int(flat.sum())} lines or points, which have no area: give width_m, their "
+            "width on the ground in metres, such as 6 for a road"
+        )
     result = geometries.copy()
     if crs is None or not crs.is_geographic:
         unit = 1.0 if crs is None else crs.linear_units_factor[1]
@@ -207,10 +238,11 @@ def bounds_in(grid: Grid, crs: Any, name: str) -> tuple[float, float, float, flo
 def _same_kind(one: Grid, two: Grid, name: str) -> None:
     if (one.crs is None) != (two.crs is None):
         known, unknown = ("has one", "image has none") if two.crs is None else ("has none", "image has one")
-        raise RasterError(f"'{name}' cannot be placed on its image: of a coordinate system, it {known}, the {unknown}. "
-                          "Give both the same")
+        raise RasterError(
+            f"'{name}' cannot be placed on its image: of a coordinate system, it {known}, the {unknown}. "
+            "Give both the same"
+        )
 
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-

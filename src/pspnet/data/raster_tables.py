@@ -55,15 +55,19 @@ def band_statistics(images: Sequence[Path], indexes: Sequence[int], nodata: floa
             _keep(store, {**known, **fresh})
     with_data = [part for part in parts if part[0, 0] > 0]
     if not with_data:
-        raise DataError(f"'{images[0]}' ({len(images)} images): no pixel with data was found where the bands are measured. "
-                        "Look at the files' nodata value")
+        raise DataError(
+            f"'{images[0]}' ({len(images)} images): no pixel with data was found where the bands are measured. "
+            "Look at the files' nodata value"
+        )
     count, sums, squares = (np.sum([part[row] for part in with_data], axis=0) for row in range(3))
     mean = sums / count
     # float64 sums of squares: exact enough below 2^26 grey levels, where their difference still has digits
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     low = np.min([part[3] for part in with_data], axis=0)
     high = np.max([part[4] for part in with_data], axis=0)
-    return BandStatistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(low.tolist()), tuple(high.tolist()), int(count[0]))
+    return BandStatistics(
+        tuple(mean.tolist()), tuple(std.tolist()), tuple(low.tolist()), tuple(high.tolist()), int(count[0])
+    )
 
 
 def _measure(image: Path, indexes: Sequence[int], nodata: float | None) -> list[list[float]]:
@@ -119,8 +123,13 @@ def _keep(store: Path, content: dict[str, Any]) -> None:
 
 
 def classes_of(
-    files: Sequence[Path], base: Path, classes: str | Path | None, class_field: str, feature_class: str | None,
-    background: str | None, ignored: Sequence[str],
+    files: Sequence[Path],
+    base: Path,
+    classes: str | Path | None,
+    class_field: str,
+    feature_class: str | None,
+    background: str | None,
+    ignored: Sequence[str],
 ) -> LabelSpace:
     """The class table: the one given, classes.csv in `base`, or what the label files hold, in sorted order.
 
@@ -144,13 +153,16 @@ def classes_of(
             assert values is not None
             names |= dict.fromkeys(sorted({_text(v) for v in values} - set(ignored)))
     if codes and names:
-        raise ConfigError(f"'{base}' has label rasters and label vectors: write a classes.csv that says which code is which "
-                          "class")
+        raise ConfigError(
+            f"'{base}' has label rasters and label vectors: write a classes.csv that says which code is which class"
+        )
     if not codes and not names:
         raise ConfigError(f"'{base}': no label holds a class; write a classes.csv, or look at the labels")
     if max(len(codes), len(names)) > MAX_CLASSES:
-        raise ConfigError(f"'{base}': the labels hold {max(len(codes), len(names))} different values; is {class_field!r} "
-                          "the field with the class, and are the label rasters no photographs?")
+        raise ConfigError(
+            f"'{base}': the labels hold {max(len(codes), len(names))} different values; is {class_field!r} "
+            "the field with the class, and are the label rasters no photographs?"
+        )
     if names:
         return LabelSpace(tuple(names))
     order = sorted(codes)

@@ -56,8 +56,11 @@ def dataset_statistics(dataset: Dataset, progress: Progress | None = None, worke
 
     The result does not depend on `workers` (threads; None: one for each core).
     """
-    parts = list(map_samples(lambda index: _part(dataset[index], dataset.label_space.num_classes), len(dataset),
-                             progress, workers))
+    parts = list(
+        map_samples(
+            lambda index: _part(dataset[index], dataset.label_space.num_classes), len(dataset), progress, workers
+        )
+    )
     if not parts:
         nothing = (0, 0, 0)
         zeros = (0,) * dataset.label_space.num_classes
@@ -65,8 +68,13 @@ def dataset_statistics(dataset: Dataset, progress: Progress | None = None, worke
     pixels = sum(part.height * part.width for part in parts)
     mean = np.sum([part.sums for part in parts], axis=0) / pixels
     # about the common mean, part by part, so that nothing cancels where values are large
-    squares = np.sum([part.squares + part.height * part.width * (part.sums / (part.height * part.width) - mean) ** 2
-                      for part in parts], axis=0)
+    squares = np.sum(
+        [
+            part.squares + part.height * part.width * (part.sums / (part.height * part.width) - mean) ** 2
+            for part in parts
+        ],
+        axis=0,
+    )
     counts = np.array([part.counts for part in parts])
     return Statistics(
         label_space=dataset.label_space,
@@ -82,8 +90,9 @@ def dataset_statistics(dataset: Dataset, progress: Progress | None = None, worke
     )
 
 
-def map_samples(work: Callable[[int], T], count: int, progress: Progress | None = None,
-                workers: int | None = None) -> Iterator[T]:
+def map_samples(
+    work: Callable[[int], T], count: int, progress: Progress | None = None, workers: int | None = None
+) -> Iterator[T]:
     """work(0), ..., work(count - 1) in order, computed by threads: decoding releases Python's lock."""
     threads_will_read()
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:

@@ -31,8 +31,13 @@ SUFFIXES = {"TIFF": ".tif", "PNG": ".png", "JPEG": ".jpg"}
 
 
 def write_tiles(
-    dataset: Dataset, folder: str | Path, layout: Literal["classified_tiles", "folder"] = "classified_tiles", *,
-    image_format: Literal["TIFF", "PNG", "JPEG"] = "TIFF", start_index: int = 0, overwrite: bool = False,
+    dataset: Dataset,
+    folder: str | Path,
+    layout: Literal["classified_tiles", "folder"] = "classified_tiles",
+    *,
+    image_format: Literal["TIFF", "PNG", "JPEG"] = "TIFF",
+    start_index: int = 0,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Writes every sample of a data set as an image and a label chip, with its place on the Earth where it has one.
@@ -173,7 +178,9 @@ def _write_folder(dataset: Dataset, folder: Path, image_format: str, progress: P
     with (folder / "classes.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["code", "name", "red", "green", "blue"])
-        table.writerows([index, name, *colour] for index, (name, colour) in enumerate(zip(space.names, space.colours, strict=True)))
+        table.writerows(
+            [index, name, *colour] for index, (name, colour) in enumerate(zip(space.names, space.colours, strict=True))
+        )
 
 
 def _grid(dataset: Dataset, index: int) -> Grid | None:
@@ -188,8 +195,10 @@ def _write_image(path: Path, image: NDArray[Any], image_format: str, grid: Grid 
         _write_tiff(path, image.transpose(2, 0, 1), grid)
         return
     if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
-        raise ConfigError(f"image_format = {image_format}: it holds 1 or 3 bands of 8 bits, not {image.shape[2]} of "
-                          f"{image.dtype}. Use TIFF")
+        raise ConfigError(
+            f"image_format = {image_format}: it holds 1 or 3 bands of 8 bits, not {image.shape[2]} of "
+            f"{image.dtype}. Use TIFF"
+        )
     if image_format == "PNG":
         write_png(path, image)
     else:
@@ -207,8 +216,18 @@ def _write_tiff(path: Path, pixels: NDArray[Any], grid: Grid | None, colours: Se
     place = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=pixels.dtype,
-                           compress="deflate", photometric="rgb" if bands == 3 else "minisblack", **place) as file:
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=bands,
+            dtype=pixels.dtype,
+            compress="deflate",
+            photometric="rgb" if bands == 3 else "minisblack",
+            **place,
+        ) as file:
             file.write(pixels)
             if colours:
                 file.write_colormap(1, dict(enumerate(colours)))
@@ -225,25 +244,39 @@ def _write_world_file(path: Path, grid: Grid) -> None:
 
 
 def _texts(
-    counts: _Counts, pairs: Sequence[tuple[Path, Path]], classes: Mapping[int, tuple[str, Colour | None]],
+    counts: _Counts,
+    pairs: Sequence[tuple[Path, Path]],
+    classes: Mapping[int, tuple[str, Colour | None]],
     band_names: Sequence[str],
 ) -> dict[str, str]:
     """The four text files, by name."""
     bands, height, width = counts.shape
     per_image = counts.classes_per_image or [0]
-    lines = [f"images = {counts.images} *{bands}*{height}*{width}", f"classes = {len(classes)}",
-             f"classes per image = [min = {min(per_image)}, mean = {np.mean(per_image):.2f}, max = {max(per_image)}]",
-             "cls name  cls value  images  pixels  min size  mean size  max size"]
+    lines = [
+        f"images = {counts.images} *{bands}*{height}*{width}",
+        f"classes = {len(classes)}",
+        f"classes per image = [min = {min(per_image)}, mean = {np.mean(per_image):.2f}, max = {max(per_image)}]",
+        "cls name  cls value  images  pixels  min size  mean size  max size",
+    ]
     pixels = {value: counts.values.get(value, []) for value in classes}
     for value, (name, _) in classes.items():
         found = pixels[value] or [0]
-        lines.append(f"{name}  {value}  {len(pixels[value])}  {sum(found)}  {min(found)}  {np.mean(found):.2f}  {max(found)}")
+        lines.append(
+            f"{name}  {value}  {len(pixels[value])}  {sum(found)}  {min(found)}  {np.mean(found):.2f}  {max(found)}"
+        )
     names = list(band_names) if len(band_names) == bands else [f"Band_{i + 1}" for i in range(bands)]
     mean = counts.sums / max(counts.pixels, 1)
     std = np.sqrt(np.maximum(counts.squares / max(counts.pixels, 1) - mean**2, 0))
     tile_stats = [
-        {"BandName": name, "Min": float(counts.low[i]), "Max": float(counts.high[i]), "Mean": float(mean[i]),
-         "StdDev": float(std[i])} for i, name in enumerate(names)]
+        {
+            "BandName": name,
+            "Min": float(counts.low[i]),
+            "Max": float(counts.high[i]),
+            "Mean": float(mean[i]),
+            "StdDev": float(std[i]),
+        }
+        for i, name in enumerate(names)
+    ]
     grid = counts.grid
     size: dict[str, Any] = {}
     if grid is not None:
@@ -252,25 +285,58 @@ def _texts(
         cell |= {} if code is None else {"spatialReference": {"wkid": code, "latestWkid": code}}
         size = {"MinCellSize": cell, "MaxCellSize": cell}
     accumulated = {
-        "Version": 1, "NumBands": bands, "TileSizeX": width, "TileSizeY": height, "NumClasses": len(classes),
-        "NumTiles": counts.images, "OutputFeatures": False, "MetaDataMode": "Classified_Tiles",
+        "Version": 1,
+        "NumBands": bands,
+        "TileSizeX": width,
+        "TileSizeY": height,
+        "NumClasses": len(classes),
+        "NumTiles": counts.images,
+        "OutputFeatures": False,
+        "MetaDataMode": "Classified_Tiles",
         "Classes": [{"ClassValue": value, "ClassName": name} for value, (name, _) in classes.items()],
         "ClassPixelStats": {
-            "NumClasses": len(classes), "NumImagesTotal": counts.images,
-            "NumImagesPerClass": [len(pixels[v]) for v in classes], "NumPixelsPerClass": [sum(pixels[v]) for v in classes],
-            "NumClassesPerImage": _summary(per_image), "PixelsPerClass": [_summary(pixels[v]) for v in classes]}, **size}
+            "NumClasses": len(classes),
+            "NumImagesTotal": counts.images,
+            "NumImagesPerClass": [len(pixels[v]) for v in classes],
+            "NumPixelsPerClass": [sum(pixels[v]) for v in classes],
+            "NumClassesPerImage": _summary(per_image),
+            "PixelsPerClass": [_summary(pixels[v]) for v in classes],
+        },
+        **size,
+    }
     emd = {
-        "Framework": "e.g. pspnet", "ModelConfiguration": "e.g. PSPNet", "ModelFile": "e.g. model.safetensors",
-        "ModelType": "ImageClassification", "ExtractBands": list(range(bands)), "ImageHeight": height, "ImageWidth": width,
-        "MetaDataMode": "Classified_Tiles", "ImageSpaceUsed": "MAP_SPACE" if grid is not None else "PIXEL_SPACE",
-        "Classes": [{"Value": value, "Name": name, "Color": list(colour) if colour else [-1, -1, -1]}
-                    for value, (name, colour) in classes.items()],
-        "InputRastersProps": {"RasterCount": 1, "SensorName": "", "BandNames": names}, "AllTilesStats": tile_stats, **size}
+        "Framework": "e.g. pspnet",
+        "ModelConfiguration": "e.g. PSPNet",
+        "ModelFile": "e.g. model.safetensors",
+        "ModelType": "ImageClassification",
+        "ExtractBands": list(range(bands)),
+        "ImageHeight": height,
+        "ImageWidth": width,
+        "MetaDataMode": "Classified_Tiles",
+        "ImageSpaceUsed": "MAP_SPACE" if grid is not None else "PIXEL_SPACE",
+        "Classes": [
+            {"Value": value, "Name": name, "Color": list(colour) if colour else [-1, -1, -1]}
+            for value, (name, colour) in classes.items()
+        ],
+        "InputRastersProps": {"RasterCount": 1, "SensorName": "", "BandNames": names},
+        "AllTilesStats": tile_stats,
+        **size,
+    }
     mapped = "".join("  ".join(str(path).replace("/", "\\") for path in pair) + " \n" for pair in pairs)
-    return {MAP: mapped, STATS: "\n".join(lines) + "\n", ACCUMULATED: json.dumps(accumulated, indent=4),
-            EMD: json.dumps(emd, indent=4)}
+    return {
+        MAP: mapped,
+        STATS: "\n".join(lines) + "\n",
+        ACCUMULATED: json.dumps(accumulated, indent=4),
+        EMD: json.dumps(emd, indent=4),
+    }
 
 
 def _summary(numbers: Sequence[int]) -> dict[str, float]:
     found = list(numbers) or [0]
-    return {"Min": min(found), "Max": max(found), "Mean": float(np.mean(found)), "Sum": sum(found), "Count": len(numbers)}
+    return {
+        "Min": min(found),
+        "Max": max(found),
+        "Mean": float(np.mean(found)),
+        "Sum": sum(found),
+        "Count": len(numbers),
+    }

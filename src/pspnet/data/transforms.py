@@ -27,9 +27,29 @@ from pspnet.labels import IGNORE
 
 _ATTEMPTS = 10  # crops drawn for crop_max_class_share, as in MMSegmentation
 _OPENCV_TYPES = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
-_DRAWS = ("scale", "aspect", "rotate", "angle", "blur", "sigma", "mirror", "rare", "rare_class", "rare_pixel", "top",
-          "left", "order", "brightness", "brightness_by", "contrast", "contrast_by", "saturation", "saturation_by",
-          "hue", "hue_by")
+_DRAWS = (
+    "scale",
+    "aspect",
+    "rotate",
+    "angle",
+    "blur",
+    "sigma",
+    "mirror",
+    "rare",
+    "rare_class",
+    "rare_pixel",
+    "top",
+    "left",
+    "order",
+    "brightness",
+    "brightness_by",
+    "contrast",
+    "contrast_by",
+    "saturation",
+    "saturation_by",
+    "hue",
+    "hue_by",
+)
 
 
 @dataclass(frozen=True)
@@ -95,14 +115,17 @@ class Augmentation:
         if labels is None:
             raise DataError(f"'{sample.name}' has no labels; training needs them. Is this a test split?")
         if image.ndim != 3 or image.shape[2] != len(self.mean_colour):
-            raise ConfigError(f"'{sample.name}' has shape {image.shape}, the mean colour {len(self.mean_colour)} "
-                              "values; give one value for each band")
+            raise ConfigError(
+                f"'{sample.name}' has shape {image.shape}, the mean colour {len(self.mean_colour)} "
+                "values; give one value for each band"
+            )
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, index))))
         draws = dict(zip(_DRAWS, rng.random(len(_DRAWS)).tolist(), strict=True))
         geometry = self._place(self._size(labels.shape[:2], draws), labels, draws, rng)
         if dtype not in _OPENCV_TYPES:  # exact for whole numbers up to 2^53
             return _clipped(self._render_image(image.astype(np.float64), geometry, draws), dtype), render_labels(
-                labels, geometry)
+                labels, geometry
+            )
         return self._render_image(image, geometry, draws), render_labels(labels, geometry)
 
     def _size(self, source: tuple[int, int], draws: dict[str, float]) -> Geometry:
@@ -120,8 +143,9 @@ class Augmentation:
         mirror = config.mirror and draws["mirror"] < config.mirror_probability
         return Geometry(source, canvas, angle, mirror, config.crop or canvas)
 
-    def _place(self, whole: Geometry, labels: NDArray[np.uint8], draws: dict[str, float],
-               rng: np.random.Generator) -> Geometry:
+    def _place(
+        self, whole: Geometry, labels: NDArray[np.uint8], draws: dict[str, float], rng: np.random.Generator
+    ) -> Geometry:
         """Where the window lies on the canvas."""
         if draws["rare"] < self.config.rare_crop_probability:
             return _on_rare_class(whole, labels, draws)
@@ -157,8 +181,14 @@ def render_labels(labels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.u
     return _padded(part, geometry, (float(IGNORE),))[..., 0]
 
 
-def _warp(image: NDArray[Any], geometry: Geometry, region: tuple[int, int, int, int], border: tuple[float, ...], *,
-          linear: bool) -> NDArray[Any]:
+def _warp(
+    image: NDArray[Any],
+    geometry: Geometry,
+    region: tuple[int, int, int, int],
+    border: tuple[float, ...],
+    *,
+    linear: bool,
+) -> NDArray[Any]:
     """The pixels y0..y1, x0..x1 of the canvas, (y1 - y0, x1 - x0, bands)."""
     y0, y1, x0, x1 = region
     to_source = geometry.canvas_to_source()
@@ -225,6 +255,7 @@ def _on_rare_class(whole: Geometry, labels: NDArray[np.uint8], draws: dict[str, 
 
 def _jittered(image: NDArray[Any], config: AugmentConfig, draws: dict[str, float]) -> NDArray[Any]:
     """Brightness, contrast before or after the colours, saturation, hue (as MMSegmentation's PhotoMetricDistortion)."""
+
     def contrast(pixels: NDArray[Any]) -> NDArray[Any]:
         if draws["contrast"] >= 0.5:
             return pixels

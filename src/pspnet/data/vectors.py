@@ -21,7 +21,10 @@ class Features:
 
 
 def read_features(
-    path: str | Path, crs: Any, field: str | None = None, layer: str | None = None,
+    path: str | Path,
+    crs: Any,
+    field: str | None = None,
+    layer: str | None = None,
     bounds: tuple[float, float, float, float] | None = None,
 ) -> Features:
     """All features of a file, in the coordinate system `crs` (a rasterio CRS; None: as they are).
@@ -60,14 +63,17 @@ def move(geometries: NDArray[Any], source: Any, target: Any, name: str) -> NDArr
     if target is None or source is None:
         if (target is None) != (source is None):
             known, unknown = ("it has", "the raster has none") if target is None else ("it has none", "the raster has")
-            raise RasterError(f"'{name}' cannot be placed on the raster: of a coordinate system, {known}, {unknown}. "
-                              "Give the other one its coordinate system first")
+            raise RasterError(
+                f"'{name}' cannot be placed on the raster: of a coordinate system, {known}, {unknown}. "
+                "Give the other one its coordinate system first"
+            )
         return geometries
     try:
         before, after = pyproj.CRS.from_user_input(source), pyproj.CRS.from_user_input(_wkt(target))
     except pyproj.exceptions.CRSError as error:
-        raise RasterError(f"'{name}': {source!r} is no coordinate system that is known ({error}); give a code such as "
-                          "EPSG:4326") from error
+        raise RasterError(
+            f"'{name}': {source!r} is no coordinate system that is known ({error}); give a code such as EPSG:4326"
+        ) from error
     if before.equals(after, ignore_axis_order=True):
         return geometries
     transformer = pyproj.Transformer.from_crs(before, after, always_xy=True)

@@ -65,11 +65,15 @@ def finish_voc(root: Path, progress: Progress | None = None) -> list[str]:
     for done, path in enumerate(added, start=1):
         target = base / "SegmentationClassAug" / f"{path.stem}.png"
         if not target.is_file():
-            write_label(target, space.decode(read_mat_field(path, "GTcls", "Segmentation"), str(path)), space, codes=True)
+            write_label(
+                target, space.decode(read_mat_field(path, "GTcls", "Segmentation"), str(path)), space, codes=True
+            )
         if progress is not None:
             progress(done, len(added))
     for name in sorted(own):  # where both have labels, VOC's are finer
-        write_bytes(base / "SegmentationClassAug" / f"{name}.png", (base / "SegmentationClass" / f"{name}.png").read_bytes())
+        write_bytes(
+            base / "SegmentationClassAug" / f"{name}.png", (base / "SegmentationClass" / f"{name}.png").read_bytes()
+        )
     lists = base / "ImageSets" / "Segmentation"
     all_names = {*_names(lists / "train.txt"), *_names(sbd / "train.txt"), *_names(sbd / "val.txt")}
     names = sorted(all_names - set(_names(lists / "val.txt")))
@@ -82,8 +86,10 @@ SOURCE = Source(
     "benchmark.tgz (1.4 GB) from www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours. Images: "
     "Flickr's terms",
     counts={"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582},
-    checksums={"VOCtrainval_11-May-2012.tar": "md5:6cd6e144f989b92b3379bac3b3de84fd",
-               "benchmark.tgz": "md5:82b4d87ceb2ed10f6038a1cba92111cb"},
+    checksums={
+        "VOCtrainval_11-May-2012.tar": "md5:6cd6e144f989b92b3379bac3b3de84fd",
+        "benchmark.tgz": "md5:82b4d87ceb2ed10f6038a1cba92111cb",
+    },
     finish=finish_voc,
 )
 

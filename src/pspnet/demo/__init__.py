@@ -1,8 +1,8 @@
 """`pspnet demo`: what pyramid pooling changes, trained before your eyes on generated scenes.
 
-    run.py      trains three networks that differ in their bins alone, scores them, writes what it found
-    gallery.py  which scenes to show, and the pictures of a scene
-    page.py     demo/index.html, filled from page.html
+run.py      trains three networks that differ in their bins alone, scores them, writes what it found
+gallery.py  which scenes to show, and the pictures of a scene
+page.py     demo/index.html, filled from page.html
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["run_demo"]
 
 
-def run_demo(out_dir: str | Path = "demo", seed: int = 0, *, steps: int | None = None, size_px: int | None = None,
-             train_scenes: int | None = None, test_scenes: int | None = None, quiet: bool = False) -> Report:
+def run_demo(
+    out_dir: str | Path = "demo",
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    size_px: int | None = None,
+    train_scenes: int | None = None,
+    test_scenes: int | None = None,
+    quiet: bool = False,
+) -> Report:
     """Trains the FCN baseline, one global bin and PSPNet on the same scenes, seed and steps; about 3 minutes on 2 cores.
 
     Writes into `out_dir`: index.html (self-contained), scores.json, pspnet.safetensors, and the three runs below runs/

@@ -79,8 +79,12 @@ def counterfactual(report: Report, index: int) -> list[Shown]:
     other = report.test.draw(index, opposite(facts)).image
     model: Outcome = report.pspnet
     here, there = predict(model.model, np.stack([report.images[index], other]))
-    return [photograph(report.images[index], "as drawn"), photograph(other, "only the signs changed"),
-            label_map(here, "PSPNet, as drawn"), label_map(there, "PSPNet, signs changed")]
+    return [
+        photograph(report.images[index], "as drawn"),
+        photograph(other, "only the signs changed"),
+        label_map(here, "PSPNet, as drawn"),
+        label_map(there, "PSPNet, signs changed"),
+    ]
 
 
 def opposite(facts: Facts) -> Facts:
@@ -88,8 +92,12 @@ def opposite(facts: Facts) -> Facts:
     if isinstance(facts, Bedroom):
         return Bedroom(left=not facts.left, right=not facts.right)
     assert isinstance(facts, Waterside)
-    return replace(facts, left="road" if facts.left == "water" else "water",
-                   right="road" if facts.right == "water" else "water", city=not facts.city)
+    return replace(
+        facts,
+        left="road" if facts.left == "water" else "water",
+        right="road" if facts.right == "water" else "water",
+        city=not facts.city,
+    )
 
 
 def photograph(image: NDArray[np.uint8], caption: str) -> Shown:

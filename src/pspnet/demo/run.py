@@ -112,13 +112,28 @@ class Kept:
 def training_config(plan: Plan, contender: Contender, run_dir: Path | None) -> TrainConfig:
     """The three configs differ in `model.bins` alone."""
     model = ModelConfig(
-        encoder="resnet18", encoder_options={"depth": 3},  # its features see about 100 px: the hull, not the way
-        bins=contender.bins, decoder_channels=64, auxiliary="none", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        encoder="resnet18",
+        encoder_options={"depth": 3},  # its features see about 100 px: the hull, not the way
+        bins=contender.bins,
+        decoder_channels=64,
+        auxiliary="none",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
     return TrainConfig(
-        name=f"demo-{contender.key}", run_dir=run_dir, model=model, steps=plan.steps, batch_size=plan.batch_size,
+        name=f"demo-{contender.key}",
+        run_dir=run_dir,
+        model=model,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
         augmentation=AugmentConfig(scale=False, rotate=False, blur=False, mirror=True, crop=None),
         optimizer={"learning_rate": plan.learning_rate},
-        val_every=-(-plan.steps // 6), pictures=0, seed=plan.seed, workers=0, check_data=False)
+        val_every=-(-plan.steps // 6),
+        pictures=0,
+        seed=plan.seed,
+        workers=0,
+        check_data=False,
+    )
 
 
 def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
@@ -147,12 +162,27 @@ def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
         predictions = predict(model, images)
         matrix = ConfusionMatrix(card.label_space.num_classes)
         matrix.update(labels, predictions)
-        outcomes.append(Outcome(contender, matrix.scores(names=card.label_space.names), predictions,
-                                folder.read_metrics(), seconds, model))
+        outcomes.append(
+            Outcome(
+                contender,
+                matrix.scores(names=card.label_space.names),
+                predictions,
+                folder.read_metrics(),
+                seconds,
+                model,
+            )
+        )
         if contender is CONTENDERS[-1]:
             save_checkpoint(out_dir / "pspnet.safetensors", model, card, half=True)
-    report = Report(plan, Scenes(plan.test_scenes, plan.seed, plan.size_px, "test"), images, labels, tuple(outcomes),
-                    time.perf_counter() - started, out_dir / "index.html")
+    report = Report(
+        plan,
+        Scenes(plan.test_scenes, plan.seed, plan.size_px, "test"),
+        images,
+        labels,
+        tuple(outcomes),
+        time.perf_counter() - started,
+        out_dir / "index.html",
+    )
     write_text(out_dir / "scores.json", json.dumps(summary(report), indent=1))
     write_page(report)
     _show(report, console)
@@ -166,7 +196,9 @@ def _draw(plan: Plan, console: Console) -> tuple[Kept, Kept, Kept]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("drawing scenes", total=sum(counts.values()))
         train_data, val_data, test_data = (
-            Kept(Scenes(count, plan.seed, plan.size_px, split), lambda: bar.advance(task)) for split, count in counts.items())
+            Kept(Scenes(count, plan.seed, plan.size_px, split), lambda: bar.advance(task))
+            for split, count in counts.items()
+        )
     return train_data, val_data, test_data
 
 
@@ -186,9 +218,12 @@ def summary(report: Report) -> dict[str, object]:
     """What scores.json holds."""
     networks = {
         outcome.contender.key: {
-            "bins": outcome.contender.bins, "mean_iou": outcome.scores.mean_iou,
-            "pixel_accuracy": outcome.scores.pixel_accuracy, "seconds": round(outcome.seconds, 1),
-            "iou": dict(zip(outcome.scores.names, outcome.scores.iou.tolist(), strict=True))}
+            "bins": outcome.contender.bins,
+            "mean_iou": outcome.scores.mean_iou,
+            "pixel_accuracy": outcome.scores.pixel_accuracy,
+            "seconds": round(outcome.seconds, 1),
+            "iou": dict(zip(outcome.scores.names, outcome.scores.iou.tolist(), strict=True)),
+        }
         for outcome in report.outcomes
     }
     return {"plan": asdict(report.plan), "seconds": round(report.seconds, 1), "networks": networks}

@@ -32,12 +32,17 @@ class Comparison:
             "second": self.second,
             "level": self.level,
             "differences": {
-                name: {"value": none_if_nan(d.value), "low": none_if_nan(d.low), "high": none_if_nan(d.high),
-                       "better": none_if_nan(d.better), "p_value": none_if_nan(d.p_value)}
+                name: {
+                    "value": none_if_nan(d.value),
+                    "low": none_if_nan(d.low),
+                    "high": none_if_nan(d.high),
+                    "better": none_if_nan(d.better),
+                    "p_value": none_if_nan(d.p_value),
+                }
                 for name, d in self.differences.items()
             },
             "images": [{"name": name, "change": change} for name, change in self.images],
-        }  # fmt: skip
+        }
 
     def render(self) -> RenderableType:
         """For a terminal: a row a score, and the images that changed most."""
@@ -45,14 +50,21 @@ class Comparison:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=f"{self.second} minus {self.first}, paired over {len(self.images)} images", title_justify="left")
+        table = Table(
+            title=f"{self.second} minus {self.first}, paired over {len(self.images)} images", title_justify="left"
+        )
         table.add_column("score")
         for heading in ("points", f"{self.level:.0%} interval", "better in resamples", "verdict"):
             table.add_column(heading, justify="right")
         for name, d in self.differences.items():
             verdict = "better" if d.low > 0 else "worse" if d.high < 0 else "not told apart"
-            table.add_row(title_of(name), f"{100 * d.value:+.2f}", f"{100 * d.low:+.2f} to {100 * d.high:+.2f}",
-                          f"{percent(d.better)} %", verdict)  # fmt: skip
+            table.add_row(
+                title_of(name),
+                f"{100 * d.value:+.2f}",
+                f"{100 * d.low:+.2f} to {100 * d.high:+.2f}",
+                f"{percent(d.better)} %",
+                verdict,
+            )
         losses = ", ".join(f"{name} {100 * change:+.1f}" for name, change in self.images[:5])
         gains = ", ".join(f"{name} {100 * change:+.1f}" for name, change in self.images[::-1][:5])
         return Group(table, Text(f"largest losses: {losses}\nlargest gains:  {gains}"))

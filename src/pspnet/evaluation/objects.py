@@ -26,8 +26,10 @@ def objects_beside(sample: Sample) -> NDArray[np.int64]:
     """
     label = sample.label_path
     if label is None:
-        raise DataError(f"'{sample.name}' has no label file, so no file of objects can lie beside it; "
-                        "give assess(objects=...) a function, or set instances to false")  # fmt: skip
+        raise DataError(
+            f"'{sample.name}' has no label file, so no file of objects can lie beside it; "
+            "give assess(objects=...) a function, or set instances to false"
+        )
     if "_labelIds" in label.name:
         path = label.with_name(label.name.replace("_labelIds", "_instanceIds"))
         found = _read(path)
@@ -38,8 +40,10 @@ def objects_beside(sample: Sample) -> NDArray[np.int64]:
             path = Path(*label.parts[:place], other, *label.parts[place + 1 :]).with_suffix(".png")
             found = _read(path)
             return np.where(found == nothing, 0, found)
-    raise DataError(f"no objects are known for '{label}': put NAME.png with a number for each object into a folder "
-                    "'instances' beside 'labels', or set instances to false")  # fmt: skip
+    raise DataError(
+        f"no objects are known for '{label}': put NAME.png with a number for each object into a folder "
+        "'instances' beside 'labels', or set instances to false"
+    )
 
 
 def _read(path: Path) -> NDArray[np.int64]:

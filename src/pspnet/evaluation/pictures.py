@@ -34,12 +34,21 @@ def confusion_picture(scores: Scores, path: str | Path, title: str = "") -> Path
     if number <= NUMBERED_CLASSES:
         for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
             value = shares[row, column]
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7.5,
-                      color="white" if value > 0.6 else "#33363d")  # fmt: skip
+            axes.text(
+                column,
+                row,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if value > 0.6 else "#33363d",
+            )
     axes.set_xlabel("predicted as")
     axes.set_ylabel("labelled as")
     head = f"{title}: " if title else ""
-    axes.set_title(f"{head}mean IoU {percent(scores.mean_iou)}, pixel accuracy {percent(scores.pixel_accuracy)}", loc="left")
+    axes.set_title(
+        f"{head}mean IoU {percent(scores.mean_iou)}, pixel accuracy {percent(scores.pixel_accuracy)}", loc="left"
+    )
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("share of the labelled pixels")
     bar.outline.set_visible(False)
@@ -62,8 +71,9 @@ def reliability_picture(calibration: CalibrationCounter, path: str | Path, title
     found = calibration.summary()
     head = f"{title}: " if title else ""
     error, over = float(found["calibration_error"]), float(found["overconfidence"])
-    axes.set_title(f"{head}calibration error {100 * error:.1f}, overconfidence {100 * over:+.1f} (points)",
-                   loc="left", fontsize=10)  # fmt: skip
+    axes.set_title(
+        f"{head}calibration error {100 * error:.1f}, overconfidence {100 * over:+.1f} (points)", loc="left", fontsize=10
+    )
     below.bar(centres, pixels[filled] / pixels.sum(), 0.92 / bins, color="#b9c4d0")
     below.set(xlim=(0, 1), xlabel="confidence of the predicted class", ylabel="pixels")
     return save_figure(figure, path)

@@ -151,7 +151,10 @@ def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] 
         table = np.full(256, 255, np.uint8)
         table[: model.num_classes] = [data.index(name) for name in model.names]
         return table
-    only_model, only_data = [n for n in model.names if n not in data.names], [n for n in data.names if n not in model.names]
+    only_model, only_data = (
+        [n for n in model.names if n not in data.names],
+        [n for n in data.names if n not in model.names],
+    )
     raise ConfigError(
         f"the model knows {model.num_classes} classes, the data set {data.num_classes}, and their names differ. "
         f"Only the model has: {_few(only_model)}; only the data set has: {_few(only_data)}. "
@@ -164,7 +167,9 @@ def read_ahead(dataset: Dataset, indices: Sequence[int] | None = None) -> Iterat
     order = iter(indices if indices is not None else range(len(dataset)))
     threads_will_read()
     with ThreadPoolExecutor(2, thread_name_prefix="reader") as pool:
-        pending: list[Future[Sample]] = [pool.submit(dataset.__getitem__, i) for i in itertools.islice(order, _READ_AHEAD)]
+        pending: list[Future[Sample]] = [
+            pool.submit(dataset.__getitem__, i) for i in itertools.islice(order, _READ_AHEAD)
+        ]
         try:
             while pending:
                 sample = pending.pop(0).result()
@@ -239,8 +244,10 @@ def _timed(samples: Iterator[Sample], labelled: bool) -> Iterator[tuple[Sample, 
         if sample is None:
             return
         if labelled and sample.labels is None:
-            raise DataError(f"'{sample.name}' has no labels: it cannot be scored. Give a data set or split with "
-                            "labels; predictions for a benchmark's server: pspnet evaluate ... --submission DIR")
+            raise DataError(
+                f"'{sample.name}' has no labels: it cannot be scored. Give a data set or split with "
+                "labels; predictions for a benchmark's server: pspnet evaluate ... --submission DIR"
+            )
         yield sample, time.perf_counter() - before
 
 

@@ -97,18 +97,26 @@ class Report:
             "mean_iou": none_if_nan(self.scores.mean_iou),
             "pixel_accuracy": none_if_nan(self.scores.pixel_accuracy),
             "share_of_wrong_pixels": {
-                "borders": self.border_share, **{k.name: k.share for k in self.kinds}, "rest": self.rest_share},
+                "borders": self.border_share,
+                **{k.name: k.share for k in self.kinds},
+                "rest": self.rest_share,
+            },
             "kinds": {
                 kind.name: [
-                    {"label": names[g.label], "predicted": names[g.predicted], "regions": g.regions, "pixels": g.pixels,
-                     "around": None if g.around is None else names[g.around]}
+                    {
+                        "label": names[g.label],
+                        "predicted": names[g.predicted],
+                        "regions": g.regions,
+                        "pixels": g.pixels,
+                        "around": None if g.around is None else names[g.around],
+                    }
                     for g in kind.groups
                 ]
                 for kind in self.kinds
             },
             "pairs": [{"classes": [names[p.first], names[p.second]], "rate": p.rate} for p in self.pairs],
             "missed": [{"class": names[m.label], "objects": m.objects, "missed": m.missed} for m in self.missed],
-        }  # fmt: skip
+        }
 
 
 def choose(findings: Findings, space: LabelSpace, examples: int, title: str, protocol: str) -> Report:
@@ -118,14 +126,27 @@ def choose(findings: Findings, space: LabelSpace, examples: int, title: str, pro
         sorted_regions[findings.kind(region)].append(region)
     wrong = max(findings.error_pixels, 1)
     kinds = [
-        Kind(name, sum(r.pixels for r in regions) / wrong, _groups(regions)[:12],
-             [_example(findings, r, space) for r in _varied(regions, examples)])
+        Kind(
+            name,
+            sum(r.pixels for r in regions) / wrong,
+            _groups(regions)[:12],
+            [_example(findings, r, space) for r in _varied(regions, examples)],
+        )
         for name, regions in sorted_regions.items()
-    ]  # fmt: skip
+    ]
     border = findings.border_pixels / wrong
     rest = max(0.0, 1 - border - sum(kind.share for kind in kinds))
-    return Report(title, protocol, Scores(findings.confusion, "exclude", space.names), border, rest, kinds,
-                  _pairs(findings)[:12], _missed(findings)[:12], findings.objects)  # fmt: skip
+    return Report(
+        title,
+        protocol,
+        Scores(findings.confusion, "exclude", space.names),
+        border,
+        rest,
+        kinds,
+        _pairs(findings)[:12],
+        _missed(findings)[:12],
+        findings.objects,
+    )
 
 
 def _groups(regions: list[Region]) -> list[Group]:
@@ -174,8 +195,9 @@ def _pairs(findings: Findings) -> list[Pair]:
         for b in range(a + 1, len(counts)):
             swapped, total = int(counts[a, b] + counts[b, a]), int(rows[a] + rows[b])
             if swapped:
-                pairs.append(Pair(a, b, swapped / total, counts[a, b] / max(rows[a], 1), counts[b, a] / max(rows[b], 1),
-                                  swapped))  # fmt: skip
+                pairs.append(
+                    Pair(a, b, swapped / total, counts[a, b] / max(rows[a], 1), counts[b, a] / max(rows[b], 1), swapped)
+                )
     return sorted(pairs, key=lambda p: -p.rate)
 
 
@@ -192,8 +214,18 @@ def _missed(findings: Findings) -> list[Missed]:
         faint = np.array([o.contrast for o in objects]) <= np.median([o.contrast for o in objects])
         wrong = [o.taken_for for o, m in zip(objects, missed, strict=True) if m]
         commonest = max(set(wrong), key=wrong.count) if wrong else label
-        found.append(Missed(label, len(objects), float(missed.mean()), _share(missed, small), _share(missed, ~small),
-                            _share(missed, faint), _share(missed, ~faint), commonest))  # fmt: skip
+        found.append(
+            Missed(
+                label,
+                len(objects),
+                float(missed.mean()),
+                _share(missed, small),
+                _share(missed, ~small),
+                _share(missed, faint),
+                _share(missed, ~faint),
+                commonest,
+            )
+        )
     return sorted(found, key=lambda m: -m.missed)
 
 

@@ -117,14 +117,36 @@ def look_at(
             if ring.any():
                 around = np.bincount(labels[area][ring], minlength=findings.num_classes)
                 findings.neighbours[label] += around / around.sum()
-            _note(findings, index, name, label, wide, inside, ring, found[area], colours[area], inner[area], labels.size,
-                  least)  # fmt: skip
+            _note(
+                findings,
+                index,
+                name,
+                label,
+                wide,
+                inside,
+                ring,
+                found[area],
+                colours[area],
+                inner[area],
+                labels.size,
+                least,
+            )
 
 
 def _note(
-    findings: Findings, index: int, name: str, label: int, wide: Box, inside: NDArray[np.bool_], ring: NDArray[np.bool_],
-    found: NDArray[np.uint8], colours: NDArray[np.float32], inner: NDArray[np.bool_], total: int, least: int,
-) -> None:  # fmt: skip
+    findings: Findings,
+    index: int,
+    name: str,
+    label: int,
+    wide: Box,
+    inside: NDArray[np.bool_],
+    ring: NDArray[np.bool_],
+    found: NDArray[np.uint8],
+    colours: NDArray[np.float32],
+    inner: NDArray[np.bool_],
+    total: int,
+    least: int,
+) -> None:
     """Notes one object, and the error regions in it. All arrays are cut to `wide`."""
     pixels = int(inside.sum())
     votes = np.bincount(found[inside], minlength=findings.num_classes)
@@ -135,8 +157,7 @@ def _note(
         around = np.bincount(found[ring], minlength=findings.num_classes) / ring.sum()
         shares = {int(c): float(around[c]) for c in np.flatnonzero(around)}
     if pixels <= 0.1 * total:  # a patch of a tenth of the picture is a place, not a thing in it
-        findings.objects.append(Object(
-            name, index, label, pixels, pixels / total, hit, taken_for, contrast, wide))  # fmt: skip
+        findings.objects.append(Object(name, index, label, pixels, pixels / total, hit, taken_for, contrast, wide))
     mistaken = inner & inside
     for predicted in np.unique(found[mistaken]).tolist():
         for box, patch in _patches(mistaken & (found == predicted), least):

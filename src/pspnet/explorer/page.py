@@ -52,7 +52,8 @@ def write_page(path: Path, report: Report, space: LabelSpace, pictures: dict[int
         bar="".join(f'<span style="width:{100 * s:.2f}%;background:{_KINDS[n][1]}"></span>' for n, s in shares.items()),
         bar_text=", ".join(f"{_KINDS[n][0]} {s:.0%}" for n, s in shares.items()),
         bar_legend="".join(
-            f'<span>{_swatch(_KINDS[n][1])}{_KINDS[n][0]} <b>{100 * s:.0f}</b></span>' for n, s in shares.items()),
+            f"<span>{_swatch(_KINDS[n][1])}{_KINDS[n][0]} <b>{100 * s:.0f}</b></span>" for n, s in shares.items()
+        ),
         pairs=_pairs(report, space),
         missed=_missed(report.missed, space),
         chart=_chart(report.objects, space),
@@ -65,10 +66,15 @@ def _kind(kind: Kind, space: LabelSpace, pictures: dict[int, Picture]) -> str:
     if not kind.groups:
         return '<p class="none">None were found.</p>'
     rows = [
-        [_name(g.label, space), _name(g.predicted, space), "-" if g.around is None else _name(g.around, space),
-         str(g.regions), f"{g.pixels:,}"]
+        [
+            _name(g.label, space),
+            _name(g.predicted, space),
+            "-" if g.around is None else _name(g.around, space),
+            str(g.regions),
+            f"{g.pixels:,}",
+        ]
         for g in kind.groups
-    ]  # fmt: skip
+    ]
     heads = ["labelled as", "taken for", "mostly beside", "#patches", "#pixels"]
     cards = "".join(_card(example, space, pictures[example.index]) for example in kind.examples)
     return f'{_table("Patches", heads, rows)}<h3>Examples, largest first</h3><div class="cards">{cards}</div>'
@@ -80,10 +86,14 @@ def _pairs(report: Report, space: LabelSpace) -> str:
     rows = []
     for p in report.pairs:
         a, b = (html.escape(space.names[i]) for i in (p.first, p.second))
-        rows.append([
-            f"{_name(p.first, space)} and {_name(p.second, space)}", _percent(p.rate),
-            f"{_percent(p.first_as_second)} of {a}, {_percent(p.second_as_first)} of {b}", f"{p.pixels:,}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{_name(p.first, space)} and {_name(p.second, space)}",
+                _percent(p.rate),
+                f"{_percent(p.first_as_second)} of {a}, {_percent(p.second_as_first)} of {b}",
+                f"{p.pixels:,}",
+            ]
+        )
     return _table("Pairs that are swapped most", ["classes", "#rate", "taken for the other", "#pixels"], rows)
 
 
@@ -91,10 +101,18 @@ def _missed(missed: list[Missed], space: LabelSpace) -> str:
     if not missed:
         return ""
     rows = [
-        [_name(m.label, space), str(m.objects), _percent(m.missed), _percent(m.missed_small), _percent(m.missed_large),
-         _percent(m.missed_faint), _percent(m.missed_clear), _name(m.taken_for, space) if m.missed else "-"]
+        [
+            _name(m.label, space),
+            str(m.objects),
+            _percent(m.missed),
+            _percent(m.missed_small),
+            _percent(m.missed_large),
+            _percent(m.missed_faint),
+            _percent(m.missed_clear),
+            _name(m.taken_for, space) if m.missed else "-",
+        ]
         for m in missed
-    ]  # fmt: skip
+    ]
     heads = ["class", "#objects", "#missed", "#small", "#large", "#faint", "#clear", "taken for"]
     return _table("Objects that are missed, by class", heads, rows)
 
@@ -115,12 +133,15 @@ def _chart(objects: list[Object], space: LabelSpace) -> str:
         y = height - bottom - min(o.contrast / top, 1) * (height - bottom - 12)
         colour = "#c2543d" if o.hit < 0.5 else "#8fa6c4"
         label = f"{html.escape(space.names[o.label])} in {html.escape(o.image)}: {o.hit:.0%} right"
-        dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}" fill-opacity="0.75"><title>{label}</title>'
-                    "</circle>")  # fmt: skip
+        dots.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}" fill-opacity="0.75"><title>{label}</title>'
+            "</circle>"
+        )
     places = [left + (t - low) / (high - low) * (width - left - 10) for t in range(low, 0)]
     ticks = "".join(
         f'<text x="{x:.0f}" y="{height - 22}" text-anchor="{anchor}">{100 * 10.0**t:g} %</text>'
-        for t, x, anchor in zip(range(low, 0), places, ["middle"] * (len(places) - 1) + ["end"], strict=True))
+        for t, x, anchor in zip(range(low, 0), places, ["middle"] * (len(places) - 1) + ["end"], strict=True)
+    )
     return (
         f"<h3>Objects by size and contrast</h3><div class='legend'><span>{_swatch('#8fa6c4')}found</span>"
         f"<span>{_swatch('#c2543d')}missed</span></div><div class='scroll'>"
@@ -137,7 +158,8 @@ def _card(example: Example, space: LabelSpace, picture: Picture) -> str:
     titles = ("image", "truth", "prediction")
     panels = "".join(
         f'<div><img alt="{title}" src="data:image/jpeg;base64,{_jpeg(view)}"><small>{title}</small></div>'
-        for title, view in zip(titles, views, strict=True))  # fmt: skip
+        for title, view in zip(titles, views, strict=True)
+    )
     return (
         f'<figure><div class="three">{panels}</div><figcaption><b>{_name(example.label, space)}</b> taken for '
         f"<b>{_name(example.predicted, space)}</b><br>{html.escape(example.note)}<br>"
@@ -187,7 +209,9 @@ def _table(caption: str, heads: list[str], rows: list[list[str]]) -> str:
     kinds = [' class="number"' if head.startswith("#") else "" for head in heads]
     head = "".join(f"<th{kind}>{name.lstrip('#')}</th>" for name, kind in zip(heads, kinds, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>" for row in rows)
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in rows
+    )
     return f'<h3>{caption}</h3><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 

@@ -36,8 +36,13 @@ def write_openvino(
                 model = nncf.quantize(model, data, subset_size=len(images))
             else:
                 model = nncf.quantize_with_accuracy_control(
-                    model, data, nncf.Dataset(range(len(judge.dataset))), judge, max_drop=judge.max_drop,
-                    subset_size=len(images))  # fmt: skip
+                    model,
+                    data,
+                    nncf.Dataset(range(len(judge.dataset))),
+                    judge,
+                    max_drop=judge.max_drop,
+                    subset_size=len(images),
+                )
     model.set_rt_info(header, ["pspnet"])
     model.set_rt_info(precision, ["pspnet_precision"])
     openvino.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
@@ -67,5 +72,8 @@ class QualityJudge:
         engine = CompiledOpenVino(compiled)
         tried = Segmenter(self.segmenter.config, self.segmenter.card, engine=engine)
         found = assess(tried, Chosen(self.dataset, list(places)), EvaluationConfig(resamples=0), protocol="whole")
-        single = [PerImage([name], [row]).total() for name, row in zip(found.per_image.names, found.per_image.rows, strict=True)]
+        single = [
+            PerImage([name], [row]).total()
+            for name, row in zip(found.per_image.names, found.per_image.rows, strict=True)
+        ]
         return found.scores.mean_iou, [float(np.nan_to_num(mean_of_known(areas.iou))) for areas in single]

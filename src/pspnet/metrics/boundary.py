@@ -38,8 +38,10 @@ class BoundaryCounter:
         distance = max(1, round(self.ratio * float(np.hypot(*labels.shape))))
         near_labels, near_found = near_own_contour(labels, distance), near_own_contour(predictions, distance)
         both = near_labels & near_found & (labels == predictions)
-        areas = [np.bincount(values, minlength=256)[: self.num_classes]
-                 for values in (labels[both], labels[near_labels & known], predictions[near_found & known])]  # fmt: skip
+        areas = [
+            np.bincount(values, minlength=256)[: self.num_classes]
+            for values in (labels[both], labels[near_labels & known], predictions[near_found & known])
+        ]
         self.contour.add_areas(name, np.stack(areas).astype(np.int64))
         for pixels, band in self.bands.items():
             inside = np.where(near_border(labels, pixels), labels, IGNORE).astype(np.uint8)

@@ -193,10 +193,14 @@ class Scores:
         areas = self.areas
         columns = {"iou": self.iou, "accuracy": self.accuracy, "precision": self.precision, "f1": self.f1}
         classes = [
-            {"name": name, **{key: none_if_nan(values[i]) for key, values in columns.items()},
-             "label_pixels": int(areas.labels[i]), "predicted_pixels": int(areas.predictions[i])}
+            {
+                "name": name,
+                **{key: none_if_nan(values[i]) for key, values in columns.items()},
+                "label_pixels": int(areas.labels[i]),
+                "predicted_pixels": int(areas.predictions[i]),
+            }
             for i, name in enumerate(self.names)
-        ]  # fmt: skip
+        ]
         return {
             **{key: none_if_nan(value) for key, value in self.summary().items()},
             "absent": self.absent,

@@ -48,7 +48,8 @@ def pad_for(network: nn.Module, side_px: int) -> None:
                 after = -(-side // stride)
                 border = max((after - 1) * stride + kernel - side, 0)
                 padded = BorderConv2d(
-                    conv.in_channels, conv.out_channels, kernel, stride, groups=conv.groups, bias=conv.bias is not None)
+                    conv.in_channels, conv.out_channels, kernel, stride, groups=conv.groups, bias=conv.bias is not None
+                )
                 padded.weight, padded.bias = conv.weight, conv.bias
                 padded.border = (border // 2, border - border // 2, border // 2, border - border // 2)
                 setattr(parent, name, padded)

@@ -42,7 +42,12 @@ class Encoder(nn.Module):
 
 
 _LAYERS = {
-    18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 269: (3, 30, 48, 8),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    269: (3, 30, 48, 8),
 }
 
 
@@ -63,9 +68,16 @@ class ResNetEncoder(Encoder):
         block = BasicBlock if layers < 50 else Bottleneck
         count = options.depth - 1
         net = ResNet(
-            block, _LAYERS[layers][:count], channels=(64, 128, 256, 512)[:count], num_classes=0,
-            in_chans=config.in_bands, output_stride=config.output_stride,
-            drop_path_rate=options.drop_path_rate or 0.0, avg_down=options.average_shortcut, **stem)
+            block,
+            _LAYERS[layers][:count],
+            channels=(64, 128, 256, 512)[:count],
+            num_classes=0,
+            in_chans=config.in_bands,
+            output_stride=config.output_stride,
+            drop_path_rate=options.drop_path_rate or 0.0,
+            avg_down=options.average_shortcut,
+            **stem,
+        )
         self.conv1, self.bn1, self.act1, self.maxpool = net.conv1, net.bn1, net.act1, net.maxpool
         self.stages = [f"layer{i + 1}" for i in range(count)]
         for nominal, name in zip((4, 8, 16, 32), self.stages, strict=False):
@@ -97,12 +109,26 @@ class ResNetEncoder(Encoder):
 # table 2 of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as timm writes it: repeats, kernel, stride, expansion,
 # channels
 _MOBILENET_V2 = [
-    ["ds_r1_k3_s1_c16"], ["ir_r2_k3_s2_e6_c24"], ["ir_r3_k3_s2_e6_c32"], ["ir_r4_k3_s2_e6_c64"], ["ir_r3_k3_s1_e6_c96"],
-    ["ir_r3_k3_s2_e6_c160"], ["ir_r1_k3_s1_e6_c320"],
+    ["ds_r1_k3_s1_c16"],
+    ["ir_r2_k3_s2_e6_c24"],
+    ["ir_r3_k3_s2_e6_c32"],
+    ["ir_r4_k3_s2_e6_c64"],
+    ["ir_r3_k3_s1_e6_c96"],
+    ["ir_r3_k3_s2_e6_c160"],
+    ["ir_r1_k3_s1_e6_c320"],
 ]
 
 
-NOMINAL_PX = (224, 240, 260, 300, 380, 456, 528, 600)  # image side of EfficientNet b0..b7 (timm's and the authors' tables)
+NOMINAL_PX = (
+    224,
+    240,
+    260,
+    300,
+    380,
+    456,
+    528,
+    600,
+)  # image side of EfficientNet b0..b7 (timm's and the authors' tables)
 
 
 class InvertedResidualEncoder(Encoder):
@@ -117,13 +143,21 @@ class InvertedResidualEncoder(Encoder):
         options = config.encoder_options
         if config.encoder == "mobilenetv2":
             net = EfficientNetFeatures(
-                decode_arch_def(_MOBILENET_V2), in_chans=config.in_bands, output_stride=config.output_stride,
-                act_layer=nn.ReLU6, drop_path_rate=options.drop_path_rate or 0.0,
-                round_chs_fn=partial(round_channels, multiplier=options.width_multiplier))
+                decode_arch_def(_MOBILENET_V2),
+                in_chans=config.in_bands,
+                output_stride=config.output_stride,
+                act_layer=nn.ReLU6,
+                drop_path_rate=options.drop_path_rate or 0.0,
+                round_chs_fn=partial(round_channels, multiplier=options.width_multiplier),
+            )
         else:
             net = timm.create_model(
-                config.encoder, features_only=True, in_chans=config.in_bands, output_stride=config.output_stride,
-                drop_path_rate=options.drop_path_rate or 0.0)
+                config.encoder,
+                features_only=True,
+                in_chans=config.in_bands,
+                output_stride=config.output_stride,
+                drop_path_rate=options.drop_path_rate or 0.0,
+            )
         self.channels = net.feature_info.channels()[: options.depth]
         self.strides = strides_at(config.output_stride, 2, options.depth)
         self.taps = [info["stage"] for info in net.feature_info.get_dicts()][: options.depth]  # blocks before a feature
@@ -222,11 +256,13 @@ def _check_strides(config: ModelConfig, given: list[int], wanted: list[int]) -> 
         raise ConfigError(
             f"encoder = {config.encoder} with encoder_options.depth = {config.encoder_options.depth}: its features "
             f"have strides {given}, which is no pyramid from fine to coarse. Choose a network with stages, such as "
-            "convnext_tiny, or swin_tiny for attention")
+            "convnext_tiny, or swin_tiny for attention"
+        )
     if given != wanted:
         raise ConfigError(
             f"output_stride = {config.output_stride} with encoder = {config.encoder}: timm gives strides {given}, so "
-            f"this network cannot be dilated to it. Set output_stride to {given[-1]}, or choose another encoder")
+            f"this network cannot be dilated to it. Set output_stride to {given[-1]}, or choose another encoder"
+        )
 
 
 def _stages(net: Any, config: ModelConfig) -> list[nn.Module]:
@@ -246,7 +282,8 @@ def _stages(net: Any, config: ModelConfig) -> list[nn.Module]:
     if len(groups) != len(ends_by_name):
         raise ConfigError(
             f"dilation = uniform with encoder = {config.encoder}: timm does not tell where its stages begin. "
-            f"Set dilation to contracted, or output_stride = {config.output_stride} to 32")
+            f"Set dilation to contracted, or output_stride = {config.output_stride} to 32"
+        )
     return groups
 
 
@@ -259,7 +296,8 @@ def _timm_features(config: ModelConfig, indices: tuple[int, ...] | None) -> Any:
     if get_pretrained_cfg(config.encoder).fixed_input_size:
         raise ConfigError(
             f"encoder = {config.encoder}: it takes images of one size only, and scenes have many. Choose a "
-            "convolutional network, or swin_tiny, swin_small, swin_base, swin_large, which take any size here")
+            "convolutional network, or swin_tiny, swin_small, swin_base, swin_large, which take any size here"
+        )
     wanted: dict[str, Any] = {}
     if config.output_stride != 32:
         wanted["output_stride"] = config.output_stride
@@ -276,7 +314,8 @@ def _timm_features(config: ModelConfig, indices: tuple[int, ...] | None) -> Any:
             advice += ", or leave encoder_options.drop_path_rate out"
         raise ConfigError(
             f"{', '.join(settings) or 'features'} with encoder = {config.encoder}: timm cannot build it so "
-            f"({' '.join(str(error).split()) or type(error).__name__}). {advice}") from error
+            f"({' '.join(str(error).split()) or type(error).__name__}). {advice}"
+        ) from error
     return net
 
 

@@ -73,10 +73,16 @@ class PSPNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        if config.encoder_weights != "random" and not _weights_follow.get() and torch.get_default_device().type != "meta":
+        if (
+            config.encoder_weights != "random"
+            and not _weights_follow.get()
+            and torch.get_default_device().type != "meta"
+        ):
             warnings.warn(
                 f"encoder_weights = {config.encoder_weights}: PSPNet(config) starts from random weights; "
-                "pspnet.build_model(config) loads them", stacklevel=2)
+                "pspnet.build_model(config) loads them",
+                stacklevel=2,
+            )
         mean, std = config.normalisation
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))

@@ -23,7 +23,9 @@ def import_timm() -> ModuleType:
     before = set(sys.modules)
     compiler, utils = ModuleType(_NAMES[0]), ModuleType(_NAMES[1])
     compiler.__path__ = []
-    compiler.__dict__.update(utils=utils, config=SimpleNamespace(), disable=lambda function, *_args, **_options: function)
+    compiler.__dict__.update(
+        utils=utils, config=SimpleNamespace(), disable=lambda function, *_args, **_options: function
+    )
     utils.__dict__["is_compile_supported"] = _is_compile_supported
     sys.modules.update({_NAMES[0]: compiler, _NAMES[1]: utils})
     try:

@@ -55,7 +55,8 @@ class SwinTransformer(Encoder):
             if channels % count:
                 raise ConfigError(
                     f"encoder_options.heads = {heads} with embed_dim = {embed_dim}: stage {stage + 1} has {channels} "
-                    f"channels, which {count} heads do not divide. Choose heads that divide embed_dim times 1, 2, 4, 8")
+                    f"channels, which {count} heads do not divide. Choose heads that divide embed_dim times 1, 2, 4, 8"
+                )
         self.patch_embed = PatchEmbedding(bands, embed_dim, patch_norm)
         self.absolute_pos_embed: nn.Parameter | None = None
         if absolute_position_embedding:
@@ -66,8 +67,16 @@ class SwinTransformer(Encoder):
         for stage, (channels, depth) in enumerate(zip(self.channels, depths, strict=True)):
             blocks = [
                 SwinBlock(
-                    channels, heads[stage], window_size, shifted=index % 2 == 1, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias,
-                    drop_rate=drop_rate, attention_drop_rate=attention_drop_rate, drop_path_rate=rates.pop(0))
+                    channels,
+                    heads[stage],
+                    window_size,
+                    shifted=index % 2 == 1,
+                    mlp_ratio=mlp_ratio,
+                    qkv_bias=qkv_bias,
+                    drop_rate=drop_rate,
+                    attention_drop_rate=attention_drop_rate,
+                    drop_path_rate=rates.pop(0),
+                )
                 for index in range(depth)
             ]
             self.layers.append(SwinStage(blocks, PatchMerging(channels) if stage < len(depths) - 1 else None))
@@ -140,8 +149,16 @@ class SwinBlock(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, window_size: int, shifted: bool, mlp_ratio: float, qkv_bias: bool,
-        drop_rate: float, attention_drop_rate: float, drop_path_rate: float,
+        self,
+        channels: int,
+        heads: int,
+        window_size: int,
+        shifted: bool,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_rate: float,
+        attention_drop_rate: float,
+        drop_path_rate: float,
     ) -> None:
         super().__init__()
         self.window_size = window_size

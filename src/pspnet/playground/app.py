@@ -62,9 +62,22 @@ def create_app(context: Context, base: Any = None, hosts: Sequence[str] = ()) ->
     hosts: names, besides localhost and IP addresses, under which the page may be asked for.
     """
     app = gr.mount_gradio_app(
-        base if base is not None else service(), build_page(context), path="/", theme=theme(), css=css(), head=head(), footer_links=[], run_history=False,
-        show_error=True, max_file_size=UPLOAD_BYTES, ssr_mode=False, pwa=False, allowed_paths=[], enable_monitoring=False,
-        mcp_server=False)
+        base if base is not None else service(),
+        build_page(context),
+        path="/",
+        theme=theme(),
+        css=css(),
+        head=head(),
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        max_file_size=UPLOAD_BYTES,
+        ssr_mode=False,
+        pwa=False,
+        allowed_paths=[],
+        enable_monitoring=False,
+        mcp_server=False,
+    )
     return Guard(app, hosts)
 
 
@@ -78,7 +91,9 @@ def service(models: Mapping[str, str] | None = None) -> Any:
     return create_server(dict(models or {}), ServerSettings())
 
 
-def run_playground(context: Context, host: str = "127.0.0.1", port: int = 7860, hosts: Sequence[str] = (), base: Any = None) -> None:
+def run_playground(
+    context: Context, host: str = "127.0.0.1", port: int = 7860, hosts: Sequence[str] = (), base: Any = None
+) -> None:
     """Serves the page until Ctrl-C or SIGTERM. Runs go on without it. Raises ServiceError when the port is taken."""
     uvicorn = require("uvicorn", "serve")
     check_port(host, port)
@@ -86,11 +101,15 @@ def run_playground(context: Context, host: str = "127.0.0.1", port: int = 7860, 
     os.environ["GRADIO_TEMP_DIR"] = str(cache)  # uploads and downloads of this server alone, gone with it
     ended = threading.Event()
     try:
-        config = uvicorn.Config(create_app(context, base, hosts), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            create_app(context, base, hosts), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2
+        )
         threading.Thread(target=_keep_queue, args=(context.runs, ended), daemon=True).start()
-        print(f"pspnet playground: http://{'localhost' if host in ('127.0.0.1', '::1') else host}:{port}\n"
-              f"folders: {', '.join(map(str, context.roots.folders))}; runs in {context.runs.folder}\nCtrl-C ends the page; runs go on",
-              flush=True)
+        print(
+            f"pspnet playground: http://{'localhost' if host in ('127.0.0.1', '::1') else host}:{port}\n"
+            f"folders: {', '.join(map(str, context.roots.folders))}; runs in {context.runs.folder}\nCtrl-C ends the page; runs go on",
+            flush=True,
+        )
         uvicorn.Server(config).run()
     finally:
         ended.set()
@@ -104,8 +123,10 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         free = next((p for p in range(port + 1, port + 50) if _is_free(host, p)), None)
         advice = f"; {free} is free: --port {free}" if free else ""
-        raise ServiceError(f"port {port} on {host} cannot be used ({error.strerror or error}). Another program has it, perhaps "
-                           f"another playground{advice}") from error
+        raise ServiceError(
+            f"port {port} on {host} cannot be used ({error.strerror or error}). Another program has it, perhaps "
+            f"another playground{advice}"
+        ) from error
 
 
 def _bind(host: str, port: int) -> None:

@@ -42,17 +42,23 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
     last = max(x for line in known for x, _ in line.points) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return (LEFT + x / last * (WIDTH - LEFT - RIGHT),
-                HEIGHT - BOTTOM - (min(max(y, low), high) - low) / (high - low) * (HEIGHT - TOP - BOTTOM))
+        return (
+            LEFT + x / last * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - (min(max(y, low), high) - low) / (high - low) * (HEIGHT - TOP - BOTTOM),
+        )
 
     parts = []
     for tick in [low + (high - low) * k / 4 for k in range(5)]:
         _, y = place(0, tick)
         words = f"{100 * tick:.0f} %" if share else f"{tick:.3g}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                     f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{words}</text>')
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">0</text><text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" '
-                 f'text-anchor="end">step {last:g}</text>')
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
+        )
+    parts.append(
+        f'<text x="{LEFT}" y="{HEIGHT - 6}">0</text><text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" '
+        f'text-anchor="end">step {last:g}</text>'
+    )
     legend = []
     for line, own in zip(lines, colours, strict=False):
         colour = f"rgb{tuple(line.colour or own)}"
@@ -64,15 +70,21 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             parts.append(f'<polyline class="line" points="{path}" style="stroke:{colour}"/>')
         if len(places) <= 60:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" style="fill:{colour}"><title>{escape(line.name)}, step '
-                      f'{point[0]:g}: {_written(point[1], share)}</title></circle>'
-                      for point, (x, y) in zip(points, places, strict=True)]
-        legend.append(f'<span><i class="swatch" style="background:{colour}"></i>{escape(line.name)} '
-                      f'{_written(points[-1][1], share)}</span>')
+            parts += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" style="fill:{colour}"><title>{escape(line.name)}, step '
+                f"{point[0]:g}: {_written(point[1], share)}</title></circle>"
+                for point, (x, y) in zip(points, places, strict=True)
+            ]
+        legend.append(
+            f'<span><i class="swatch" style="background:{colour}"></i>{escape(line.name)} '
+            f"{_written(points[-1][1], share)}</span>"
+        )
     count = max(len(line.points) for line in known)
-    return (f'<div class="panel chart" data-points="{count}"><h3>{escape(title)}</h3><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
-            f'role="img" aria-label="{escape(title)} over steps">{"".join(parts)}</svg>'
-            f'<div class="legend">{"".join(legend)}</div></div>')
+    return (
+        f'<div class="panel chart" data-points="{count}"><h3>{escape(title)}</h3><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" aria-label="{escape(title)} over steps">{"".join(parts)}</svg>'
+        f'<div class="legend">{"".join(legend)}</div></div>'
+    )
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -86,7 +98,9 @@ def bars(rows: Sequence[tuple[str, float, str, tuple[int, int, int]]]) -> str:
     top = max((value for _, value, _, _ in rows), default=0.0) or 1.0
     cells = "".join(
         f'<span>{escape(name)}</span><span class="track"><i style="width:{100 * value / top:.2f}%;background:rgb{tuple(colour)}">'
-        f'</i></span><span class="n">{escape(words)}</span>' for name, value, words, colour in rows)
+        f'</i></span><span class="n">{escape(words)}</span>'
+        for name, value, words, colour in rows
+    )
     return f'<div class="bars">{cells}</div>'
 
 
@@ -102,14 +116,19 @@ def heat_table(scores: Scores) -> str:
             f'<td style="background:rgb(13 148 136 / {0.06 + 0.84 * shares[row, c]:.2f});'
             f'{"color:#fff" if shares[row, c] > 0.55 else ""}" title="{escape(scores.names[row])} taken for '
             f'{escape(scores.names[c])}: {100 * shares[row, c]:.1f} %">{f"{100 * shares[row, c]:.0f}" if shares[row, c] >= 0.005 else ""}</td>'
-            for c in here)
+            for c in here
+        )
         rows.append(f"<tr><th>{escape(scores.names[row])}</th>{cells}</tr>")
     return f'<div class="scroll"><table class="heat"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """(what it is, its value) as cards."""
-    return '<div class="facts">' + "".join(f"<div><b>{escape(v)}</b><span>{escape(k)}</span></div>" for k, v in pairs) + "</div>"
+    return (
+        '<div class="facts">'
+        + "".join(f"<div><b>{escape(v)}</b><span>{escape(k)}</span></div>" for k, v in pairs)
+        + "</div>"
+    )
 
 
 def note(text: str, bad: bool = False) -> str:
@@ -138,7 +157,9 @@ def jpeg(image: NDArray[np.uint8], width: int | None = None, quality: int = 85) 
     if width is not None and image.shape[1] > width:
         size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return _data("jpeg", cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+    return _data(
+        "jpeg", cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    )
 
 
 def grey_png(values: NDArray[np.uint8]) -> str:

@@ -30,7 +30,11 @@ SCORES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_f1")
 
 def add_compare(context: Context, page: Any) -> None:
     """Adds the place to a page (Blocks) that is being made."""
-    gr.HTML(charts.lead("What makes one run better than another. Settings in which the runs differ are marked; a head sorts the table."))
+    gr.HTML(
+        charts.lead(
+            "What makes one run better than another. Settings in which the runs differ are marked; a head sorts the table."
+        )
+    )
     table = gr.HTML(elem_id="compare-table")
     shown = open_choice(multiselect=True, label="Curves of", elem_id="compare-curves-of")
     curves = gr.HTML(elem_id="compare-curves")
@@ -52,15 +56,27 @@ def add_compare(context: Context, page: Any) -> None:
             kept = [n for n in chosen or [] if n in names] or names[:4]
             one = one if one in names else (names[1] if len(names) > 1 else None)
             two = two if two in names and two != one else next((n for n in names if n != one), None)
-            changes = [gr.update(choices=names, value=kept), gr.update(choices=names, value=one), gr.update(choices=names, value=two)]
+            changes = [
+                gr.update(choices=names, value=kept),
+                gr.update(choices=names, value=one),
+                gr.update(choices=names, value=two),
+            ]
         else:
             kept, changes = chosen or [], [gr.skip()] * 3
         now = {"names": names, "table": run_table(context, states), "curves": curves_together(context, kept)}
-        return [now["table"] if now["table"] != seen.get("table") else gr.skip(),
-                now["curves"] if now["curves"] != seen.get("curves") else gr.skip(), *changes, now]
+        return [
+            now["table"] if now["table"] != seen.get("table") else gr.skip(),
+            now["curves"] if now["curves"] != seen.get("curves") else gr.skip(),
+            *changes,
+            now,
+        ]
 
-    events = {"fn": told(refresh), "inputs": [shown, first, second, seen], "outputs": [table, curves, shown, first, second, seen],
-              "show_progress": "hidden"}
+    events = {
+        "fn": told(refresh),
+        "inputs": [shown, first, second, seen],
+        "outputs": [table, curves, shown, first, second, seen],
+        "show_progress": "hidden",
+    }
     page.load(**events, api_name=False)
     gr.Timer(2 * REFRESH_S).tick(**events, api_name="compare_watch")
     shown.change(**events, api_name=False)
@@ -70,21 +86,38 @@ def add_compare(context: Context, page: Any) -> None:
             raise ConfigError("choose two different runs")
         yield charts.note(f"Scoring {one} and {two} on the validation images of {one} ..."), ""
         data, dataset = validation_set(context, one)
-        scored = [score(context, name, data, dataset, lambda done, total, n=name: progress((done, total), desc=f"scoring {n}"))  # type: ignore[misc]
-                  for name in (one, two)]
+        scored = [
+            score(
+                context, name, data, dataset, lambda done, total, n=name: progress((done, total), desc=f"scoring {n}")
+            )  # type: ignore[misc]
+            for name in (one, two)
+        ]
         pair = compare_models(scored[0].file, scored[1].file)
         text = comparison_page(pair, one, two) + '<div class="charts" style="margin-top:12px">'
         for run in scored:
-            text += charts.panel(f"{run.name}: what is taken for what (% of each label's pixels)", charts.heat_table(run.scores))
+            text += charts.panel(
+                f"{run.name}: what is taken for what (% of each label's pixels)", charts.heat_table(run.scores)
+            )
         text += "</div>"
         yield charts.note("Drawing the worst images ..."), text
         for run in scored:
             picture, captions = worst_picture(context, run, dataset)
-            text += charts.panel(f"{run.name}: worst images", f'<div class="wide">{charts.figure(picture, ", ".join(captions), 1500)}</div>')
+            text += charts.panel(
+                f"{run.name}: worst images",
+                f'<div class="wide">{charts.figure(picture, ", ".join(captions), 1500)}</div>',
+            )
         yield charts.note(verdict(pair, one, two)), text
 
-    both.click(told(compare), [first, second], [status, found], show_progress="minimal", show_progress_on=[status],
-               api_name="compare_two", concurrency_id="heavy", concurrency_limit=2)
+    both.click(
+        told(compare),
+        [first, second],
+        [status, found],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="compare_two",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
 
     def fail(two: str | None, progress: Any = gr.Progress()) -> Iterator[tuple[Any, Any]]:
         if not two:
@@ -93,13 +126,29 @@ def add_compare(context: Context, page: Any) -> None:
         _, dataset = validation_set(context, two)
         out = context.runs.path(two) / EVALUATION / "failures.html"
         out.parent.mkdir(exist_ok=True)
-        report = explore(context.model(RUN + two), dataset, out, title=two,
-                         progress=lambda done, total: progress((done, total), desc="looking for failures"))
+        report = explore(
+            context.model(RUN + two),
+            dataset,
+            out,
+            title=two,
+            progress=lambda done, total: progress((done, total), desc="looking for failures"),
+        )
         shares = ", ".join(f"{kind.name} {kind.share:.0%}" for kind in report.kinds)
-        yield charts.note(f"Wrong pixels of {two}: along borders {report.border_share:.0%}, {shares}."), failures_page(out, two, context)
+        yield (
+            charts.note(f"Wrong pixels of {two}: along borders {report.border_share:.0%}, {shares}."),
+            failures_page(out, two, context),
+        )
 
-    failures.click(told(fail), second, [status, explored], show_progress="minimal", show_progress_on=[status],
-                   api_name="compare_failures", concurrency_id="heavy", concurrency_limit=2)
+    failures.click(
+        told(fail),
+        second,
+        [status, explored],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="compare_failures",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
 
 
 def _state(context: Context, name: str) -> RunState | None:
@@ -126,17 +175,28 @@ def run_table(context: Context, runs: Sequence[RunState]) -> str:
     body = []
     for run in runs:
         best, speed = run.state.get("best_mean_iou"), run.state.get("images_per_s")
-        cells = [f"<td>{escape(run.name)}</td>", f"<td>{charts.badge(run.status)}</td>", _number(run.state.get("step"), "{:g}"),
-                 _number(None if best is None else 100 * float(best), "{:.1f} %"), _number(speed, "{:.1f}")]
+        cells = [
+            f"<td>{escape(run.name)}</td>",
+            f"<td>{charts.badge(run.status)}</td>",
+            _number(run.state.get("step"), "{:g}"),
+            _number(None if best is None else 100 * float(best), "{:.1f} %"),
+            _number(speed, "{:.1f}"),
+        ]
         for name in names:
             value = rows[name][order.index(run.name)] if run.name in configs else ""
             cells.append(f'<td class="differs">{escape(_words(value))}</td>')
         body.append(f'<tr data-run="{escape(run.name)}">{"".join(cells)}</tr>')
     numeric = ("step", "mean IoU, best", "images/s")
-    head = "".join(f'<th scope="col"{" class=n" if text in numeric else ""}><button type="button">{escape(text)}</button></th>' for text in heads)
+    head = "".join(
+        f'<th scope="col"{" class=n" if text in numeric else ""}><button type="button">{escape(text)}</button></th>'
+        for text in heads
+    )
     more = f'<p class="quiet">and {len(rows) - MAX_COLUMNS} more settings differ</p>' if len(rows) > MAX_COLUMNS else ""
-    return charts.panel("Runs", f'<div class="scroll"><table class="plain sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}'
-                        f"</tbody></table></div>{more}")
+    return charts.panel(
+        "Runs",
+        f'<div class="scroll"><table class="plain sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}'
+        f"</tbody></table></div>{more}",
+    )
 
 
 def curves_together(context: Context, names: Sequence[str]) -> str:
@@ -151,8 +211,12 @@ def curves_together(context: Context, names: Sequence[str]) -> str:
         scores.append(charts.Line(name, [(row["step"], row["val_mean_iou"]) for row in rows if "val_mean_iou" in row]))
     if not losses:
         return ""
-    return ('<div class="charts">' + charts.line_chart("Mean IoU on validation images", scores, share=True)
-            + charts.line_chart("Training loss", losses) + "</div>")
+    return (
+        '<div class="charts">'
+        + charts.line_chart("Mean IoU on validation images", scores, share=True)
+        + charts.line_chart("Training loss", losses)
+        + "</div>"
+    )
 
 
 def comparison_page(pair: Comparison, one: str, two: str) -> str:
@@ -161,8 +225,10 @@ def comparison_page(pair: Comparison, one: str, two: str) -> str:
     for name in (n for n in SCORES if n in pair.differences):
         d = pair.differences[name]
         word = "better" if d.low > 0 else "worse" if d.high < 0 else "not told apart"
-        rows.append(f'<tr><td>{escape(title_of(name))}</td><td class="n">{100 * d.value:+.2f}</td>'
-                    f'<td class="n">{100 * d.low:+.2f} to {100 * d.high:+.2f}</td><td class="n">{d.better:.0%}</td><td>{word}</td></tr>')
+        rows.append(
+            f'<tr><td>{escape(title_of(name))}</td><td class="n">{100 * d.value:+.2f}</td>'
+            f'<td class="n">{100 * d.low:+.2f} to {100 * d.high:+.2f}</td><td class="n">{d.better:.0%}</td><td>{word}</td></tr>'
+        )
     changed = [*pair.images[:3], *pair.images[-3:]] if len(pair.images) > 6 else pair.images
     images = ", ".join(f"{name} {100 * change:+.1f}" for name, change in changed)
     return charts.panel(
@@ -170,7 +236,8 @@ def comparison_page(pair: Comparison, one: str, two: str) -> str:
         '<div class="scroll"><table class="plain"><thead><tr><th>score</th><th class="n">points</th>'
         f'<th class="n">{pair.level:.0%} interval</th><th class="n">second better in</th><th>verdict</th></tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table></div><p class="quiet">Paired bootstrap: the same images are drawn again and again for '
-        f"both runs. Largest changes of an image's mean IoU, in points: {escape(images)}.</p>")
+        f"both runs. Largest changes of an image's mean IoU, in points: {escape(images)}.</p>",
+    )
 
 
 def verdict(pair: Comparison, one: str, two: str) -> str:
@@ -185,8 +252,11 @@ def verdict(pair: Comparison, one: str, two: str) -> str:
 def failures_page(file: Path, name: str, context: Context) -> str:
     """The explorer's own page, inside this one; it may run no program."""
     text = escape(file.read_text(encoding="utf-8"), quote=True)
-    return charts.panel(f"How {name} fails: the paper's three kinds", f'<iframe class="explorer" title="failures of {escape(name)}" sandbox="" '
-                        f'srcdoc="{text}"></iframe><p class="quiet">Kept as {escape(context.roots.shown(file))}.</p>')
+    return charts.panel(
+        f"How {name} fails: the paper's three kinds",
+        f'<iframe class="explorer" title="failures of {escape(name)}" sandbox="" '
+        f'srcdoc="{text}"></iframe><p class="quiet">Kept as {escape(context.roots.shown(file))}.</p>',
+    )
 
 
 def _number(value: Any, form: str) -> str:
@@ -198,7 +268,8 @@ def _number(value: Any, form: str) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return {None: "-", True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, (bool, type(None))) else str(value)
-
-
-
+    return (
+        {None: "-", True: "yes", False: "no"}.get(value, str(value))
+        if isinstance(value, (bool, type(None)))
+        else str(value)
+    )

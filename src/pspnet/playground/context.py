@@ -33,7 +33,11 @@ class Context:
     def model_names(self) -> list[str]:
         """Models that may be chosen: of runs, exported here, and those that come along."""
         trained = [RUN + name for name in self.runs.names() if (self.runs.folder / name / "best.safetensors").is_file()]
-        exported = [self.roots.shown(p) for p in sorted(self.exports.glob("*")) if p.suffix in EXPORT_SUFFIXES and p.suffix != ".pt2"]
+        exported = [
+            self.roots.shown(p)
+            for p in sorted(self.exports.glob("*"))
+            if p.suffix in EXPORT_SUFFIXES and p.suffix != ".pt2"
+        ]
         return [*trained, *exported, *bundled_models()]
 
     def model(self, name: str | None) -> Segmenter:
@@ -44,13 +48,21 @@ class Context:
             source: Path | str = name
             changed = 0.0
         else:
-            source = self.runs.path(name.removeprefix(RUN)) / "best.safetensors" if name.startswith(RUN) else self.roots.path(name, "model")
+            source = (
+                self.runs.path(name.removeprefix(RUN)) / "best.safetensors"
+                if name.startswith(RUN)
+                else self.roots.path(name, "model")
+            )
             if not self.roots.holds(source):
-                raise ConfigError(f"model = '{name}' lies outside the folders of this page; start it with a --root that holds it")
+                raise ConfigError(
+                    f"model = '{name}' lies outside the folders of this page; start it with a --root that holds it"
+                )
             if not source.is_file():
                 raise ConfigError(f"'{name}' has no model yet: a run writes it at its first validation")
             if source.suffix not in (".safetensors", ".onnx", ".xml"):
-                raise ConfigError(f"model = '{name}': .safetensors, .onnx or .xml; a .pt2 file can hold programs and is not opened here")
+                raise ConfigError(
+                    f"model = '{name}': .safetensors, .onnx or .xml; a .pt2 file can hold programs and is not opened here"
+                )
             changed = source.stat().st_mtime
         key = (str(source), changed)
         with self._lock:

@@ -25,7 +25,12 @@ gr = require("gradio", "playground")
 
 SAMPLES, SHOWN_FAULTS = 8, 200
 START = {"format": "scenes", "options": {"count": 64, "size": 128}, "val_options": {"count": 16}}
-NAMED = {"scenes": "generated scenes", "classified_tiles": "Classified Tiles (ArcGIS)", "camvid": "CamVid", "folder": "folder of images and labels"}
+NAMED = {
+    "scenes": "generated scenes",
+    "classified_tiles": "Classified Tiles (ArcGIS)",
+    "camvid": "CamVid",
+    "folder": "folder of images and labels",
+}
 
 
 @dataclass(frozen=True)
@@ -40,20 +45,42 @@ class DataPlace:
 def add_data(context: Context) -> DataPlace:
     """Adds the place to the page that is being made."""
     choice, size = gr.State(dict(START)), gr.State(128)
-    gr.HTML(charts.lead("Choose what a model should learn from. Looking reads every file once: samples come first, then counts, "
-                        "then a check for faults."))
+    gr.HTML(
+        charts.lead(
+            "Choose what a model should learn from. Looking reads every file once: samples come first, then counts, "
+            "then a check for faults."
+        )
+    )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
-            layout = gr.Dropdown([(NAMED.get(name, name), name) for name in LAYOUTS], value="scenes", label="Layout", elem_id="data-layout",
-                                 info="How the files lie in the folder. Scenes need no files.")
-            folder = open_choice(label="Folder", visible=False, elem_id="data-folder",
-                                 info="Below the folders this page was started with.")
-            options = gr.Textbox(_as_lines(START["options"]), label="Options", lines=2, elem_id="data-options", info=_about("scenes"))
-            val_options = gr.Textbox(_as_lines(START["val_options"]), label="Options that differ for validation", lines=1,
-                                     elem_id="data-val-options", info="One name=value in each line.")
+            layout = gr.Dropdown(
+                [(NAMED.get(name, name), name) for name in LAYOUTS],
+                value="scenes",
+                label="Layout",
+                elem_id="data-layout",
+                info="How the files lie in the folder. Scenes need no files.",
+            )
+            folder = open_choice(
+                label="Folder",
+                visible=False,
+                elem_id="data-folder",
+                info="Below the folders this page was started with.",
+            )
+            options = gr.Textbox(
+                _as_lines(START["options"]), label="Options", lines=2, elem_id="data-options", info=_about("scenes")
+            )
+            val_options = gr.Textbox(
+                _as_lines(START["val_options"]),
+                label="Options that differ for validation",
+                lines=1,
+                elem_id="data-val-options",
+                info="One name=value in each line.",
+            )
             look = gr.Button("Look at the data", variant="primary", elem_id="data-look")
         with gr.Column(scale=3, min_width=320):
-            status = gr.HTML(charts.note("Nothing was looked at yet. Training would use generated scenes."), elem_id="data-status")
+            status = gr.HTML(
+                charts.note("Nothing was looked at yet. Training would use generated scenes."), elem_id="data-status"
+            )
             samples = gr.HTML(elem_id="data-samples")
             stats = gr.HTML(elem_id="data-stats")
             faults = gr.HTML(elem_id="data-faults")
@@ -61,34 +88,61 @@ def add_data(context: Context) -> DataPlace:
     def pick_layout(name: str) -> tuple[Any, Any, Any]:
         reads = layout_of(name).splits is not None
         start = START if name == "scenes" else {"options": {}, "val_options": {}}
-        return (gr.update(visible=reads, choices=context.roots.subfolders() if reads else []),
-                gr.update(value=_as_lines(start["options"]), info=_about(name)), gr.update(value=_as_lines(start["val_options"])))
+        return (
+            gr.update(visible=reads, choices=context.roots.subfolders() if reads else []),
+            gr.update(value=_as_lines(start["options"]), info=_about(name)),
+            gr.update(value=_as_lines(start["val_options"])),
+        )
 
-    layout.change(told(pick_layout), layout, [folder, options, val_options], show_progress="hidden", api_name="data_layout")
+    layout.change(
+        told(pick_layout), layout, [folder, options, val_options], show_progress="hidden", api_name="data_layout"
+    )
 
-    def look_at(name: str, root: str | None, text: str, val_text: str, progress: Any = gr.Progress()) -> Iterator[tuple[Any, ...]]:
+    def look_at(
+        name: str, root: str | None, text: str, val_text: str, progress: Any = gr.Progress()
+    ) -> Iterator[tuple[Any, ...]]:
         config = chosen(context, name, root, text, val_text)
         chosen_now = config.model_dump(mode="json", exclude_unset=True)
         yield charts.note("Opening the data ..."), "", "", "", gr.skip(), gr.skip()
         splits, opened = _open(context, config)
         counts = ", ".join(f"{split}: {len(dataset)} images" for split, dataset in opened.items())
-        ready, pictures = charts.note(f"{counts or 'No split was found'}. Training will use this data."), _samples(opened)
+        ready, pictures = (
+            charts.note(f"{counts or 'No split was found'}. Training will use this data."),
+            _samples(opened),
+        )
         side = _side(next(iter(opened.values()), None))
         yield ready, pictures, charts.note("Counting classes ..."), "", chosen_now, side
         shares = "".join(_shares(split, dataset, progress) for split, dataset in opened.items())
         yield ready, pictures, shares, charts.note("Checking every file ..."), chosen_now, side
-        report = check_splits(config.format, config.root, splits, config.options,
-                              progress=lambda done, total: progress((done, total), desc="checking"))
+        report = check_splits(
+            config.format,
+            config.root,
+            splits,
+            config.options,
+            progress=lambda done, total: progress((done, total), desc="checking"),
+        )
         yield ready, pictures, shares, fault_table(report, context), chosen_now, side
 
-    look.click(told(look_at), [layout, folder, options, val_options], [status, samples, stats, faults, choice, size],
-               show_progress="minimal", show_progress_on=[status], api_name="data_look", concurrency_id="heavy", concurrency_limit=2)
+    look.click(
+        told(look_at),
+        [layout, folder, options, val_options],
+        [status, samples, stats, faults, choice, size],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="data_look",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
     return DataPlace(choice, look, size)
 
 
 def chosen(context: Context, layout: str, root: str | None, text: str, val_text: str) -> DataConfig:
     """What the form says, with its folder inside the roots. Raises ConfigError."""
-    values: dict[str, Any] = {"format": layout, "options": lines_of(text, "Options"), "val_options": lines_of(val_text, "Options for validation")}
+    values: dict[str, Any] = {
+        "format": layout,
+        "options": lines_of(text, "Options"),
+        "val_options": lines_of(val_text, "Options for validation"),
+    }
     reads = layout_of(layout).splits is not None
     if reads and not str(root or "").strip():
         raise ConfigError(f"no folder was given; the layout '{layout}' is read from one")
@@ -124,18 +178,24 @@ def _samples(opened: dict[str, Dataset]) -> str:
             try:
                 sample = dataset[index]
             except DataError as error:
-                figures.append(f'<figure><figcaption>{escape(str(error))}</figcaption></figure>')
+                figures.append(f"<figure><figcaption>{escape(str(error))}</figcaption></figure>")
                 continue
             shown = visible(sample.image)
             if sample.labels is not None:
                 shown = Segmentation(sample.labels, dataset.label_space, None, shown).overlay(legend=False)
             figures.append(charts.figure(shown, f"{split}: {sample.name}"))
-    return charts.panel("Samples, with their labels over them", f'<div class="pictures">{"".join(figures)}</div>') if figures else ""
+    return (
+        charts.panel("Samples, with their labels over them", f'<div class="pictures">{"".join(figures)}</div>')
+        if figures
+        else ""
+    )
 
 
 def _shares(split: str, dataset: Dataset, progress: Any) -> str:
     try:
-        found = dataset_statistics(dataset, progress=lambda done, total: progress((done, total), desc=f"counting {split}"))
+        found = dataset_statistics(
+            dataset, progress=lambda done, total: progress((done, total), desc=f"counting {split}")
+        )
     except DataError as error:
         return charts.panel(split, charts.note(str(error), bad=True))
     return charts.panel(f"{split}: what it is made of", share_chart(found))
@@ -144,12 +204,21 @@ def _shares(split: str, dataset: Dataset, progress: Any) -> str:
 def share_chart(found: Statistics) -> str:
     """Sizes, and each class's share of pixels and of images."""
     height, width = found.height, found.width
-    cards = charts.facts([
-        ("images", f"{found.images}"), ("with labels", f"{found.labelled}"),
-        ("height, px", _span(height)), ("width, px", _span(width)), ("pixels not labelled", f"{found.ignored_share:.1%}")])
-    rows = [(name, share, f"{share:.1%} · {images / max(found.labelled, 1):.0%}", colour)
-            for name, share, images, colour in zip(found.label_space.names, found.class_shares, found.class_images,
-                                                   found.label_space.colours, strict=True)]
+    cards = charts.facts(
+        [
+            ("images", f"{found.images}"),
+            ("with labels", f"{found.labelled}"),
+            ("height, px", _span(height)),
+            ("width, px", _span(width)),
+            ("pixels not labelled", f"{found.ignored_share:.1%}"),
+        ]
+    )
+    rows = [
+        (name, share, f"{share:.1%} · {images / max(found.labelled, 1):.0%}", colour)
+        for name, share, images, colour in zip(
+            found.label_space.names, found.class_shares, found.class_images, found.label_space.colours, strict=True
+        )
+    ]
     rows.sort(key=lambda row: -row[1])
     hidden = f'<p class="quiet">and {len(rows) - 40} smaller classes</p>' if len(rows) > 40 else ""
     return f"{cards}<h4>Share of the labelled pixels · of the images that show it</h4>{charts.bars(rows[:40])}{hidden}"
@@ -161,13 +230,17 @@ def fault_table(report: DataReport, context: Context) -> str:
     if not report.faults:
         return charts.panel(title, '<p class="quiet">Every file can be read, and images and labels fit together.</p>')
     rows = "".join(
-        f'<tr><td>{"error" if fault.severity == "error" else "warning"}</td><td>{escape(fault.kind)}</td>'
+        f"<tr><td>{'error' if fault.severity == 'error' else 'warning'}</td><td>{escape(fault.kind)}</td>"
         f'<td class="file">{escape(context.roots.shown(fault.file))}</td><td>{escape(fault.message)}</td><td>{escape(fault.mend)}</td></tr>'
-        for fault in sorted(report.faults, key=lambda f: f.severity)[:SHOWN_FAULTS])
+        for fault in sorted(report.faults, key=lambda f: f.severity)[:SHOWN_FAULTS]
+    )
     rest = len(report.faults) - SHOWN_FAULTS
     more = f'<p class="quiet">and {rest} more; pspnet data check lists all</p>' if rest > 0 else ""
-    return charts.panel(title, '<div class="scroll"><table class="plain"><thead><tr><th></th><th>kind</th><th>file</th><th>what</th>'
-                        f'<th>how to mend it</th></tr></thead><tbody>{rows}</tbody></table></div>{more}')
+    return charts.panel(
+        title,
+        '<div class="scroll"><table class="plain"><thead><tr><th></th><th>kind</th><th>file</th><th>what</th>'
+        f"<th>how to mend it</th></tr></thead><tbody>{rows}</tbody></table></div>{more}",
+    )
 
 
 def _side(dataset: Dataset | None) -> int:

@@ -89,11 +89,17 @@ def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, 
 def _field(name: str, about: str, options: Sequence[Mapping[str, Any]], default: Any) -> Field:
     kinds = {option.get("type") for option in options} - {"null"}
     optional = any(option.get("type") == "null" for option in options)
-    words = [value for option in options for value in (option.get("enum") or ([option["const"]] if "const" in option else []))]
+    words = [
+        value
+        for option in options
+        for value in (option.get("enum") or ([option["const"]] if "const" in option else []))
+    ]
     if words and len(options) - optional == 1:
         return Field(name, about, "choice", default, tuple(words))
     if kinds == {"boolean"}:
-        return Field(name, about, "choice", default, (True, False)) if optional else Field(name, about, "switch", default)
+        return (
+            Field(name, about, "choice", default, (True, False)) if optional else Field(name, about, "switch", default)
+        )
     if kinds and kinds <= {"integer", "number"} and not optional:  # a number's component cannot be left empty
         return Field(name, about, "number", default)
     return Field(name, about, "text", default, listed=kinds == {"array"})
@@ -101,8 +107,12 @@ def _field(name: str, about: str, options: Sequence[Mapping[str, Any]], default:
 
 def component(field: Field, suggestions: Sequence[str] = (), prefix: str = "") -> Any:
     """The component that asks for a field, with its description below its name. prefix: of its id in the page."""
-    common: dict[str, Any] = {"label": field.label, "info": field.about, "elem_classes": ["field"],
-                              "elem_id": f"{prefix}-{field.name.replace('.', '-').replace('_', '-')}"}
+    common: dict[str, Any] = {
+        "label": field.label,
+        "info": field.about,
+        "elem_classes": ["field"],
+        "elem_id": f"{prefix}-{field.name.replace('.', '-').replace('_', '-')}",
+    }
     value = field.shown(field.default)
     if suggestions:
         return gr.Dropdown([*suggestions], value=value, allow_custom_value=True, **common)
@@ -120,7 +130,9 @@ def component(field: Field, suggestions: Sequence[str] = (), prefix: str = "") -
     return gr.Textbox(value=value, max_lines=1, placeholder="automatic" if field.default is None else "", **common)
 
 
-def read(fields: Sequence[Field], shown: Sequence[Any], hidden: Callable[[Field, Mapping[str, Any]], bool]) -> dict[str, Any]:
+def read(
+    fields: Sequence[Field], shown: Sequence[Any], hidden: Callable[[Field, Mapping[str, Any]], bool]
+) -> dict[str, Any]:
     """What a form says, as nested settings that hold only what differs from the defaults.
 
     hidden(field, values): fields that do not apply to the others' values (dotted name -> value) say nothing.
@@ -162,16 +174,22 @@ def faults_by_field(error: ConfigError, names: Sequence[str]) -> tuple[dict[str,
 
 def update(field: Field, visible: bool, fault: str | None) -> dict[str, Any]:
     """How a component changes: whether it applies, and a fault in place of its description."""
-    return gr.update(visible=visible, info=f"⚠ {fault}" if fault else field.about,
-                     elem_classes=["field", "wrong"] if fault else ["field"])
+    return gr.update(
+        visible=visible,
+        info=f"⚠ {fault}" if fault else field.about,
+        elem_classes=["field", "wrong"] if fault else ["field"],
+    )
 
 
 def as_recipe(values: Mapping[str, Any]) -> str:
     """Nested settings as YAML, lists in one line."""
+
     class Flow(yaml.SafeDumper):
         pass
 
-    Flow.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True))
+    Flow.add_representer(
+        list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+    )
     plain = _plain(values)
     return yaml.dump(plain, Dumper=Flow, sort_keys=False, allow_unicode=True, width=110) if plain else "{}\n"
 

@@ -74,8 +74,11 @@ class Guard:
 def _with_policy(send: Send) -> Send:
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            extra = [(b"content-security-policy", POLICY.encode()), (b"x-content-type-options", b"nosniff"),
-                     (b"referrer-policy", b"no-referrer")]
+            extra = [
+                (b"content-security-policy", POLICY.encode()),
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"no-referrer"),
+            ]
             message["headers"] = [*message.get("headers", []), *extra]
         await send(message)
 

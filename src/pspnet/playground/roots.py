@@ -45,7 +45,8 @@ class Roots:
         if not self.holds(found):
             raise ConfigError(
                 f"{what} = '{text}' lies outside the folders of this page: {', '.join(map(str, self.folders))}. Choose a "
-                "file below them, or start the playground with another --root")
+                "file below them, or start the playground with another --root"
+            )
         return found
 
     def shown(self, path: str | Path) -> str:
@@ -86,7 +87,8 @@ class Roots:
                     if file is not None and not self.holds(file):
                         raise ConfigError(
                             f"'{file}' of this data set lies outside the folders of this page "
-                            f"({', '.join(map(str, self.folders))}); start the playground with a --root that holds it")
+                            f"({', '.join(map(str, self.folders))}); start the playground with a --root that holds it"
+                        )
 
 
 def _children(folder: Path) -> list[Path]:

@@ -81,7 +81,9 @@ class Runs:
             raise ConfigError(f"run = {name!r}: choose one of the list")
         path = self.folder / name
         if not path.is_dir():
-            raise TrainingError(f"the folder of the run '{name}' is gone ('{path}'). Was it moved or removed? Choose another run")
+            raise TrainingError(
+                f"the folder of the run '{name}' is gone ('{path}'). Was it moved or removed? Choose another run"
+            )
         return path
 
     def state(self, name: str) -> RunState:
@@ -102,8 +104,13 @@ class Runs:
             return RunState(path, "failed" if process else "stopped", reason, state)
         status, message = RunFolder.open(path).status(), str(state.get("message", ""))
         if status == "killed" or (process and not alive and status in ACTIVE):
-            return RunState(path, "stopped", f"its process (id {state['pid']}) ended without a word: killed, or out of memory. "
-                            "Resume goes on from the last saved state", state)
+            return RunState(
+                path,
+                "stopped",
+                f"its process (id {state['pid']}) ended without a word: killed, or out of memory. "
+                "Resume goes on from the last saved state",
+                state,
+            )
         if status == "interrupted":
             return RunState(path, "stopped", message.split(" Go on with:")[0], state)
         return RunState(path, status, message, state)
@@ -156,8 +163,10 @@ class Runs:
         self._reap()
         with self._lock():
             names = self.names()
-            waiting = sorted((n for n in names if (self.folder / n / WAITING).exists()),
-                             key=lambda n: float(_read(self.folder / n / WAITING).get("since", 0)))
+            waiting = sorted(
+                (n for n in names if (self.folder / n / WAITING).exists()),
+                key=lambda n: float(_read(self.folder / n / WAITING).get("since", 0)),
+            )
             if waiting:
                 busy = sum(self.state(n).active for n in names if n not in waiting)
                 for name in waiting[: max(0, self.at_once - busy)]:
@@ -181,8 +190,14 @@ class Runs:
         with plain_words(path), (path / LOG).open("ab") as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {how}\n".encode())
             log.flush()
-            child = subprocess.Popen([*self.program, *what], stdin=subprocess.DEVNULL,
-                                     stdout=log, stderr=log, start_new_session=True, cwd=path)
+            child = subprocess.Popen(
+                [*self.program, *what],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=path,
+            )
             self._children[child.pid] = child
             write_text(path / PROCESS, json.dumps({"pid": child.pid, "started": time.time()}))
         (path / WAITING).unlink(missing_ok=True)

@@ -45,7 +45,9 @@ def validation_set(context: Context, name: str) -> tuple[DataConfig, Dataset]:
     return config, dataset
 
 
-def score(context: Context, name: str, data: DataConfig, dataset: Dataset, progress: Callable[[int, int], None]) -> Scored:
+def score(
+    context: Context, name: str, data: DataConfig, dataset: Dataset, progress: Callable[[int, int], None]
+) -> Scored:
     """Scores of a run's best model on a data set; those of an earlier call where nothing has changed since."""
     folder = context.runs.path(name) / EVALUATION
     segmenter = context.model(RUN + name)
@@ -62,7 +64,9 @@ def score(context: Context, name: str, data: DataConfig, dataset: Dataset, progr
     return Scored(name, file, Scores.from_dict(json.loads(file.read_text(encoding="utf-8"))))
 
 
-def worst_picture(context: Context, scored: Scored, dataset: Dataset, count: int = 4) -> tuple[NDArray[np.uint8], list[str]]:
+def worst_picture(
+    context: Context, scored: Scored, dataset: Dataset, count: int = 4
+) -> tuple[NDArray[np.uint8], list[str]]:
     """The images of lowest mean IoU: one picture (H, W, 3) with image, labels, prediction and mistakes in rows, and a
     caption for each."""
     per_image = read_per_image(scored.file)

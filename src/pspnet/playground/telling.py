@@ -20,6 +20,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 def told(handler: Handler) -> Handler:
     """The handler, whose errors reach the page as a sentence and the terminal only where nobody expected them."""
     if inspect.isgeneratorfunction(handler):
+
         @wraps(handler)
         def stepwise(*values: Any, **named: Any) -> Iterator[Any]:
             with _words():
@@ -47,5 +48,10 @@ def _words() -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("a handler of the page failed")
-        raise gr.Error(f"unexpected error: {type(error).__name__}: {error}. This is a fault in pspnet; the terminal that "
-                       "runs the playground shows where", duration=20, title="This did not work", print_exception=False) from error
+        raise gr.Error(
+            f"unexpected error: {type(error).__name__}: {error}. This is a fault in pspnet; the terminal that "
+            "runs the playground shows where",
+            duration=20,
+            title="This did not work",
+            print_exception=False,
+        ) from error

@@ -21,7 +21,16 @@ from pspnet.training.reporting import duration
 
 gr = require("gradio", "playground")
 
-ASKED = ("name", "steps", "batch_size", "augmentation.crop", "optimizer.learning_rate", "loss.class_weights", "val_every", "seed")
+ASKED = (
+    "name",
+    "steps",
+    "batch_size",
+    "augmentation.crop",
+    "optimizer.learning_rate",
+    "loss.class_weights",
+    "val_every",
+    "seed",
+)
 STARTS = {"steps": 300, "batch_size": 8, "augmentation.crop": "128", "optimizer.learning_rate": 0.02}
 MORE = "log_every=5\noptimizer.head_lr_factor=1"
 REFRESH_S = 1.5
@@ -31,16 +40,25 @@ LOG_LINES = 14
 def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -> None:
     """Adds the place to a page (Blocks) that is being made."""
     fields = form.fields_of(TrainConfig, ASKED)
-    gr.HTML(charts.lead("A run is a process of its own: it goes on when this page is closed, and when the playground is started again. "
-                        "Runs wait for one another."))
+    gr.HTML(
+        charts.lead(
+            "A run is a process of its own: it goes on when this page is closed, and when the playground is started again. "
+            "Runs wait for one another."
+        )
+    )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             plan = gr.HTML(elem_id="train-plan")
             asked = [form.component(field, prefix="train") for field in fields]
             for field, component in zip(fields, asked, strict=True):
                 component.value = STARTS.get(field.name, component.value)
-            more = gr.Textbox(MORE, label="Further settings", lines=2, elem_id="train-more",
-                              info="One name=value in each line, as on the command line: ema=0.99, init_from=runs/first/best.safetensors ...")
+            more = gr.Textbox(
+                MORE,
+                label="Further settings",
+                lines=2,
+                elem_id="train-more",
+                info="One name=value in each line, as on the command line: ema=0.99, init_from=runs/first/best.safetensors ...",
+            )
             faults = gr.HTML(visible=False, elem_id="train-faults")
             start = gr.Button("Start the run", variant="primary", elem_id="train-start")
         with gr.Column(scale=3, min_width=320):
@@ -53,8 +71,14 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
             picture = gr.HTML(elem_id="train-picture")
             queue = gr.HTML(elem_id="train-queue")
             with gr.Accordion("Log of the run", open=False, elem_id="train-log-place"):
-                log = gr.Textbox(lines=LOG_LINES, max_lines=LOG_LINES, interactive=False, show_label=False, elem_id="train-log",
-                                 container=False)
+                log = gr.Textbox(
+                    lines=LOG_LINES,
+                    max_lines=LOG_LINES,
+                    interactive=False,
+                    show_label=False,
+                    elem_id="train-log",
+                    container=False,
+                )
     seen = gr.State({})
     views = [chosen, status, curves, picture, queue, log, seen]
 
@@ -62,7 +86,9 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
         own, network = shown[: len(fields)], shown[len(fields) :]
         changes = [form.update(field, True, None) for field in fields]
         try:
-            config = TrainConfig.model_validate(settings(context, fields, own, text, choice, read_model(model.fields, network)))
+            config = TrainConfig.model_validate(
+                settings(context, fields, own, text, choice, read_model(model.fields, network))
+            )
             name = context.runs.submit(config)
         except ConfigError as error:
             at, rest = form.faults_by_field(error, [field.name for field in fields])
@@ -71,24 +97,54 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
             return gr.skip(), gr.update(value="".join(charts.note(w, bad=True) for w in words), visible=True), *changes
         return gr.update(choices=context.runs.names(), value=name), gr.update(visible=False), *changes
 
-    start.click(told(begin), [data.choice, more, *asked, *model.components], [chosen, faults, *asked], show_progress="hidden",
-                api_name="train_start").then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
-    stop.click(told(lambda name: context.runs.stop(_one(name))), chosen, None, api_name="train_stop", show_progress="hidden").then(
-        told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
-    resume.click(told(lambda name: context.runs.resume(_one(name))), chosen, None, api_name="train_resume", show_progress="hidden").then(
-        told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    start.click(
+        told(begin),
+        [data.choice, more, *asked, *model.components],
+        [chosen, faults, *asked],
+        show_progress="hidden",
+        api_name="train_start",
+    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    stop.click(
+        told(lambda name: context.runs.stop(_one(name))), chosen, None, api_name="train_stop", show_progress="hidden"
+    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    resume.click(
+        told(lambda name: context.runs.resume(_one(name))),
+        chosen,
+        None,
+        api_name="train_resume",
+        show_progress="hidden",
+    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
     chosen.input(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
     page.load(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
-    gr.Timer(REFRESH_S).tick(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name="train_watch")
-    gr.on([page.load, data.choice.change, *(c.change for c in model.components)],
-          told(lambda choice, *shown: plan_page(choice, read_model(model.fields, shown))), [data.choice, *model.components], plan,
-          show_progress="hidden", trigger_mode="always_last", api_name=False)
-    data.size.change(lambda side: str(min(473, int(side))), data.size, asked[ASKED.index("augmentation.crop")], show_progress="hidden",
-                     api_name=False)
+    gr.Timer(REFRESH_S).tick(
+        told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name="train_watch"
+    )
+    gr.on(
+        [page.load, data.choice.change, *(c.change for c in model.components)],
+        told(lambda choice, *shown: plan_page(choice, read_model(model.fields, shown))),
+        [data.choice, *model.components],
+        plan,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_name=False,
+    )
+    data.size.change(
+        lambda side: str(min(473, int(side))),
+        data.size,
+        asked[ASKED.index("augmentation.crop")],
+        show_progress="hidden",
+        api_name=False,
+    )
 
 
-def settings(context: Context, fields: Sequence[form.Field], shown: Sequence[Any], more: str, data: Mapping[str, Any],
-             model: Mapping[str, Any]) -> dict[str, Any]:
+def settings(
+    context: Context,
+    fields: Sequence[form.Field],
+    shown: Sequence[Any],
+    more: str,
+    data: Mapping[str, Any],
+    model: Mapping[str, Any],
+) -> dict[str, Any]:
     """Everything a run is made from, as nested settings. Raises ConfigError for a file outside the roots."""
     from pspnet.config import with_overrides
 
@@ -97,7 +153,9 @@ def settings(context: Context, fields: Sequence[form.Field], shown: Sequence[Any
     if isinstance(crop, list) and len(crop) == 1:
         values["augmentation"]["crop"] = crop[0]
     lines_of(more, "Further settings")
-    values = with_overrides(values, [line.strip() for line in more.splitlines() if line.strip() and not line.strip().startswith("#")])
+    values = with_overrides(
+        values, [line.strip() for line in more.splitlines() if line.strip() and not line.strip().startswith("#")]
+    )
     if values.get("run_dir"):
         raise ConfigError("run_dir: the page gives each run a folder of its own name; use 'name' instead")
     context.roots.check_settings(values)
@@ -134,12 +192,21 @@ def watch(context: Context, name: str | None) -> dict[str, str]:
     try:
         state = context.runs.state(name)
         folder = RunFolder(state.path)
-        return {"status": status_page(state), "curves": curves_page(folder), "picture": picture_page(folder.pictures),
-                "log": context.runs.log(name)}
+        return {
+            "status": status_page(state),
+            "curves": curves_page(folder),
+            "picture": picture_page(folder.pictures),
+            "log": context.runs.log(name),
+        }
     except PspnetError as error:
         return {"status": charts.note(str(error), bad=True), "curves": "", "picture": "", "log": ""}
     except FileNotFoundError:
-        return {"status": charts.note(f"the folder of the run '{name}' has just gone", bad=True), "curves": "", "picture": "", "log": ""}
+        return {
+            "status": charts.note(f"the folder of the run '{name}' has just gone", bad=True),
+            "curves": "",
+            "picture": "",
+            "log": "",
+        }
 
 
 def status_page(run: RunState) -> str:
@@ -149,16 +216,27 @@ def status_page(run: RunState) -> str:
     cards = [("step", f"{step} of {steps}" if steps else "-")]
     if run.active:
         speed = state.get("images_per_s")
-        cards += [("images/s", f"{speed:.1f}" if speed else "-"),
-                  ("time left", duration(float(state["eta_s"])) if "eta_s" in state else "-")]
-    cards += [(title, f"{100 * float(state[key]):.1f} %" if state.get(key) == state.get(key) and state.get(key) is not None else "-")
-              for title, key in (("mean IoU, latest", "val_mean_iou"), ("mean IoU, best", "best_mean_iou"))]
+        cards += [
+            ("images/s", f"{speed:.1f}" if speed else "-"),
+            ("time left", duration(float(state["eta_s"])) if "eta_s" in state else "-"),
+        ]
+    cards += [
+        (
+            title,
+            f"{100 * float(state[key]):.1f} %"
+            if state.get(key) == state.get(key) and state.get(key) is not None
+            else "-",
+        )
+        for title, key in (("mean IoU, latest", "val_mean_iou"), ("mean IoU, best", "best_mean_iou"))
+    ]
     cards += [("loss", f"{float(state['loss']):.3f}" if "loss" in state else "-")]
     share = 100 * step / steps if steps else 0
     words = f'<p class="quiet">{escape(run.message)}</p>' if run.message else ""
-    return (f'<div class="panel" data-status="{escape(run.status)}" data-step="{step}"><h3>{escape(run.name)} {charts.badge(run.status)}</h3>'
-            f'{charts.facts(cards)}<div class="progress" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-label="share of the steps done"><i style="width:{share:.1f}%"></i></div>{words}</div>')
+    return (
+        f'<div class="panel" data-status="{escape(run.status)}" data-step="{step}"><h3>{escape(run.name)} {charts.badge(run.status)}</h3>'
+        f'{charts.facts(cards)}<div class="progress" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-label="share of the steps done"><i style="width:{share:.1f}%"></i></div>{words}</div>'
+    )
 
 
 def curves_page(folder: RunFolder) -> str:
@@ -170,11 +248,21 @@ def curves_page(folder: RunFolder) -> str:
 
     names = list(dict.fromkeys(name for row in classes for name in row if name != "step"))
     lines = [charts.Line(name, [(row["step"], row[name]) for row in classes if name in row]) for name in names]
-    return '<div class="charts">' + "".join((
-        charts.line_chart("Loss", [line("training", "loss"), line("validation", "val_loss")]),
-        charts.line_chart("Scores on validation images", [line("mean IoU", "val_mean_iou"), line("pixel accuracy", "val_pixel_accuracy")],
-                          share=True),
-        charts.line_chart("IoU of each class", lines, share=True))) + "</div>"
+    return (
+        '<div class="charts">'
+        + "".join(
+            (
+                charts.line_chart("Loss", [line("training", "loss"), line("validation", "val_loss")]),
+                charts.line_chart(
+                    "Scores on validation images",
+                    [line("mean IoU", "val_mean_iou"), line("pixel accuracy", "val_pixel_accuracy")],
+                    share=True,
+                ),
+                charts.line_chart("IoU of each class", lines, share=True),
+            )
+        )
+        + "</div>"
+    )
 
 
 def picture_page(folder: Path) -> str:
@@ -185,8 +273,11 @@ def picture_page(folder: Path) -> str:
     step = int(files[-1].stem.removeprefix("step_"))
     image = charts.png_file(files[-1].read_bytes())
     caption = f"image, labels, prediction and mistakes after step {step}"
-    return charts.panel("Latest predictions", f'<div class="wide"><figure><img alt="{caption}" src="{image}"><figcaption>{caption}'
-                        "</figcaption></figure></div>")
+    return charts.panel(
+        "Latest predictions",
+        f'<div class="wide"><figure><img alt="{caption}" src="{image}"><figcaption>{caption}'
+        "</figcaption></figure></div>",
+    )
 
 
 def queue_page(context: Context, names: Sequence[str]) -> str:
@@ -198,15 +289,26 @@ def queue_page(context: Context, names: Sequence[str]) -> str:
         except PspnetError:
             continue
         if run.active or run.status == "queued":
-            rows.append(f"<tr><td>{escape(name)}</td><td>{charts.badge(run.status)}</td><td class='quiet'>{escape(run.message)}</td></tr>")
-    return charts.panel("Queue", f'<table class="plain"><tbody>{"".join(rows[::-1])}</tbody></table>') if len(rows) > 1 else ""
+            rows.append(
+                f"<tr><td>{escape(name)}</td><td>{charts.badge(run.status)}</td><td class='quiet'>{escape(run.message)}</td></tr>"
+            )
+    return (
+        charts.panel("Queue", f'<table class="plain"><tbody>{"".join(rows[::-1])}</tbody></table>')
+        if len(rows) > 1
+        else ""
+    )
 
 
 def plan_page(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     """What a run would learn from and with, in a line each."""
     where = f"{data.get('root')} ({data['format']})" if data.get("root") else f"{data.get('format', 'scenes')}"
     options = ", ".join(f"{k} {v}" for k, v in (data.get("options") or {}).items())
-    parts = [str(model.get("encoder", "resnet50")), str(model.get("decoder", "bilinear")),
-             "no pyramid" if model.get("bins") == [] else f"bins {', '.join(map(str, model.get('bins', (1, 2, 3, 6))))}"]
-    return (f'<div class="panel"><h3>What will be trained</h3><p><b>Data:</b> {escape(where)}{escape("; " + options if options else "")}</p>'
-            f'<p><b>Model:</b> {escape(", ".join(parts))}</p><p class="quiet">Both as chosen in their places.</p></div>')
+    parts = [
+        str(model.get("encoder", "resnet50")),
+        str(model.get("decoder", "bilinear")),
+        "no pyramid" if model.get("bins") == [] else f"bins {', '.join(map(str, model.get('bins', (1, 2, 3, 6))))}",
+    ]
+    return (
+        f'<div class="panel"><h3>What will be trained</h3><p><b>Data:</b> {escape(where)}{escape("; " + options if options else "")}</p>'
+        f'<p><b>Model:</b> {escape(", ".join(parts))}</p><p class="quiet">Both as chosen in their places.</p></div>'
+    )

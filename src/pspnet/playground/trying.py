@@ -33,27 +33,53 @@ FORMATS = {"ONNX": ".onnx", "OpenVINO": ".xml"}
 
 def add_try(context: Context, page: Any, data: DataPlace) -> None:
     """Adds the place to a page (Blocks) that is being made."""
-    gr.HTML(charts.lead("Drop an image. Point at it to read class and confidence; with two models, swipe between them. Arrow keys work too."))
+    gr.HTML(
+        charts.lead(
+            "Drop an image. Point at it to read class and confidence; with two models, swipe between them. Arrow keys work too."
+        )
+    )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
-            image = gr.Image(type="filepath", label="Image", sources=["upload", "clipboard"], height=240, elem_id="try-image",
-                             buttons=[])
+            image = gr.Image(
+                type="filepath",
+                label="Image",
+                sources=["upload", "clipboard"],
+                height=240,
+                elem_id="try-image",
+                buttons=[],
+            )
             example = gr.Button("Take a validation image of the data", size="sm", elem_id="try-example")
             first = open_choice(label="Model", elem_id="try-first")
             second = open_choice([NONE], value=NONE, label="Second model, for the swipe", elem_id="try-second")
             parse = gr.Button("Parse the image", variant="primary", elem_id="try-parse")
             with gr.Accordion("Export the first model", open=False, elem_id="try-export-place"):
                 kind = gr.Radio([*FORMATS], value="ONNX", label="Format", elem_id="export-format")
-                precision = gr.Dropdown([*PRECISIONS[".onnx"]], value="fp32", label="Precision", elem_id="export-precision",
-                                        info="int8 is calibrated on the training images of the place Data.")
+                precision = gr.Dropdown(
+                    [*PRECISIONS[".onnx"]],
+                    value="fp32",
+                    label="Precision",
+                    elem_id="export-precision",
+                    info="int8 is calibrated on the training images of the place Data.",
+                )
                 export = gr.Button("Export, and compare with the source", elem_id="export-start")
         with gr.Column(scale=3, min_width=320):
             status = gr.HTML(charts.note("No image yet."), elem_id="try-status")
             view = gr.HTML(elem_id="try-view")
-            files = gr.File(label="Downloads: label masks and overlays", visible=False, file_count="multiple", interactive=False,
-                            elem_id="try-files")
+            files = gr.File(
+                label="Downloads: label masks and overlays",
+                visible=False,
+                file_count="multiple",
+                interactive=False,
+                elem_id="try-files",
+            )
             report = gr.HTML(elem_id="export-report")
-            exported = gr.File(label="The exported model", visible=False, file_count="multiple", interactive=False, elem_id="export-files")
+            exported = gr.File(
+                label="The exported model",
+                visible=False,
+                file_count="multiple",
+                interactive=False,
+                elem_id="export-files",
+            )
     seen = gr.State([])
 
     def refresh(one: str | None, two: str | None, seen: list[str]) -> list[Any]:
@@ -61,10 +87,20 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
         if names == seen:
             return [gr.skip(), gr.skip(), names]
         untouched = one not in names or (bool(seen) and one == seen[0] and not str(one).startswith(RUN))
-        return [gr.update(choices=names, value=(names[0] if names else None) if untouched else one),  # the first run's model at once
-                gr.update(choices=[NONE, *names], value=two if two in names else NONE), names]
+        return [
+            gr.update(
+                choices=names, value=(names[0] if names else None) if untouched else one
+            ),  # the first run's model at once
+            gr.update(choices=[NONE, *names], value=two if two in names else NONE),
+            names,
+        ]
 
-    events = {"fn": told(refresh), "inputs": [first, second, seen], "outputs": [first, second, seen], "show_progress": "hidden"}
+    events = {
+        "fn": told(refresh),
+        "inputs": [first, second, seen],
+        "outputs": [first, second, seen],
+        "show_progress": "hidden",
+    }
     page.load(**events, api_name=False)
     gr.Timer(2 * REFRESH_S).tick(**events, api_name="try_watch")
 
@@ -81,22 +117,40 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
         words = f"{found[0][1].labels.shape[1]} × {found[0][1].labels.shape[0]} px, parsed by {' and '.join(_short(n) for n, _ in found)}."
         return charts.note(words), viewer(found), gr.update(value=downloads(found, Path(path).stem), visible=True)
 
-    parse.click(told(segment), [image, first, second], [status, view, files], show_progress="minimal", show_progress_on=[status],
-                api_name="try_parse", concurrency_id="heavy", concurrency_limit=2)
+    parse.click(
+        told(segment),
+        [image, first, second],
+        [status, view, files],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="try_parse",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
 
     def precisions(name: str) -> Any:
         return gr.update(choices=[*PRECISIONS[FORMATS[name]]], value="fp32")
 
     kind.change(told(precisions), kind, precision, show_progress="hidden", api_name=False)
 
-    def hand_on(name: str | None, kind: str, precision: str, choice: dict[str, Any], progress: Any = gr.Progress()) -> tuple[Any, Any]:
+    def hand_on(
+        name: str | None, kind: str, precision: str, choice: dict[str, Any], progress: Any = gr.Progress()
+    ) -> tuple[Any, Any]:
         progress(0.1, desc="exporting")
         made = export_model(context, name, kind, precision, choice)
         both = [str(p) for p in (made.path, made.path.with_suffix(".bin")) if p.is_file()]
         return export_page(made, context), gr.update(value=both, visible=True)
 
-    export.click(told(hand_on), [first, kind, precision, data.choice], [report, exported], show_progress="minimal",
-                 show_progress_on=[report], api_name="try_export", concurrency_id="heavy", concurrency_limit=2)
+    export.click(
+        told(hand_on),
+        [first, kind, precision, data.choice],
+        [report, exported],
+        show_progress="minimal",
+        show_progress_on=[report],
+        api_name="try_export",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
 
 
 def example_image(context: Context, choice: dict[str, Any]) -> str:
@@ -136,9 +190,18 @@ def viewer(found: list[tuple[str, Segmentation]]) -> str:
         assert result.confidence is not None
         sure = cv2.resize(result.confidence, size, interpolation=cv2.INTER_NEAREST)
         shares = result.shares()
-        classes = [[result.classes.index(c), c, list(result.colours[result.classes.index(c)]), share] for c, share in shares.items()]
-        models.append({"name": _short(name), "labels": charts.grey_png(labels.astype(np.uint8)),
-                       "confidence": charts.grey_png((sure * 255).round().astype(np.uint8)), "classes": classes})
+        classes = [
+            [result.classes.index(c), c, list(result.colours[result.classes.index(c)]), share]
+            for c, share in shares.items()
+        ]
+        models.append(
+            {
+                "name": _short(name),
+                "labels": charts.grey_png(labels.astype(np.uint8)),
+                "confidence": charts.grey_png((sure * 255).round().astype(np.uint8)),
+                "classes": classes,
+            }
+        )
     shown = charts.jpeg(cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8), quality=92)
     return f'<div class="panel"><parsed-image data-image="{shown}" data-models="{escape(json.dumps(models), quote=True)}"></parsed-image></div>'
 
@@ -161,7 +224,10 @@ def export_model(context: Context, name: str | None, kind: str, precision: str, 
     segmenter = context.model(name)
     images = None
     try:
-        images = [segmenter.read(image) for image in _images(context, choice, False, CALIBRATION if precision == "int8" else 3)]
+        images = [
+            segmenter.read(image)
+            for image in _images(context, choice, False, CALIBRATION if precision == "int8" else 3)
+        ]
     except PspnetError:
         if precision == "int8":  # for the others made-up images will do
             raise
@@ -174,14 +240,23 @@ def export_page(report: ExportReport, context: Context) -> str:
     """How near an exported model is to its source, at each size it was compared at."""
     rows = "".join(
         f'<tr><td class="n">{p.height} × {p.width}</td><td class="n">{p.label_agreement:.4%}</td><td class="n">{p.largest_difference:.2g}</td>'
-        f'<td class="n">{p.logits_spread:.3g}</td></tr>' for p in report.parity)
+        f'<td class="n">{p.logits_spread:.3g}</td></tr>'
+        for p in report.parity
+    )
     return charts.panel(
         f"Exported: {context.roots.shown(report.path)}",
-        charts.facts([("precision", report.precision), ("size", f"{report.size_bytes / 2**20:.1f} MiB"), ("run by", report.engine),
-                      ("asked: equal labels", f"{report.bound:.2%}")])
+        charts.facts(
+            [
+                ("precision", report.precision),
+                ("size", f"{report.size_bytes / 2**20:.1f} MiB"),
+                ("run by", report.engine),
+                ("asked: equal labels", f"{report.bound:.2%}"),
+            ]
+        )
         + '<h4>Compared with its source</h4><div class="scroll"><table class="plain"><thead><tr><th class="n">size, px</th>'
         f'<th class="n">equal labels</th><th class="n">largest difference of logits</th><th class="n">their spread</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>")
+        f"<tbody>{rows}</tbody></table></div>",
+    )
 
 
 def _short(name: str) -> str:

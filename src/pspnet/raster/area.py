@@ -46,8 +46,10 @@ def window_of(area: Any, grid: Grid, name: str) -> Window:
         shown, told = (", ".join(f"{v:.10g}" for v in b) for b in (grid.bounds, wanted))
         degrees = grid.crs is not None and not grid.crs.is_geographic and max(map(abs, wanted)) <= 180
         hint = ". Is it in degrees? Then say so: aoi_crs=EPSG:4326" if degrees else ""
-        raise RasterError(f"the area of interest ({told}) does not touch '{name}' ({shown}): left, bottom, right, "
-                          f"top, both in the raster's coordinate system{hint}")
+        raise RasterError(
+            f"the area of interest ({told}) does not touch '{name}' ({shown}): left, bottom, right, "
+            f"top, both in the raster's coordinate system{hint}"
+        )
     return Window(top, left, bottom - top, right - left)
 
 

@@ -34,11 +34,19 @@ class MapBands:
     @classmethod
     def of(cls, config: RasterConfig, label_space: LabelSpace) -> MapBands:
         """What a run asks for. Raises ConfigError when the classes' codes do not fit into a byte."""
-        bands = cls(label_space, config.codes, config.unsure_below, config.confidence or config.polygons is not None,
-                    config.entropy, config.probabilities)
+        bands = cls(
+            label_space,
+            config.codes,
+            config.unsure_below,
+            config.confidence or config.polygons is not None,
+            config.entropy,
+            config.probabilities,
+        )
         if max(bands.names) >= NODATA:
-            raise ConfigError(f"pixel value {max(bands.names)}: a map holds 0 to 254, and 255 for nodata. "
-                              "Leave codes or unsure_below out")
+            raise ConfigError(
+                f"pixel value {max(bands.names)}: a map holds 0 to 254, and 255 for nodata. "
+                "Leave codes or unsure_below out"
+            )
         return bands
 
     @property
@@ -67,8 +75,12 @@ class MapBands:
     @property
     def descriptions(self) -> list[str]:
         """The name of each band."""
-        return (["class"] + ["confidence (%)"] * self.confidence + ["entropy (%)"] * self.entropy
-                + [f"probability of {name} (%)" for name in self.label_space.names] * self.probabilities)
+        return (
+            ["class"]
+            + ["confidence (%)"] * self.confidence
+            + ["entropy (%)"] * self.entropy
+            + [f"probability of {name} (%)" for name in self.label_space.names] * self.probabilities
+        )
 
     @torch.inference_mode()
     def reduce(self, found: Tensor, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

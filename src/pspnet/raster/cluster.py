@@ -52,8 +52,12 @@ def run_cluster(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = ray.data.from_items([{"job": json.dumps(asdict(job))} for job in jobs], override_num_blocks=len(jobs))
         found = rows.map(
-            _Worker, fn_constructor_args=(model, config.model_dump_json(), threads), num_cpus=1,
-            num_gpus=gpus_per_worker or None, compute=ray.data.ActorPoolStrategy(size=workers))
+            _Worker,
+            fn_constructor_args=(model, config.model_dump_json(), threads),
+            num_cpus=1,
+            num_gpus=gpus_per_worker or None,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+        )
         for row in found.iter_rows():
             yield Outcome.from_dict(json.loads(row["outcome"]))
     finally:

@@ -100,8 +100,11 @@ def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, 
     if isinstance(sources, (str, Path)):
         path = Path(sources)
         if path.is_dir():
-            found = [(str(p), p.relative_to(path)) for p in sorted(path.rglob("*"))
-                     if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+            found = [
+                (str(p), p.relative_to(path))
+                for p in sorted(path.rglob("*"))
+                if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+            ]
             if not found:
                 raise ConfigError(f"'{path}' holds no raster ({', '.join(SUFFIXES)})")
             return found
@@ -130,8 +133,10 @@ def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterat
     for source, name in find_rasters(sources):
         target = folder / name.with_suffix(".tif")
         if target in seen:
-            raise ConfigError(f"'{seen[target]}' and '{source}' would both become '{target}'; give them in two calls, or "
-                              "name a folder above both")
+            raise ConfigError(
+                f"'{seen[target]}' and '{source}' would both become '{target}'; give them in two calls, or "
+                "name a folder above both"
+            )
         seen[target] = source
         yield source, target
 
@@ -147,7 +152,9 @@ def _divided(jobs: Sequence[Job], config: RasterConfig, megapixels: float) -> li
         # below eight rows of windows, the one that each part computes twice would cost too much
         rows = max(int(megapixels * 1e6 / width), 8 * config.tile_px) // config.block_px * config.block_px
         starts = range(0, height, max(rows, config.block_px))
-        found += [Job(job.source, job.target, job.polygons, (start, min(start + starts.step, height))) for start in starts]
+        found += [
+            Job(job.source, job.target, job.polygons, (start, min(start + starts.step, height))) for start in starts
+        ]
     return found
 
 
@@ -181,8 +188,17 @@ def _gather(
             report.failed[job.source] = str(error)
             continue
         told = tuple(dict.fromkeys(text for outcome in mine for text in outcome.warnings))
-        report.done.append(Outcome(job, "", made.seconds + sum(outcome.seconds for outcome in mine), made.shares,
-                                   made.data_share, len(made.unreadable), told))
+        report.done.append(
+            Outcome(
+                job,
+                "",
+                made.seconds + sum(outcome.seconds for outcome in mine),
+                made.shares,
+                made.data_share,
+                len(made.unreadable),
+                told,
+            )
+        )
 
 
 def _here(jobs: Sequence[Job], model: str, config: RasterConfig, device: str) -> Iterator[Outcome]:
@@ -194,7 +210,10 @@ def _here(jobs: Sequence[Job], model: str, config: RasterConfig, device: str) ->
 
 def _write_summary(report: ManyReport) -> None:
     content: dict[str, Any] = {
-        "done": [outcome.to_dict() for outcome in report.done], "skipped": report.skipped, "failed": report.failed}
+        "done": [outcome.to_dict() for outcome in report.done],
+        "skipped": report.skipped,
+        "failed": report.failed,
+    }
     temporary = report.folder / f".{SUMMARY}.tmp"
     temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, report.folder / SUMMARY)

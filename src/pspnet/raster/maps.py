@@ -81,12 +81,25 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
     whole = target.with_name(f".{target.name}.unfinished.tif")
     areas = None if polygons is None else polygons.with_name(f".{polygons.name}.unfinished.gpkg")
     placed = {} if run.source.area_or_point is None else {"AREA_OR_POINT": run.source.area_or_point}
-    metadata = {"TIFFTAG_SOFTWARE": "pspnet", "CLASSES": json.dumps(run.bands.names),
-                "SOURCE": Path(run.source.path).name, **placed}
+    metadata = {
+        "TIFFTAG_SOFTWARE": "pspnet",
+        "CLASSES": json.dumps(run.bands.names),
+        "SOURCE": Path(run.source.path).name,
+        **placed,
+    }
     number = 0
     try:
-        write_map(whole, store, levels, run.source.grid, run.bands.descriptions, run.bands.names, run.bands.colours, counts,
-                  metadata)
+        write_map(
+            whole,
+            store,
+            levels,
+            run.source.grid,
+            run.bands.descriptions,
+            run.bands.names,
+            run.bands.colours,
+            counts,
+            metadata,
+        )
         if areas is not None and polygons is not None:
             watch.stage("polygons")
             number = write_polygons(whole, areas, run.bands.names, config.min_area_m2)
@@ -100,9 +113,17 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
     pixels = {name: int(counts[value]) for value, name in run.bands.names.items()}
     known = sum(pixels.values())
     return RasterReport(
-        target, polygons, run.height, run.width, known / (run.height * run.width),
-        {name: count / max(known, 1) for name, count in pixels.items()}, time.monotonic() - began, resumed, number,
-        [(a, b, c, d) for a, b, c, d in store.state.get("unreadable", [])])
+        target,
+        polygons,
+        run.height,
+        run.width,
+        known / (run.height * run.width),
+        {name: count / max(known, 1) for name, count in pixels.items()},
+        time.monotonic() - began,
+        resumed,
+        number,
+        [(a, b, c, d) for a, b, c, d in store.state.get("unreadable", [])],
+    )
 
 
 def check_targets(source: str, target: Path, config: RasterConfig) -> None:

@@ -81,8 +81,15 @@ def classify(run: Run, store: TileStore, rows: range, watch: Watch) -> TileWrite
     rows: whole rows of tiles; the last may end with the map. Raises RasterError for what cannot be read or written.
     """
     unreadable: set[Block] = {(a, b, c, d) for a, b, c, d in store.state.get("unreadable", [])}
-    writer = TileWriter(store, run.height, run.width, rows, len(run.bands.descriptions), run.config.compression_level,
-                        threads=min(4, os.cpu_count() or 1))
+    writer = TileWriter(
+        store,
+        run.height,
+        run.width,
+        rows,
+        len(run.bands.descriptions),
+        run.config.compression_level,
+        threads=min(4, os.cpu_count() or 1),
+    )
     pieces = _pieces(run, range(writer.rows, rows.stop), unreadable)
     try:
         for place, values in pieces:
@@ -119,8 +126,14 @@ def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Wi
     needed = [i for i, line in enumerate(lines) if line.core_stop > rows.start and line.core_start < rows.stop]
     if not needed:  # a run that was stopped while it finished the file
         return
-    read = views(run.source, config.tile_px, config.overlap_px, range(max(needed[0] - 1, 0), needed[-1] + 1),
-                 config.cache_mb, unreadable if config.skip_errors else None)
+    read = views(
+        run.source,
+        config.tile_px,
+        config.overlap_px,
+        range(max(needed[0] - 1, 0), needed[-1] + 1),
+        config.cache_mb,
+        unreadable if config.skip_errors else None,
+    )
 
     def seen() -> Generator[tuple[Window, Values | None], None, None]:
         windows = ahead(read, 2 * batch)

@@ -71,8 +71,15 @@ class _Writer:
         if not len(areas.label):
             return
         geometry = shapely.to_wkb(polygons(areas, self.grid.to_map))
-        self.waiting.append((geometry, self.names[areas.label], areas.label.astype(np.int32), areas.area_m2,
-                             np.round(areas.confidence / areas.pixels, 2)))
+        self.waiting.append(
+            (
+                geometry,
+                self.names[areas.label],
+                areas.label.astype(np.int32),
+                areas.area_m2,
+                np.round(areas.confidence / areas.pixels, 2),
+            )
+        )
         self.pending += len(areas.label)
         if self.pending >= BATCH:
             self._write()
@@ -88,10 +95,20 @@ class _Writer:
         columns = [np.concatenate(parts) for parts in zip(*(self.waiting or [empty]), strict=True)]
         crs = None if self.grid.crs is None else self.grid.crs.to_wkt()
         try:
-            pyogrio.raw.write(self.target, columns[0], columns[1:], list(FIELDS), layer="areas", driver="GPKG",
-                              geometry_type="Polygon", crs=crs, append=self.begun)
+            pyogrio.raw.write(
+                self.target,
+                columns[0],
+                columns[1:],
+                list(FIELDS),
+                layer="areas",
+                driver="GPKG",
+                geometry_type="Polygon",
+                crs=crs,
+                append=self.begun,
+            )
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
-            raise RasterError(f"'{self.target}' cannot be written: {error}. The map is kept; repeat the command to make "
-                              "the polygons") from error
+            raise RasterError(
+                f"'{self.target}' cannot be written: {error}. The map is kept; repeat the command to make the polygons"
+            ) from error
         self.count += self.pending
         self.waiting, self.pending, self.begun = [], 0, True

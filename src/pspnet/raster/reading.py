@@ -32,8 +32,10 @@ def views(
     columns = list(spans(source.crop.width, tile_px, overlap_px))
     starts, stops = np.array([c.start for c in columns]), np.array([c.stop for c in columns])
     # one decoding thread: with several, GDAL 3.10 reads a broken block as garbage from the second time on
-    with rasterio.Env(GDAL_CACHEMAX=cache_mb, GDAL_NUM_THREADS="1", GDAL_HTTP_MAX_RETRY=3, GDAL_HTTP_RETRY_DELAY=1), \
-            open_raster(source.path) as dataset:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=cache_mb, GDAL_NUM_THREADS="1", GDAL_HTTP_MAX_RETRY=3, GDAL_HTTP_RETRY_DELAY=1),
+        open_raster(source.path) as dataset,
+    ):
         reader = _Reader(source, dataset, unreadable)
         coverage = Coverage(dataset, reader.bands)
         for number, rows in enumerate(spans(source.crop.height, tile_px, overlap_px)):
@@ -57,9 +59,14 @@ class Coverage:
     def __init__(self, dataset: Any, bands: BandReader) -> None:
         self.dataset = dataset
         missing = [dataset.nodatavals[i - 1] or 0 for i in bands.indexes]  # what GDAL reads where nothing was written
-        reads_as_nodata = ("alpha" in [kind.name for kind in dataset.colorinterp]) if bands.masked else all(
-            own is not None and (own == gap or (own != own and gap != gap))
-            for own, gap in zip(bands.nodata, missing, strict=True))
+        reads_as_nodata = (
+            ("alpha" in [kind.name for kind in dataset.colorinterp])
+            if bands.masked
+            else all(
+                own is not None and (own == gap or (own != own and gap != gap))
+                for own, gap in zip(bands.nodata, missing, strict=True)
+            )
+        )
         kind = dataset.driver if reads_as_nodata else ""
         self.blocks = dataset.block_shapes[0] if kind == "GTiff" else None
         self.planes = dataset.indexes if kind == "GTiff" and dataset.interleaving.name == "band" else (1,)
@@ -85,8 +92,13 @@ class Coverage:
         assert self.blocks is not None
         count = -(-self.dataset.width // self.blocks[1])
         find = self.dataset.get_tag_item
-        return np.array([any(find(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is not None
-                             for band in self.planes) for column in range(count)], bool)
+        return np.array(
+            [
+                any(find(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is not None for band in self.planes)
+                for column in range(count)
+            ],
+            bool,
+        )
 
 
 def _mosaic(path: Path) -> NDArray[np.float64] | None:
@@ -134,7 +146,8 @@ class _Reader:
                 raise RasterError(
                     f"'{self.source.path}' cannot be read at rows {place.top} to {place.bottom - 1}, columns "
                     f"{place.left} to {place.right - 1}: {_reason(error)}. Copy the file again, or give skip_errors "
-                    "(--skip-errors) to leave such blocks out; what was finished is kept and will be used") from error
+                    "(--skip-errors) to leave such blocks out; what was finished is kept and will be used"
+                ) from error
             pixels, valid = self._around(place)
         if wanted is not None:
             valid = wanted if valid is None else valid & wanted
@@ -152,12 +165,15 @@ class _Reader:
         for top in range(place.top // high * high, place.bottom, high):
             for left in range(place.left // wide * wide, place.right, wide):
                 first, start = max(top, place.top), max(left, place.left)
-                part = Window(first, start, min(top + high, place.bottom) - first, min(left + wide, place.right) - start)
+                part = Window(
+                    first, start, min(top + high, place.bottom) - first, min(left + wide, place.right) - start
+                )
                 try:
                     found, known = self.bands.read(part)
                 except self.error:
-                    self.unreadable.add((top, left, min(high, self.dataset.height - top),
-                                         min(wide, self.dataset.width - left)))
+                    self.unreadable.add(
+                        (top, left, min(high, self.dataset.height - top), min(wide, self.dataset.width - left))
+                    )
                     continue
                 inner = Window(part.top - place.top, part.left - place.left, part.height, part.width).slices
                 pixels[:, *inner] = found

@@ -44,7 +44,10 @@ class Source:
 
 
 def examine(
-    path: str | Path, config: RasterConfig, band_names: Sequence[str], fill: Sequence[float],
+    path: str | Path,
+    config: RasterConfig,
+    band_names: Sequence[str],
+    fill: Sequence[float],
     trained_range: tuple[float, float],
 ) -> Source:
     """Opens a raster and finds out how to read it for a model with these bands.
@@ -59,27 +62,44 @@ def examine(
             raise RasterError(f"'{name}' holds complex numbers; write its amplitude to a real raster first")
         indexes = config.bands or choose_bands(dataset, band_names, name)
         if len(indexes) != len(band_names):
-            raise RasterError(f"bands = {indexes} names {len(indexes)} bands; the model reads {len(band_names)}: "
-                              f"{', '.join(band_names)}")
+            raise RasterError(
+                f"bands = {indexes} names {len(indexes)} bands; the model reads {len(band_names)}: "
+                f"{', '.join(band_names)}"
+            )
         if max(indexes) > dataset.count:
             raise RasterError(f"'{name}' has no band {max(indexes)}, only 1 to {dataset.count}")
         if grid.crs is None:
-            warnings.warn(f"'{name}' has no coordinate system; the map will have none either. If you know it, set it "
-                          "first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)", stacklevel=3)
+            warnings.warn(
+                f"'{name}' has no coordinate system; the map will have none either. If you know it, set it "
+                "first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)",
+                stacklevel=3,
+            )
         area = None if config.aoi is None else area_of_interest(config.aoi, config.aoi_crs, grid.crs)
         crop = Window(0, 0, grid.height, grid.width) if area is None else window_of(area, grid, name)
         # a box along the grid's own axes is the window itself: no pixel of the window lies outside
         is_box = isinstance(config.aoi, tuple) and config.aoi_crs is None and grid.transform.is_rectilinear
-        source = Source(name, crop, grid.part(crop), tuple(indexes), tuple(fill), config.nodata,
-                        None if is_box else area, str(np.result_type(*(dataset.dtypes[i - 1] for i in indexes))), None,
-                        dataset.tags().get("AREA_OR_POINT"))
+        source = Source(
+            name,
+            crop,
+            grid.part(crop),
+            tuple(indexes),
+            tuple(fill),
+            config.nodata,
+            None if is_box else area,
+            str(np.result_type(*(dataset.dtypes[i - 1] for i in indexes))),
+            None,
+            dataset.tags().get("AREA_OR_POINT"),
+        )
         seen = _sample(source, dataset)
     low, high = trained_range
-    if seen is not None and (seen[1] > high + 0.5 * (high - low) or seen[0] < low - 0.5 * (high - low)
-                             or seen[1] < low + 0.05 * (high - low)):
-        warnings.warn(f"'{name}' ({source.dtype}) holds values from {seen[0]:g} to {seen[1]:g}; the model was trained "
-                      f"on {low:g} to {high:g}. Its map cannot be trusted; scale the raster to that range",
-                      stacklevel=3)
+    if seen is not None and (
+        seen[1] > high + 0.5 * (high - low) or seen[0] < low - 0.5 * (high - low) or seen[1] < low + 0.05 * (high - low)
+    ):
+        warnings.warn(
+            f"'{name}' ({source.dtype}) holds values from {seen[0]:g} to {seen[1]:g}; the model was trained "
+            f"on {low:g} to {high:g}. Its map cannot be trusted; scale the raster to that range",
+            stacklevel=3,
+        )
     return Source(**{**source.__dict__, "value_range": seen})
 
 
@@ -93,12 +113,17 @@ def choose_bands(dataset: Any, band_names: Sequence[str], name: str) -> tuple[in
     plain = [i + 1 for i, colour in enumerate(colours) if colour != "alpha"]
     if len(plain) < len(wanted):
         hint = " (it has a palette: gdal_translate -expand rgb makes it three bands)" if "palette" in colours else ""
-        raise RasterError(f"'{name}' has {len(plain)} band{'s' * (len(plain) != 1)} besides alpha{hint}; the model reads {len(wanted)}: "
-                          f"{', '.join(band_names)}")
+        raise RasterError(
+            f"'{name}' has {len(plain)} band{'s' * (len(plain) != 1)} besides alpha{hint}; the model reads {len(wanted)}: "
+            f"{', '.join(band_names)}"
+        )
     chosen = tuple(plain[: len(wanted)])
     if len(plain) > len(wanted):
-        warnings.warn(f"'{name}' has {len(plain)} bands that do not say what they are; bands {chosen} are taken as "
-                      f"{', '.join(band_names)}. Give bands=... if they are in another order", stacklevel=4)
+        warnings.warn(
+            f"'{name}' has {len(plain)} bands that do not say what they are; bands {chosen} are taken as "
+            f"{', '.join(band_names)}. Give bands=... if they are in another order",
+            stacklevel=4,
+        )
     return chosen
 
 

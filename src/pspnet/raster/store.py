@@ -47,8 +47,10 @@ class TileStore:
                 goes_on = bool(lines) and lines[0] == wanted
                 if lines and not goes_on and not overwrite:
                     changed = sorted(k for k in wanted.keys() | lines[0].keys() if wanted.get(k) != lines[0].get(k))
-                    raise RasterError(f"'{self.journal}' belongs to an unfinished run with other settings "
-                                      f"({', '.join(changed)}). Repeat that run to finish it, or discard it: overwrite")
+                    raise RasterError(
+                        f"'{self.journal}' belongs to an unfinished run with other settings "
+                        f"({', '.join(changed)}). Repeat that run to finish it, or discard it: overwrite"
+                    )
                 if goes_on and len(lines) > 1:
                     self.state = lines[-1]
                 self.file.truncate(self.state["bytes"])
@@ -148,7 +150,9 @@ def _lock(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise RasterError(f"'{path}' is being written by another process; wait for it, or choose another name") from None
+        raise RasterError(
+            f"'{path}' is being written by another process; wait for it, or choose another name"
+        ) from None
 
 
 class writing_to:  # noqa: N801  reads as a statement
@@ -162,5 +166,7 @@ class writing_to:  # noqa: N801  reads as a statement
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
-            raise RasterError(f"'{self.path}' cannot be written: {error.strerror or error}. What was finished is kept "
-                              "and will be used when the same command is repeated") from error
+            raise RasterError(
+                f"'{self.path}' cannot be written: {error.strerror or error}. What was finished is kept "
+                "and will be used when the same command is repeated"
+            ) from error

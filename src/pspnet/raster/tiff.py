@@ -30,8 +30,10 @@ SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
 SIZES = {1: 1, ASCII: 1, SHORT: 2, LONG: 4, 5: 8, 12: 8, LONG8: 8}
 # Tells GDAL that the layout is COG's, and how tiles are framed: their size before them, their last 4 bytes again after
 # them, so that a reader far away needs one request a tile. The last blank makes room for a later editor's "YES".
-GHOST = (b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
-         b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n ")
+GHOST = (
+    b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+    b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+)
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,23 @@ class Tag:
     data: bytes
 
 
-def georeference_tags(
-    grid: Grid, descriptions: Sequence[str], nodata: int, metadata: Mapping[str, str]
-) -> list[Tag]:
+def georeference_tags(grid: Grid, descriptions: Sequence[str], nodata: int, metadata: Mapping[str, str]) -> list[Tag]:
     """What GDAL writes for a grid, bands' names, nodata and dataset metadata, as raw tags."""
     rasterio = require("rasterio", "raster")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.MemoryFile(ext=".tif") as memory:
-            with memory.open(driver="GTiff", width=16, height=16, count=len(descriptions), dtype="uint8",
-                             crs=grid.crs, transform=grid.transform, nodata=nodata, ENDIANNESS="LITTLE") as dataset:
+            with memory.open(
+                driver="GTiff",
+                width=16,
+                height=16,
+                count=len(descriptions),
+                dtype="uint8",
+                crs=grid.crs,
+                transform=grid.transform,
+                nodata=nodata,
+                ENDIANNESS="LITTLE",
+            ) as dataset:
                 dataset.update_tags(**metadata)
                 for number, description in enumerate(descriptions, start=1):
                     dataset.set_band_description(number, description)
@@ -71,7 +80,12 @@ def georeference_tags(
 
 
 def write_cog(
-    path: Path, tiles: BinaryIO, levels: Sequence[Level], bands: int, block_px: int, georeference: Sequence[Tag],
+    path: Path,
+    tiles: BinaryIO,
+    levels: Sequence[Level],
+    bands: int,
+    block_px: int,
+    georeference: Sequence[Tag],
     colours: Sequence[Colour],
 ) -> None:
     """Writes `levels` (full resolution first) of `bands` uint8 bands, whose tiles are DEFLATE streams in `tiles`.
@@ -84,8 +98,13 @@ def write_cog(
     start = 16 if big else 8
     ghost = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(GHOST) + GHOST
     place = _aligned(start + len(ghost))
-    tables = [[np.zeros((bands, -(-level.height // block_px), -(-level.width // block_px)), kind)
-               for kind in (np.dtype("<u8" if big else "<u4"), np.dtype("<u4"))] for level in levels]
+    tables = [
+        [
+            np.zeros((bands, -(-level.height // block_px), -(-level.width // block_px)), kind)
+            for kind in (np.dtype("<u8" if big else "<u4"), np.dtype("<u4"))
+        ]
+        for level in levels
+    ]
 
     def directories() -> list[bytes]:
         found, at = [], place
@@ -116,19 +135,28 @@ def write_cog(
 
 
 def _image_tags(
-    level: Level, bands: int, block_px: int, offsets: NDArray[Any], lengths: NDArray[Any], colours: Sequence[Colour],
+    level: Level,
+    bands: int,
+    block_px: int,
+    offsets: NDArray[Any],
+    lengths: NDArray[Any],
+    colours: Sequence[Colour],
     overview: bool,
 ) -> list[Tag]:
     palette = np.zeros((3, 256), "<u2")
     palette[:, : len(colours)] = np.array(colours, "<u2").T * 257  # 8 bits to TIFF's 16
     tags = [
         _numbers(254, LONG, int(overview)),  # a reduced-resolution version of another image
-        _numbers(256, LONG, level.width), _numbers(257, LONG, level.height),
-        _numbers(258, SHORT, *[8] * bands), _numbers(259, SHORT, 8),  # bits per sample; DEFLATE
+        _numbers(256, LONG, level.width),
+        _numbers(257, LONG, level.height),
+        _numbers(258, SHORT, *[8] * bands),
+        _numbers(259, SHORT, 8),  # bits per sample; DEFLATE
         _numbers(262, SHORT, 3),  # colours come from the palette
-        _numbers(277, SHORT, bands), _numbers(284, SHORT, 2 if bands > 1 else 1),  # each band has tiles of its own
+        _numbers(277, SHORT, bands),
+        _numbers(284, SHORT, 2 if bands > 1 else 1),  # each band has tiles of its own
         Tag(320, SHORT, 768, palette.tobytes()),
-        _numbers(322, LONG, block_px), _numbers(323, LONG, block_px),
+        _numbers(322, LONG, block_px),
+        _numbers(323, LONG, block_px),
         Tag(324, LONG8 if offsets.itemsize == 8 else LONG, offsets.size, offsets.tobytes()),
         Tag(325, LONG, lengths.size, lengths.tobytes()),
         _numbers(339, SHORT, *[1] * bands),  # unsigned whole numbers

@@ -22,9 +22,15 @@ from pspnet.raster.writing import NODATA
 # Kinds of corners; pixels around a corner: a b / c d. Bits: 1 its row edge goes east; 2 its column edge goes south;
 # 4 a walk with the region on its left comes along the column and leaves along the row.
 KINDS = {
-    "a": 0, "b": 1 | 4, "c": 2 | 4, "d": 1 | 2,  # convex, around the region's own pixel
-    "not a": 4, "not b": 1, "not c": 2, "not d": 1 | 2 | 4,  # concave, around a foreign pixel
-}  # fmt: skip
+    "a": 0,
+    "b": 1 | 4,
+    "c": 2 | 4,
+    "d": 1 | 2,  # convex, around the region's own pixel
+    "not a": 4,
+    "not b": 1,
+    "not c": 2,
+    "not d": 1 | 2 | 4,  # concave, around a foreign pixel
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,12 @@ class Corners:
 
     @classmethod
     def join(cls, parts: list[Corners]) -> Corners:
-        return cls(np.concatenate([p.region for p in parts]), np.concatenate([p.x for p in parts]),
-                   np.concatenate([p.y for p in parts]), np.concatenate([p.kind for p in parts]))
+        return cls(
+            np.concatenate([p.region for p in parts]),
+            np.concatenate([p.x for p in parts]),
+            np.concatenate([p.y for p in parts]),
+            np.concatenate([p.kind for p in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,13 @@ class Tracer:
 
     def __init__(self) -> None:
         nothing: Any = np.zeros(0, np.int64)
-        self.open = Areas(nothing.astype(np.uint8), nothing.astype(float), nothing.astype(float), nothing.astype(float),
-                          Corners(nothing, nothing, nothing, nothing.astype(np.uint8)))
+        self.open = Areas(
+            nothing.astype(np.uint8),
+            nothing.astype(float),
+            nothing.astype(float),
+            nothing.astype(float),
+            Corners(nothing, nothing, nothing, nothing.astype(np.uint8)),
+        )
         self.left = self.right = self.bottom = 0  # where the last row lies
         self.row = np.zeros(0, np.uint8)
         self.row_regions: Ids = nothing  # index in `open` of its pixels, -1 where there is nothing
@@ -85,7 +100,11 @@ class Tracer:
         return self._advance(self.bottom, self.left, np.full((1, len(self.row)), NODATA, np.uint8))
 
     def _advance(
-        self, top: int, left: int, labels: NDArray[np.uint8], confidence: NDArray[np.uint8] | None = None,
+        self,
+        top: int,
+        left: int,
+        labels: NDArray[np.uint8],
+        confidence: NDArray[np.uint8] | None = None,
         row_areas: NDArray[Any] | None = None,
     ) -> Areas:
         high, wide = labels.shape
@@ -112,7 +131,9 @@ class Tracer:
         region[counted] = numbers
         region_of_run = np.where(runs.labels != NODATA, region[node], -1)
 
-        areas = self._sum(field, runs, region, region_of_run, in_first, len(roots), left - start + 1, confidence, row_areas)
+        areas = self._sum(
+            field, runs, region, region_of_run, in_first, len(roots), left - start + 1, confidence, row_areas
+        )
         corners = _corners(field, region_of_run[runs.index], start, top)
         kept = self.open.corners
         corners = Corners.join([Corners(region[kept.region], kept.x, kept.y, kept.kind), corners])
@@ -129,8 +150,16 @@ class Tracer:
         return _pick(areas, ~is_open, corners.take(~of_open))
 
     def _sum(
-        self, field: NDArray[np.uint8], runs: Any, region: Ids, region_of_run: Ids, in_first: int, count: int, left: int,
-        confidence: NDArray[np.uint8] | None, row_areas: NDArray[Any] | None,
+        self,
+        field: NDArray[np.uint8],
+        runs: Any,
+        region: Ids,
+        region_of_run: Ids,
+        in_first: int,
+        count: int,
+        left: int,
+        confidence: NDArray[np.uint8] | None,
+        row_areas: NDArray[Any] | None,
     ) -> tuple[NDArray[Any], ...]:
         """label, pixels, area and confidence of each region: what was known, and the new rows."""
         own, of = self.open, region[: len(self.open.label)]
@@ -164,16 +193,21 @@ def _corners(field: NDArray[np.uint8], regions: Ids, left: int, top: int) -> Cor
     a, b = regions[rows, columns], regions[rows, columns + 1]
     c, d = regions[rows + 1, columns], regions[rows + 1, columns + 1]
     found = {
-        "a": (a, (a != b) & (a != c)), "b": (b, (b != a) & (b != d)),
-        "c": (c, (c != a) & (c != d)), "d": (d, (d != b) & (d != c)),
-        "not a": (b, (b == c) & (b == d) & (b != a)), "not b": (a, (a == c) & (a == d) & (a != b)),
-        "not c": (a, (a == b) & (a == d) & (a != c)), "not d": (a, (a == b) & (a == c) & (a != d)),
-    }  # fmt: skip
+        "a": (a, (a != b) & (a != c)),
+        "b": (b, (b != a) & (b != d)),
+        "c": (c, (c != a) & (c != d)),
+        "d": (d, (d != b) & (d != c)),
+        "not a": (b, (b == c) & (b == d) & (b != a)),
+        "not b": (a, (a == c) & (a == d) & (a != b)),
+        "not c": (a, (a == b) & (a == d) & (a != c)),
+        "not d": (a, (a == b) & (a == c) & (a != d)),
+    }
     parts = []
     for kind, (region, there) in found.items():
         place = np.flatnonzero(there & (region >= 0))
-        parts.append(Corners(region[place], columns[place] + left, rows[place] + top,
-                             np.full(len(place), KINDS[kind], np.uint8)))
+        parts.append(
+            Corners(region[place], columns[place] + left, rows[place] + top, np.full(len(place), KINDS[kind], np.uint8))
+        )
     return Corners.join(parts)
 
 
@@ -261,6 +295,10 @@ def _rings(starts: Ids, along_row: Ids, along_column: Ids) -> tuple[Ids, Ids]:
 
 def _together(one: Areas, two: Areas) -> Areas:
     moved = Corners(two.corners.region + len(one.label), two.corners.x, two.corners.y, two.corners.kind)
-    return Areas(np.concatenate([one.label, two.label]), np.concatenate([one.pixels, two.pixels]),
-                 np.concatenate([one.area_m2, two.area_m2]), np.concatenate([one.confidence, two.confidence]),
-                 Corners.join([one.corners, moved]))
+    return Areas(
+        np.concatenate([one.label, two.label]),
+        np.concatenate([one.pixels, two.pixels]),
+        np.concatenate([one.area_m2, two.area_m2]),
+        np.concatenate([one.confidence, two.confidence]),
+        Corners.join([one.corners, moved]),
+    )

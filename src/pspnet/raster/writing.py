@@ -41,8 +41,11 @@ class TileWriter:
         for row in range(max(place.top, self.rows) // block, -(-min(place.bottom, self.stop) // block)):
             for column in range(place.left // block, -(-place.right // block)):
                 top, left = max(row * block, place.top), max(column * block, place.left)
-                part = values[:, top - place.top : (row + 1) * block - place.top,
-                              left - place.left : (column + 1) * block - place.left]
+                part = values[
+                    :,
+                    top - place.top : (row + 1) * block - place.top,
+                    left - place.left : (column + 1) * block - place.left,
+                ]
                 tile = self.open.get((row, column))
                 if tile is None:
                     tile = self.open[row, column] = np.full((self.bands, block, block), NODATA, np.uint8)
@@ -114,8 +117,15 @@ def halve_shares(shares: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def write_map(
-    path: Path, store: TileStore, levels: Sequence[Level], grid: Grid, descriptions: Sequence[str],
-    names: Mapping[int, str], colours: Sequence[Colour], counts: NDArray[np.int64], metadata: Mapping[str, str],
+    path: Path,
+    store: TileStore,
+    levels: Sequence[Level],
+    grid: Grid,
+    descriptions: Sequence[str],
+    names: Mapping[int, str],
+    colours: Sequence[Colour],
+    counts: NDArray[np.int64],
+    metadata: Mapping[str, str],
 ) -> None:
     """Writes the GeoTIFF and, beside it, what GDAL keeps in a file of its own (.aux.xml): class names with counts.
 
@@ -140,8 +150,10 @@ def attribute_table(names: Mapping[int, str], colours: Sequence[Colour], counts:
     fields = [("Value", 0, 5), ("Count", 1, 1), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8)]
     lines = ["<PAMDataset>", '  <PAMRasterBand band="1">', '    <GDALRasterAttributeTable tableType="thematic">']
     for index, (title, kind, usage) in enumerate(fields):
-        lines.append(f'      <FieldDefn index="{index}"><Name>{title}</Name><Type>{kind}</Type><Usage>{usage}</Usage>'
-                     "</FieldDefn>")
+        lines.append(
+            f'      <FieldDefn index="{index}"><Name>{title}</Name><Type>{kind}</Type><Usage>{usage}</Usage>'
+            "</FieldDefn>"
+        )
     for index, (value, name) in enumerate(sorted(names.items())):
         row = [value, int(counts[value]), escape(name), *colours[value]]
         lines.append(f'      <Row index="{index}">' + "".join(f"<F>{cell}</F>" for cell in row) + "</Row>")
@@ -158,4 +170,3 @@ def _level(store: TileStore, number: int, height: int, width: int) -> Level:
 
 def _place(key: Key) -> tuple[int, int, int]:
     return key[1], key[2], key[3]
-

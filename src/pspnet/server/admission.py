@@ -56,9 +56,11 @@ class Ticket:
         gate = self.gate
         if gate.pixels and gate.pixels + pixels > gate.most_pixels:
             raise Problem(
-                "full", f"the images in work have {gate.pixels / 1e6:.1f} million pixels; with this one there would be "
-                f"more than {gate.most_pixels / 1e6:g}", gate.wait_s(),
-            )  # fmt: skip
+                "full",
+                f"the images in work have {gate.pixels / 1e6:.1f} million pixels; with this one there would be "
+                f"more than {gate.most_pixels / 1e6:g}",
+                gate.wait_s(),
+            )
         self.pixels = pixels
         gate.pixels += pixels
 
@@ -71,7 +73,9 @@ class Ticket:
     def __enter__(self) -> Ticket:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.hand_over()
         self.gate.requests -= 1
         self.gate.pixels -= self.pixels

@@ -94,5 +94,7 @@ def _for_eyes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     shown = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
     if shown.dtype == np.uint8:
         return np.ascontiguousarray(shown)
-    stretched: NDArray[np.uint8] = cv2.normalize(shown.astype(np.float32), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    stretched: NDArray[np.uint8] = cv2.normalize(shown.astype(np.float32), None, 0, 255, cv2.NORM_MINMAX).astype(
+        np.uint8
+    )
     return stretched

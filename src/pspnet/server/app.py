@@ -52,9 +52,13 @@ def create_app(models: Mapping[str, Source] | None = None, settings: ServerSetti
     settings = settings or ServerSettings()
     service = Service(dict(models or {}), settings)
     app = FastAPI(
-        title="pspnet", version=__version__, docs_url=None, redoc_url=None, lifespan=service.lifespan,
+        title="pspnet",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.lifespan,
         description="Scene parsing: an image in, a class for every pixel out.",
-    )  # fmt: skip
+    )
     app.state.service = service
     app.state.draining = False
     app.add_middleware(Observed, owner=app, metrics=service.metrics)
@@ -99,13 +103,16 @@ class Service:
         """Runs it in a helper thread."""
         return await asyncio.get_running_loop().run_in_executor(self.helpers, work, *arguments)
 
-    async def segment(self, request: Request, model: str | None, wanted: Wanted, class_names: list[str] | None,
-                      deadline_s: float) -> Response:
+    async def segment(
+        self, request: Request, model: str | None, wanted: Wanted, class_names: list[str] | None, deadline_s: float
+    ) -> Response:
         """One request, from its place in the queue to its answer."""
         notes = request.scope["pspnet"]
         name, segmenter = self.library.find(model)
         notes |= {"model": name, "format": wanted.format}
-        wanted = Wanted(wanted.format, wanted.confidence, pick_classes(class_names, segmenter), wanted.opacity, wanted.legend)
+        wanted = Wanted(
+            wanted.format, wanted.confidence, pick_classes(class_names, segmenter), wanted.opacity, wanted.legend
+        )
         stages: dict[str, float] = {}
         notes["stages"] = stages
         began, part = time.monotonic(), "slow_body"
@@ -133,7 +140,9 @@ class Service:
                     answer = await self.help(make_answer, found, pixels, segmenter, wanted)
                     passed("encode")
             except TimeoutError:
-                raise Problem(part, f"{deadline_s:g} s passed; send less, allow more, or come when it is quieter") from None
+                raise Problem(
+                    part, f"{deadline_s:g} s passed; send less, allow more, or come when it is quieter"
+                ) from None
         headers = {"x-model": name, "x-batch-size": str(found.batch), "vary": "accept", **answer.headers}
         return Response(answer.body, headers=headers, media_type=answer.media_type)
 
@@ -173,36 +182,71 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     guarded = [Depends(need_key)]
 
-    @app.post("/v1/segment", dependencies=guarded, responses=SEGMENT_RESPONSES, openapi_extra=BODY, tags=["segment"],
-              response_class=Response, summary="Parse one image")
+    @app.post(
+        "/v1/segment",
+        dependencies=guarded,
+        responses=SEGMENT_RESPONSES,
+        openapi_extra=BODY,
+        tags=["segment"],
+        response_class=Response,
+        summary="Parse one image",
+    )
     async def segment(
         request: Request,
         model: ModelName = None,
-        format: Annotated[Format | None, Query(
-            description="Form of the answer. Left out: by the Accept header (image/png: labels, application/json: rle, "
-            "application/geo+json: polygons).", examples=["polygons"])] = None,
-        confidence: Annotated[bool, Query(
-            description="Also the probability of the labels: a mean in x-mean-confidence, and in JSON for each part.",
-            examples=[True])] = False,
-        classes: Annotated[list[str] | None, Query(
-            description="Only these classes; others become 255. Repeat it, or separate names by commas.")] = None,
+        format: Annotated[
+            Format | None,
+            Query(
+                description="Form of the answer. Left out: by the Accept header (image/png: labels, application/json: rle, "
+                "application/geo+json: polygons).",
+                examples=["polygons"],
+            ),
+        ] = None,
+        confidence: Annotated[
+            bool,
+            Query(
+                description="Also the probability of the labels: a mean in x-mean-confidence, and in JSON for each part.",
+                examples=[True],
+            ),
+        ] = False,
+        classes: Annotated[
+            list[str] | None,
+            Query(description="Only these classes; others become 255. Repeat it, or separate names by commas."),
+        ] = None,
         opacity: Annotated[float, Query(ge=0, le=1, description="Of an overlay's colours.", examples=[0.5])] = 0.55,
         legend: Annotated[bool, Query(description="Adds a legend below an overlay.", examples=[True])] = False,
-        deadline_s: Annotated[float | None, Query(
-            gt=0, description="Seconds after which the answer is of no use; at most the server's own.",
-            examples=[10])] = None,
-    ) -> Response:  # fmt: skip
+        deadline_s: Annotated[
+            float | None,
+            Query(
+                gt=0,
+                description="Seconds after which the answer is of no use; at most the server's own.",
+                examples=[10],
+            ),
+        ] = None,
+    ) -> Response:
         form = choose_format(format, request.headers.get("accept"))
         longest = min(deadline_s or settings.deadline_s, settings.deadline_s)
         return await service.segment(request, model, Wanted(form, confidence, None, opacity, legend), classes, longest)
 
-    @app.get("/v1/model", dependencies=guarded, response_model=ModelInfo, responses={k: REFUSALS[k] for k in (401, 404, 503)},
-             tags=["models"], summary="Classes, colours, protocol, scores and provenance of a model")
+    @app.get(
+        "/v1/model",
+        dependencies=guarded,
+        response_model=ModelInfo,
+        responses={k: REFUSALS[k] for k in (401, 404, 503)},
+        tags=["models"],
+        summary="Classes, colours, protocol, scores and provenance of a model",
+    )
     def model(model: ModelName = None) -> dict[str, Any]:
         return describe(*library.find(model))
 
-    @app.get("/v1/models", dependencies=guarded, response_model=ModelList, responses={401: REFUSALS[401]}, tags=["models"],
-             summary="Names of the models")
+    @app.get(
+        "/v1/models",
+        dependencies=guarded,
+        response_model=ModelList,
+        responses={401: REFUSALS[401]},
+        tags=["models"],
+        summary="Names of the models",
+    )
     def models() -> dict[str, Any]:
         return {"models": list(library.sources)}
 
@@ -210,8 +254,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=State, responses={503: REFUSALS[503]}, tags=["operation"],
-             summary="Every model is open, and requests are taken")
+    @app.get(
+        "/readyz",
+        response_model=State,
+        responses={503: REFUSALS[503]},
+        tags=["operation"],
+        summary="Every model is open, and requests are taken",
+    )
     async def readyz() -> dict[str, str]:
         if library.failure is not None:
             raise Problem("not_ready", f"models cannot be opened: {library.failure}")

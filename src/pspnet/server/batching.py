@@ -174,9 +174,7 @@ class Batcher:
                 job.future.set_result(Found(labels, confidence, len(jobs), began - job.since, seconds))
 
 
-def compute(
-    jobs: list[Job], height: int, width: int
-) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
+def compute(jobs: list[Job], height: int, width: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
     """Labels and confidence of images of one model, each padded by its edge to (height, width) and cut again."""
     segmenter, confidence = jobs[0].segmenter, any(job.confidence for job in jobs)
     if len(jobs) == 1 and jobs[0].size > WHOLE_PIXELS:
@@ -208,9 +206,15 @@ def _compute_windows(job: Job) -> tuple[NDArray[np.uint8], NDArray[np.float32] |
         return job.pixels[window.slices]
 
     strips = blended_strips(
-        read, job.segmenter.probabilities, height, width, len(job.segmenter.classes), WINDOW_PX, OVERLAP_PX,
+        read,
+        job.segmenter.probabilities,
+        height,
+        width,
+        len(job.segmenter.classes),
+        WINDOW_PX,
+        OVERLAP_PX,
         batch_size=1 if job.segmenter.engine.device.type == "cpu" else 4,
-    )  # fmt: skip
+    )
     for top, found in strips:
         rows = slice(top, top + found.shape[1])
         labels[rows] = found.argmax(axis=0)

@@ -29,9 +29,11 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         content: dict[str, Any] = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "event": record.getMessage(),
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
             **getattr(record, "fields", {}),
-        }  # fmt: skip
+        }
         if record.exc_info and record.exc_info[0]:
             # file, line and kind of error; not its message, which may quote what was sent
             content["error"] = record.exc_info[0].__name__
@@ -99,8 +101,14 @@ class Observed:
         for stage, spent in notes.get("stages", {}).items():
             self.metrics.stages.labels(stage).observe(spent)
         quiet = route in ("/healthz", "/readyz", "/metrics") and status == 200
-        fields = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 4),
-                  "bytes_out": size, **notes}
+        fields = {
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 4),
+            "bytes_out": size,
+            **notes,
+        }
         if "stages" in notes:
             fields["stages"] = {stage: round(spent, 4) for stage, spent in notes["stages"].items()}
         level = logging.DEBUG if quiet else logging.ERROR if status == 500 else logging.INFO

@@ -26,18 +26,26 @@ class Metrics:
     def __init__(self, in_work: Callable[[], int], waiting: Callable[[], int], ready: Callable[[], bool]) -> None:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
-            "pspnet_requests", "Requests answered, by route, model and status.", ["route", "model", "status"],
+            "pspnet_requests",
+            "Requests answered, by route, model and status.",
+            ["route", "model", "status"],
             registry=registry,
-        )  # fmt: skip
+        )
         self.refused = Counter("pspnet_refused", "Requests refused, by reason.", ["reason"], registry=registry)
         self.seconds = Histogram(
-            "pspnet_request_seconds", "From the first byte to the answer, of /v1/segment with status 200.", ["model"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
+            "pspnet_request_seconds",
+            "From the first byte to the answer, of /v1/segment with status 200.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.stages = Histogram(
-            "pspnet_stage_seconds", "Parts of a request: read, decode, wait, compute (of its batch), encode.", ["stage"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
+            "pspnet_stage_seconds",
+            "Parts of a request: read, decode, wait, compute (of its batch), encode.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.batches = Histogram(
             "pspnet_batch_images", "Images computed together.", ["model"], buckets=_IMAGES, registry=registry
         )

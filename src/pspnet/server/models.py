@@ -73,8 +73,10 @@ class Library:
             for name, source in self.sources.items():
                 if stop.is_set():
                     return
-                segmenter = source if isinstance(source, Segmenter) else Segmenter.load(
-                    source, device=self.settings.device, precision=self.settings.precision
+                segmenter = (
+                    source
+                    if isinstance(source, Segmenter)
+                    else Segmenter.load(source, device=self.settings.device, precision=self.settings.precision)
                 )
                 _check_bands(name, segmenter.config.in_bands)
                 segmenter.labels(torch.zeros(1, segmenter.config.in_bands, 64, 64), confidence=True)

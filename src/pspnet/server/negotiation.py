@@ -15,9 +15,13 @@ MEDIA_TYPES: dict[Format, str] = {
     "polygons": "application/geo+json",
 }
 _BY_TYPE: dict[str, Format] = {
-    "image/png": "labels", "image/*": "labels", "*/*": "labels", "application/json": "rle", "application/*": "rle",
+    "image/png": "labels",
+    "image/*": "labels",
+    "*/*": "labels",
+    "application/json": "rle",
+    "application/*": "rle",
     "application/geo+json": "polygons",
-}  # fmt: skip
+}
 
 
 def choose_format(given: Format | None, accept: str | None) -> Format:

@@ -76,7 +76,9 @@ def add_handlers(app: FastAPI) -> None:
     async def framework(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            problem = Problem("not_found", f"no {request.method} {request.url.path}; GET /openapi.json lists what there is")
+            problem = Problem(
+                "not_found", f"no {request.method} {request.url.path}; GET /openapi.json lists what there is"
+            )
         elif error.status_code == 405:
             problem = Problem("not_allowed", f"{request.url.path} does not answer {request.method}")
         else:

@@ -24,9 +24,14 @@ from pspnet.server.problems import Problem
 from pspnet.server.settings import ServerSettings
 
 _MAGIC = (
-    ("JPEG", b"\xff\xd8\xff"), ("PNG", b"\x89PNG\r\n\x1a\n"), ("TIFF", b"II*\0"), ("TIFF", b"MM\0*"),
-    ("GIF", b"GIF87a"), ("GIF", b"GIF89a"), ("BMP", b"BM"),
-)  # fmt: skip
+    ("JPEG", b"\xff\xd8\xff"),
+    ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ("TIFF", b"II*\0"),
+    ("TIFF", b"MM\0*"),
+    ("GIF", b"GIF87a"),
+    ("GIF", b"GIF89a"),
+    ("BMP", b"BM"),
+)
 FORMATS = "JPEG, PNG, WebP, TIFF, BMP or GIF"
 # what senders say when they do not know, or mean bytes; the first bytes then decide
 _UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
@@ -67,7 +72,9 @@ def check(data: bytes, settings: ServerSettings) -> Upload:
         height, width = _webp_size(data) if data[:4] == b"RIFF" else sniff_size(data, "image")
     except ImageError as error:
         if isinstance(error.__cause__, Image.DecompressionBombError):
-            raise Problem("too_large", f"far more pixels than the {settings.max_megapixels:g} million allowed") from error
+            raise Problem(
+                "too_large", f"far more pixels than the {settings.max_megapixels:g} million allowed"
+            ) from error
         raise Problem("bad_image", _without_bytes(error)) from error
     _check_extent(height, width, settings)
     if data[:4] == b"RIFF":
@@ -160,4 +167,3 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _without_bytes(error: ImageError) -> str:
     """The message, without the file's first bytes that it may quote."""
     return str(error).partition("; it begins with")[0].replace("'image' ", "the image ", 1)
-

@@ -34,9 +34,15 @@ def run_server(
     log_to_stderr(log_level)
     sockets = listen(host, port)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, http="h11", lifespan="on", timeout_graceful_shutdown=max(1, round(drain_s)),
-        timeout_keep_alive=30, server_header=False,
-    )  # fmt: skip
+        app,
+        log_config=None,
+        access_log=False,
+        http="h11",
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        timeout_keep_alive=30,
+        server_header=False,
+    )
     bound = sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     logger.info("listening", extra={"fields": {"url": f"http://{shown}:{bound}", "port": bound}})
@@ -75,7 +81,9 @@ def _why(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} is reserved for the system's own programs; choose one from 1024 on with --port"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"this machine has no address {host!r}; give --host 127.0.0.1 (this machine only) or 0.0.0.0 (all networks)"
+        return (
+            f"this machine has no address {host!r}; give --host 127.0.0.1 (this machine only) or 0.0.0.0 (all networks)"
+        )
     return f"{host}:{port} cannot be listened at: {error.strerror or error}"
 
 

@@ -89,25 +89,32 @@ class FeatureCollection(_Shown):
 
 
 RLE_EXAMPLE = {
-    "width": 4, "height": 2,
+    "width": 4,
+    "height": 2,
     "segments": [
         {"index": 0, "class": "sky", "pixels": 4, "counts": [0, 1, 1, 1, 1, 1, 1, 1, 1], "confidence": 0.97},
         {"index": 3, "class": "water", "pixels": 4, "counts": [1, 1, 1, 1, 1, 1, 1, 1], "confidence": 0.91},
     ],
-}  # fmt: skip
+}
 POLYGON_EXAMPLE = {
-    "type": "FeatureCollection", "width": 4, "height": 2,
+    "type": "FeatureCollection",
+    "width": 4,
+    "height": 2,
     "features": [
         {
-            "type": "Feature", "properties": {"class": "sky", "index": 0, "pixels": 4},
+            "type": "Feature",
+            "properties": {"class": "sky", "index": 0, "pixels": 4},
             "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 1], [0, 1], [0, 0]]]},
         }
     ],
-}  # fmt: skip
+}
 REFUSAL_EXAMPLE = {
-    "type": "urn:pspnet:problem:full", "title": "The server has as much to do as it can hold", "status": 503,
-    "detail": "64 requests are in work, the most that is taken", "request_id": "5f3a0c1d2e4b6789",
-}  # fmt: skip
+    "type": "urn:pspnet:problem:full",
+    "title": "The server has as much to do as it can hold",
+    "status": 503,
+    "detail": "64 requests are in work, the most that is taken",
+    "request_id": "5f3a0c1d2e4b6789",
+}
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 BODY: dict[str, Any] = {
@@ -161,9 +168,10 @@ SEGMENT_RESPONSES: dict[int | str, dict[str, Any]] = {
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "application/json": {"schema": {"$ref": "#/components/schemas/RunLengths"}, "example": RLE_EXAMPLE},
             "application/geo+json": {
-                "schema": {"$ref": "#/components/schemas/FeatureCollection"}, "example": POLYGON_EXAMPLE,
+                "schema": {"$ref": "#/components/schemas/FeatureCollection"},
+                "example": POLYGON_EXAMPLE,
             },
         },
     },
     **REFUSALS,
-}  # fmt: skip
+}

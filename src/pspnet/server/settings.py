@@ -26,10 +26,11 @@ class ServerSettings(Settings):
         5.0, ge=0, description="How long a batch waits for requests that are being read, in milliseconds."
     )
     bucket_px: int = Field(
-        1, ge=1,
+        1,
+        ge=1,
         description="Images are batched with those whose height and width round up to the same multiple of this; what "
         "is missing repeats the edge. 1: only with images of their own size, and the answer is the segmenter's own.",
-    )  # fmt: skip
+    )
     deadline_s: float = Field(30.0, gt=0, description="Longest time from a request's first byte to its answer.")
     drain_s: float = Field(60.0, gt=0, description="Longest time that a shutdown waits for accepted requests.")
     max_mib: float = Field(32.0, gt=0, description="Greatest size of a body, in MiB.")

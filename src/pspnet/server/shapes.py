@@ -68,8 +68,10 @@ def as_polygons(found: Segmentation) -> dict[str, Any]:
         for place, shape in enumerate(shapely.orient_polygons(shapes)):
             index = int(areas.label[place])
             properties: dict[str, Any] = {
-                "class": found.classes[index], "index": index, "pixels": int(areas.pixels[place])
-            }  # fmt: skip
+                "class": found.classes[index],
+                "index": index,
+                "pixels": int(areas.pixels[place]),
+            }
             if found.confidence is not None:
                 properties["confidence"] = round(float(areas.confidence[place] / areas.pixels[place]) / 255, 4)
             rings = [shape.exterior, *shape.interiors]

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pspnet.training.preparation import DataSets
 
 
-def train(config: TrainConfig, *, train_data: Dataset | None = None, val_data: Dataset | None = None,
-          quiet: bool = False) -> Path:
+def train(
+    config: TrainConfig, *, train_data: Dataset | None = None, val_data: Dataset | None = None, quiet: bool = False
+) -> Path:
     """Trains a network and returns the path of its best checkpoint, RUN/best.safetensors.
 
     train_data, val_data: data sets of your own, in place of `config.data`. quiet: nothing on the terminal.
@@ -30,8 +31,9 @@ def train(config: TrainConfig, *, train_data: Dataset | None = None, val_data: D
     return start(config, _sets(train_data, val_data), quiet)
 
 
-def resume(run_dir: str | Path, *, train_data: Dataset | None = None, val_data: Dataset | None = None,
-           quiet: bool = False) -> Path:
+def resume(
+    run_dir: str | Path, *, train_data: Dataset | None = None, val_data: Dataset | None = None, quiet: bool = False
+) -> Path:
     """Goes on with the run in `run_dir` where it was stopped or killed, and returns the path of its best checkpoint.
 
     The result is bit for bit that of a run that was never stopped, on the same kind of processor with the same number
@@ -43,8 +45,9 @@ def resume(run_dir: str | Path, *, train_data: Dataset | None = None, val_data: 
     return go_on(run_dir, _sets(train_data, val_data), quiet)
 
 
-def find_learning_rate(config: TrainConfig, *, train_data: Dataset | None = None, steps: int = 100,
-                       plot: str | Path | None = None) -> RateSearch:
+def find_learning_rate(
+    config: TrainConfig, *, train_data: Dataset | None = None, steps: int = 100, plot: str | Path | None = None
+) -> RateSearch:
     """Tries `steps` growing learning rates, each for one batch, and suggests the one at which the loss falls fastest.
 
     The network is thrown away. plot: a PNG of loss over rate is written there. Raises ConfigError, DataError.

@@ -48,7 +48,8 @@ class BatchPlan:
         if self.batch_size % self.world_size:
             raise ConfigError(
                 f"batch_size = {self.batch_size} with {self.world_size} devices: each device needs the same number of "
-                f"images. Use a multiple of {self.world_size}")
+                f"images. Use a multiple of {self.world_size}"
+            )
 
     def batch(self, step: int) -> list[Place]:
         """(epoch, index) of each image that this device sees in batch `step`."""
@@ -117,7 +118,8 @@ def collate(samples: Sequence[tuple[Tensor, Tensor] | PspnetError]) -> Batch | P
     sizes = sorted({tuple(label.shape) for label in labels})
     if len(sizes) > 1:
         return DataError(
-            f"a batch holds images of unlike sizes, {sizes[0]} and {sizes[-1]} (height, width): set augmentation.crop")
+            f"a batch holds images of unlike sizes, {sizes[0]} and {sizes[-1]} (height, width): set augmentation.crop"
+        )
     return Batch(torch.stack(images), torch.stack(labels))
 
 
@@ -141,11 +143,18 @@ class TimedLoader(DataLoader[Any]):
             yield batch
 
 
-def training_loader(samples: TrainingSamples, plan: BatchPlan, start: int, workers: int, pin_memory: bool) -> TimedLoader:
+def training_loader(
+    samples: TrainingSamples, plan: BatchPlan, start: int, workers: int, pin_memory: bool
+) -> TimedLoader:
     """The batches of `plan` from batch `start` on."""
     return TimedLoader(
-        samples, batch_sampler=PlanSampler(plan, start), num_workers=workers, collate_fn=collate,
-        pin_memory=pin_memory, prefetch_factor=4 if workers else None, worker_init_fn=quiet_worker,
+        samples,
+        batch_sampler=PlanSampler(plan, start),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=quiet_worker,
         generator=torch.Generator().manual_seed(plan.seed),  # else every iterator would draw from the run's own stream
     )
 

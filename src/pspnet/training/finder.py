@@ -59,7 +59,9 @@ def _sweep(config: TrainConfig, data: DataSets, steps: int) -> tuple[NDArray[np.
     base = [group["lr"] / config.optimizer.learning_rate for group in optimizer.param_groups]
     plan = BatchPlan(len(data.train), config.batch_size, steps, config.seed)
     vary = Augmentation(config.augmentation, config.model.normalisation[0])
-    loader = training_loader(TrainingSamples(data.train, vary, config.seed), plan, 0, config.workers, device.type == "cuda")
+    loader = training_loader(
+        TrainingSamples(data.train, vary, config.seed), plan, 0, config.workers, device.type == "cuda"
+    )
     dtype = compute_dtype(config.precision, device)
     rates, losses, lowest, mean = [], [], math.inf, 0.0
     for step, batch in enumerate(loader):
@@ -85,7 +87,9 @@ def _sweep(config: TrainConfig, data: DataSets, steps: int) -> tuple[NDArray[np.
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     if len(rates) < 5:
-        raise TrainingError(f"the loss is not finite after {len(rates)} steps at a rate of {LOWEST:g}: look at the data")
+        raise TrainingError(
+            f"the loss is not finite after {len(rates)} steps at a rate of {LOWEST:g}: look at the data"
+        )
     return np.array(rates), np.array(losses)
 
 

@@ -1,17 +1,17 @@
 """A run's folder: all that a run leaves, and all that another program needs to watch it.
 
-    config.yaml         the resolved TrainConfig: what was derived from the data is written down
-    state.json          process id, status, step, time left; renewed about once a second
-    metrics.csv         a line every few steps and one for each validation
-    class_iou.csv       a line for each validation: IoU of every class
-    scores_best.json    scores of the best validation: per class, confusion matrix, worst images
-    scores_last.json    the same of the latest one
-    pictures/           predictions at each validation: image, labels, prediction, mistakes
-    tensorboard/        the curves for TensorBoard
-    last.ckpt           everything needed to go on (weights, optimiser, position)
-    best.safetensors    the model that scored best: what `train` returns
-    last.safetensors    the model after the last step
-    summary.json        what the run took and reached, written at its end
+config.yaml         the resolved TrainConfig: what was derived from the data is written down
+state.json          process id, status, step, time left; renewed about once a second
+metrics.csv         a line every few steps and one for each validation
+class_iou.csv       a line for each validation: IoU of every class
+scores_best.json    scores of the best validation: per class, confusion matrix, worst images
+scores_last.json    the same of the latest one
+pictures/           predictions at each validation: image, labels, prediction, mistakes
+tensorboard/        the curves for TensorBoard
+last.ckpt           everything needed to go on (weights, optimiser, position)
+best.safetensors    the model that scored best: what `train` returns
+last.safetensors    the model after the last step
+summary.json        what the run took and reached, written at its end
 """
 
 from __future__ import annotations
@@ -31,8 +31,23 @@ from pspnet.config.train import TrainConfig
 from pspnet.errors import TrainingError
 
 Status = Literal["preparing", "running", "validating", "finished", "interrupted", "failed"]
-COLUMNS = ("step", "epoch", "seconds", "loss", "loss_pixel", "loss_auxiliary", "loss_image", "loss_points", "learning_rate",
-           "images_per_s", "data_waiting", "val_loss", "val_mean_iou", "val_mean_accuracy", "val_pixel_accuracy")
+COLUMNS = (
+    "step",
+    "epoch",
+    "seconds",
+    "loss",
+    "loss_pixel",
+    "loss_auxiliary",
+    "loss_image",
+    "loss_points",
+    "learning_rate",
+    "images_per_s",
+    "data_waiting",
+    "val_loss",
+    "val_mean_iou",
+    "val_mean_accuracy",
+    "val_pixel_accuracy",
+)
 
 
 class RunFolder:
@@ -68,7 +83,8 @@ class RunFolder:
         if self.config.exists():
             raise TrainingError(
                 f"'{self.path}' already holds a run. Continue it with: pspnet train --resume {self.path}, "
-                "or give another run_dir")
+                "or give another run_dir"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config, config.to_yaml())
 

@@ -38,7 +38,8 @@ class StateFile(CheckpointIO):  # type: ignore[misc]
         except OSError as error:
             part.unlink(missing_ok=True)
             raise TrainingError(
-                f"'{target}' cannot be written: {error}. The state that was saved before is still there") from error
+                f"'{target}' cannot be written: {error}. The state that was saved before is still there"
+            ) from error
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
         return read_state_file(Path(path))
@@ -53,7 +54,8 @@ def read_state_file(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
-            f"'{path}' cannot be read: {error}. Remove it to start the run again from its beginning") from error
+            f"'{path}' cannot be read: {error}. Remove it to start the run again from its beginning"
+        ) from error
     if not isinstance(state, dict) or "batches_seen" not in state:
         raise TrainingError(f"'{path}' is not the state of a pspnet run")
     return state
@@ -108,7 +110,8 @@ def interrupted(number: int, step: int, steps: int, folder: RunFolder) -> RunInt
     """What a run ends with when it was asked to stop."""
     name = signal.Signals(number).name
     return RunInterrupted(
-        f"stopped by {name} after step {step} of {steps}. Go on with: pspnet train --resume {folder.path}", number)
+        f"stopped by {name} after step {step} of {steps}. Go on with: pspnet train --resume {folder.path}", number
+    )
 
 
 def check_finite(module: TrainingModule, step: int) -> None:
@@ -125,4 +128,5 @@ def diverged(module: TrainingModule, step: int) -> TrainingError:
     return TrainingError(
         f"the loss is no longer a finite number at step {step}: training has diverged. Lower optimizer.learning_rate "
         f"({optimizer.learning_rate:g}; the head learns {optimizer.head_lr_factor:g} times as fast), add "
-        "schedule.warmup_steps, or set clip to 1")
+        "schedule.warmup_steps, or set clip to 1"
+    )

@@ -91,8 +91,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         return total
 
     def _total(self, outputs: TrainOutputs, labels: Tensor) -> Tensor:
-        total, self.latest = total_loss(
-            outputs, labels, self.loss, self.settings, self.model.config.align_corners)
+        total, self.latest = total_loss(outputs, labels, self.loss, self.settings, self.model.config.align_corners)
         return total
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def build_optimizer(model: PSPNet, config: OptimizerConfig, fused: bool | None =
     groups = parameter_groups(model, config)
     one_kernel = (config.fused if fused is None else fused) and _has_fused(model)
     if config.name == "sgd":
-        return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=one_kernel)
+        return SGD(
+            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=one_kernel
+        )
     return AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=one_kernel)
 
 

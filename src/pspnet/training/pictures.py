@@ -65,8 +65,16 @@ def draw(examples: list[Example], label_space: LabelSpace) -> NDArray[np.uint8]:
     header = np.full((HEADER_PX, width, 3), 255, np.uint8)
     column = (rows[0].shape[1] + MARGIN_PX) // 4
     for number, title in enumerate(("image", "labels", "prediction", "mistakes")):
-        cv2.putText(header, title, (number * column + 2, HEADER_PX - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (30, 30, 30), 1,
-                    cv2.LINE_AA)
+        cv2.putText(
+            header,
+            title,
+            (number * column + 2, HEADER_PX - 8),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.45,
+            (30, 30, 30),
+            1,
+            cv2.LINE_AA,
+        )
     padded = [_below(np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)) for row in rows]
     return np.vstack([header, *padded])
 

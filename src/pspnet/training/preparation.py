@@ -63,7 +63,9 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
     "val" by default and does not exist is left out.
     """
     splits = list(config.train_splits)
-    with_val = "val_split" in config.model_fields_set or config.val_split in available_splits(config.format, config.root)
+    with_val = "val_split" in config.model_fields_set or config.val_split in available_splits(
+        config.format, config.root
+    )
     if with_val:
         splits.append(config.val_split)
     parts = []
@@ -110,22 +112,27 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
     if data.val is not None and data.val.label_space.names != dataset.label_space.names:
         raise ConfigError(
             f"data: training has the classes {', '.join(dataset.label_space.names[:5])} ... and validation "
-            f"{', '.join(data.val.label_space.names[:5])} ...; give both the same table")
+            f"{', '.join(data.val.label_space.names[:5])} ...; give both the same table"
+        )
     if isinstance(weights, tuple) and len(weights) != dataset.label_space.num_classes:
         raise ConfigError(
             f"loss.class_weights has {len(weights)} numbers, the data set {dataset.label_space.num_classes} classes: "
-            f"{', '.join(dataset.label_space.names)}")
+            f"{', '.join(dataset.label_space.names)}"
+        )
     changes: dict[str, Any] = {}
     for name, there in (("num_classes", dataset.label_space.num_classes), ("in_bands", dataset.bands)):
         if name in model.model_fields_set and getattr(model, name) != there:
             raise ConfigError(
                 f"model.{name} = {getattr(model, name)}, but the data set has {there}. Leave model.{name} out: it follows "
-                "from the data")
+                "from the data"
+            )
         changes[name] = there
     derives_weights = weights in ("inverse", "tempered")
     derives_mean = normalises_by_data(model, dataset.bands)
     if config.init_from is not None and model.mean is None and model.std is None:
-        changes["mean"], changes["std"] = read_header(find_model(str(config.init_from)))[0].normalisation  # what its weights expect
+        changes["mean"], changes["std"] = read_header(find_model(str(config.init_from)))[
+            0
+        ].normalisation  # what its weights expect
         derives_mean = False
     if derives_mean or derives_weights:
         found = measure(dataset)
@@ -138,8 +145,10 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
             weights = tuple(round(value, 6) for value in derived.tolist())
     root = config.data.root
     return config.changed(
-        model=model.changed(**changes), loss=config.loss.changed(class_weights=weights),
-        data=config.data.changed(root=root.absolute()) if root is not None else config.data)  # resumed from anywhere
+        model=model.changed(**changes),
+        loss=config.loss.changed(class_weights=weights),
+        data=config.data.changed(root=root.absolute()) if root is not None else config.data,
+    )  # resumed from anywhere
 
 
 def normalises_by_data(model: ModelConfig, bands: int) -> bool:
@@ -175,11 +184,13 @@ def on_this_machine(config: TrainConfig, samples: int) -> TrainConfig:
     if config.batch_size % (devices * nodes):
         raise ConfigError(
             f"batch_size = {config.batch_size} with {devices * nodes} devices: each needs the same number of pictures. "
-            f"Use a multiple of {devices * nodes}")
+            f"Use a multiple of {devices * nodes}"
+        )
     if config.precision == "bf16" and not has_bfloat16(device):
         raise ConfigError(
             "precision = bf16: this processor does not compute in bfloat16; it would be emulated, hundreds of times slower. "
-            "Use precision = auto or fp32")
+            "Use precision = auto or fp32"
+        )
     precision = "bf16" if compute_dtype(config.precision, device) == torch.bfloat16 else "fp32"
     workers = config.workers
     if workers is None:
@@ -187,10 +198,19 @@ def on_this_machine(config: TrainConfig, samples: int) -> TrainConfig:
         workers = min(max((cores - 1) // devices, 0), MAX_WORKERS)  # one core stays with the network
     steps = config.total_steps(samples)
     return config.changed(
-        steps=steps, epochs=None, val_every=config.validation_interval(steps), device=device.type, devices=devices,
-        nodes=nodes, precision=precision, workers=workers,
+        steps=steps,
+        epochs=None,
+        val_every=config.validation_interval(steps),
+        device=device.type,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        workers=workers,
         # measured: float32 on a Zen 3 processor is 0 to 8 % slower with it
-        channels_last=config.channels_last if config.channels_last is not None else device.type == "cuda" or precision == "bf16")
+        channels_last=config.channels_last
+        if config.channels_last is not None
+        else device.type == "cuda" or precision == "bf16",
+    )
 
 
 def value_range(dataset: Dataset) -> tuple[float, float]:

@@ -58,8 +58,13 @@ class Clock:
         self.go()
 
     def to_dict(self) -> dict[str, float]:
-        return {"training": self.trained_s, "validation": self.validation, "waiting": self.waiting,
-                "images": self.images, "validations": self.validations}
+        return {
+            "training": self.trained_s,
+            "validation": self.validation,
+            "waiting": self.waiting,
+            "images": self.images,
+            "validations": self.validations,
+        }
 
     def load(self, values: dict[str, float]) -> None:
         self.training, self.validation, self.waiting = values["training"], values["validation"], values["waiting"]
@@ -102,17 +107,26 @@ class Reporter(pl.Callback):  # type: ignore[misc]
         self.writer = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1 if step else None)
         if not self.quiet and self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-                console=self.console, transient=True)
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=self.console,
+                transient=True,
+            )
             self.task = self.bar.add_task("training", total=module.steps, completed=step, figures="")
             self.bar.start()
         self.folder.update_state("running", step=step, steps=module.steps, samples=self.samples)
         begins = f"goes on after step {step} of" if step else "takes"
-        self.say(f"run {self.folder.path}: {self.samples} training images, {begins} {module.steps} steps of "
-                 f"{self.settings.batch_size * self.settings.accumulate} on {processes} x {self.settings.device}, "
-                 f"{self.settings.precision}, {self.settings.workers} loading")
+        self.say(
+            f"run {self.folder.path}: {self.samples} training images, {begins} {module.steps} steps of "
+            f"{self.settings.batch_size * self.settings.accumulate} on {processes} x {self.settings.device}, "
+            f"{self.settings.precision}, {self.settings.workers} loading"
+        )
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, TrainingModule)
         if pl_module.batches_since_start == 0 and pl_module.loader is not None:
             # the first batch is waited for while the workers start: that is no step's time
@@ -158,8 +172,9 @@ class Reporter(pl.Callback):  # type: ignore[misc]
         epoch = module.batches_seen * self.settings.batch_size / self.samples
         self.folder.append_metrics(step=step, epoch=epoch, seconds=self.seconds, **values)
         for name, value in values.items():
-            self.writer.add_scalar(name.replace("val_", "validation/") if name.startswith("val_") else f"training/{name}",
-                                   value, step)
+            self.writer.add_scalar(
+                name.replace("val_", "validation/") if name.startswith("val_") else f"training/{name}", value, step
+            )
 
     def _mean_losses(self, trainer: pl.Trainer) -> dict[str, float]:
         """The losses since the last log line, averaged over batches and processes."""
@@ -184,14 +199,20 @@ class Reporter(pl.Callback):  # type: ignore[misc]
         """Logs a validation's scores."""
         scores = found.scores
         self.best = best
-        values = {"val_loss": found.loss, "val_mean_iou": scores.mean_iou, "val_mean_accuracy": scores.mean_accuracy,
-                  "val_pixel_accuracy": scores.pixel_accuracy}
+        values = {
+            "val_loss": found.loss,
+            "val_mean_iou": scores.mean_iou,
+            "val_mean_accuracy": scores.mean_accuracy,
+            "val_pixel_accuracy": scores.pixel_accuracy,
+        }
         self.record(trainer, module, {name: value for name, value in values.items() if value == value})
         if not trainer.is_global_zero:
             return
         self.folder.update_state("running", now=True, val_mean_iou=scores.mean_iou, best_mean_iou=best)
-        self.say(f"step {trainer.global_step}: validation mIoU {scores.mean_iou:.4f}, pixel accuracy "
-                 f"{scores.pixel_accuracy:.4f} (best mIoU {best:.4f})")
+        self.say(
+            f"step {trainer.global_step}: validation mIoU {scores.mean_iou:.4f}, pixel accuracy "
+            f"{scores.pixel_accuracy:.4f} (best mIoU {best:.4f})"
+        )
 
     def time_left_s(self, step: int, steps: int) -> float:
         """Estimate from the run so far, validations included."""
@@ -215,8 +236,10 @@ class Reporter(pl.Callback):  # type: ignore[misc]
         self.folder.update_state("running", False, step=step, steps=steps, eta_s=round(left, 1), epoch=epoch, **latest)
         figures = f"{duration(left)} left"
         if latest:
-            figures = (f"{latest['images_per_s']:.1f} images/s  loss {latest['loss']:.3f}  "
-                       f"lr {latest['learning_rate']:.2g}  {figures}")
+            figures = (
+                f"{latest['images_per_s']:.1f} images/s  loss {latest['loss']:.3f}  "
+                f"lr {latest['learning_rate']:.2g}  {figures}"
+            )
         if self.best == self.best:
             figures += f"  mIoU {self.best:.3f}"
         if self.bar is not None and self.task is not None:

@@ -41,15 +41,26 @@ class Results:
         self._range = self._range or value_range(self.data.train)
         names = getattr(self.data.train, "band_names", None)
         provenance: dict[str, Any] = {
-            "data": self.config.data.format, "training_images": len(self.data.train), "step": step,
-            "recipe": shareable(self.config), "pspnet": __version__, "commit": self.commit,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"), "hardware": hardware(self.config)["name"]}
+            "data": self.config.data.format,
+            "training_images": len(self.data.train),
+            "step": step,
+            "recipe": shareable(self.config),
+            "pspnet": __version__,
+            "commit": self.commit,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hardware": hardware(self.config)["name"],
+        }
         if scores is not None:
             provenance["scores"] = {"split": self.config.data.val_split, **scores.to_dict()}
             provenance["scores"].pop("confusion")
         card = card_for(
-            model, self.data.train.label_space, value_range=self._range, protocol="whole", provenance=provenance,
-            **({"band_names": tuple(names)} if names else {}))
+            model,
+            self.data.train.label_space,
+            value_range=self._range,
+            protocol="whole",
+            provenance=provenance,
+            **({"band_names": tuple(names)} if names else {}),
+        )
         save_checkpoint(path, model, card)
 
     def finish(self, trainer: pl.Trainer, module: TrainingModule, clock: Clock) -> Path:
@@ -66,14 +77,25 @@ class Results:
             os.replace(part, self.folder.best_model)
         seconds = max(clock.trained_s, 1e-9)
         summary = {
-            "steps": step, "planned_steps": module.steps, "images": clock.images,
-            "epochs": clock.images / len(self.data.train), "training_s": round(clock.trained_s, 2),
-            "validation_s": round(clock.validation, 2), "images_per_s": clock.images / seconds,
-            "step_s": seconds / max(step, 1), "data_waiting_share": clock.waiting / seconds,
-            "parameters": sum(p.numel() for p in module.model.parameters()), "precision": self.config.precision,
-            "devices": trainer.world_size, "hardware": hardware(self.config), "torch": torch.__version__,
-            "pspnet": __version__, "commit": self.commit,
-            "best": _brief(best), "last": _brief(last), "best_model": self.folder.best_model.name,
+            "steps": step,
+            "planned_steps": module.steps,
+            "images": clock.images,
+            "epochs": clock.images / len(self.data.train),
+            "training_s": round(clock.trained_s, 2),
+            "validation_s": round(clock.validation, 2),
+            "images_per_s": clock.images / seconds,
+            "step_s": seconds / max(step, 1),
+            "data_waiting_share": clock.waiting / seconds,
+            "parameters": sum(p.numel() for p in module.model.parameters()),
+            "precision": self.config.precision,
+            "devices": trainer.world_size,
+            "hardware": hardware(self.config),
+            "torch": torch.__version__,
+            "pspnet": __version__,
+            "commit": self.commit,
+            "best": _brief(best),
+            "last": _brief(last),
+            "best_model": self.folder.best_model.name,
         }
         write_text(self.folder.summary, json.dumps(summary, indent=1))
         self.folder.update_state("finished", now=True, step=step, eta_s=0.0, message="")
@@ -109,7 +131,9 @@ def hardware(config: TrainConfig) -> dict[str, Any]:
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         processor = names[0] if names else processor
     found: dict[str, Any] = {"name": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     if config.device == "cuda":
@@ -122,8 +146,14 @@ def source_commit() -> str | None:
     """The commit of the source that runs, where it is a git checkout; a '+' says that files were changed since."""
     folder = Path(__file__).parent
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"], cwd=folder,
-                              capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -104,7 +104,12 @@ def _run(folder: RunFolder, config: TrainConfig, data: DataSets, quiet: bool, mo
 
 
 def _fit(
-    folder: RunFolder, config: TrainConfig, data: DataSets, quiet: bool, interruption: Interruption, model: PSPNet | None
+    folder: RunFolder,
+    config: TrainConfig,
+    data: DataSets,
+    quiet: bool,
+    interruption: Interruption,
+    model: PSPNet | None,
 ) -> Path:
     assert config.steps is not None  # a resolved config
     assert config.val_every is not None
@@ -136,7 +141,8 @@ def _fit(
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"the memory of the GPU is too small: {str(error).split('.')[0]}. Lower batch_size ({config.batch_size}) and raise "
-            "accumulate by as much, set activation_checkpointing to true, or take a smaller augmentation.crop") from error
+            "accumulate by as much, set activation_checkpointing to true, or take a smaller augmentation.crop"
+        ) from error
     finally:
         reporter.close()
     return results.finish(trainer, module, reporter.clock)
@@ -152,7 +158,9 @@ def _loader(config: TrainConfig, dataset: Dataset, first: int, rank: int, world:
     assert config.workers is not None
     plan = BatchPlan(len(dataset), config.batch_size, config.steps * config.accumulate, config.seed, rank, world)
     vary = Augmentation(config.augmentation, config.model.normalisation[0])
-    return training_loader(TrainingSamples(dataset, vary, config.seed), plan, first, config.workers, config.device == "cuda")
+    return training_loader(
+        TrainingSamples(dataset, vary, config.seed), plan, first, config.workers, config.device == "cuda"
+    )
 
 
 def _trainer(config: TrainConfig, world: int, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -160,8 +168,10 @@ def _trainer(config: TrainConfig, world: int, callbacks: list[pl.Callback]) -> p
     strategy: Any = "auto"
     if world > 1:
         strategy = DDPStrategy(
-            find_unused_parameters=config.unfreeze_step is not None, gradient_as_bucket_view=True,
-            process_group_backend="nccl" if config.device == "cuda" else "gloo")
+            find_unused_parameters=config.unfreeze_step is not None,
+            gradient_as_bucket_view=True,
+            process_group_backend="nccl" if config.device == "cuda" else "gloo",
+        )
     plugins: list[Any] = [StateFile()]
     launch = outside_launch()
     if launch is not None and "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
@@ -169,12 +179,27 @@ def _trainer(config: TrainConfig, world: int, callbacks: list[pl.Callback]) -> p
 
         plugins.append(SLURMEnvironment(auto_requeue=False))  # its own checkpoints would lie beside ours
     return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(config.device, config.device), devices=config.devices, num_nodes=config.nodes,
-        strategy=strategy, plugins=plugins, precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        max_steps=config.steps, max_epochs=1, accumulate_grad_batches=config.accumulate, gradient_clip_val=config.clip,
-        deterministic="warn" if config.deterministic else None, benchmark=config.device == "cuda" and not config.deterministic,
-        callbacks=callbacks, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, limit_val_batches=0)
+        accelerator={"cuda": "gpu"}.get(config.device, config.device),
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=strategy,
+        plugins=plugins,
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        max_steps=config.steps,
+        max_epochs=1,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip,
+        deterministic="warn" if config.deterministic else None,
+        benchmark=config.device == "cuda" and not config.deterministic,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
 
 
 @contextmanager
@@ -193,15 +218,21 @@ def _own_switches() -> Iterator[None]:
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Without the hints that Lightning and torch print for the writers of training loops."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities")]
+    loggers = [
+        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities")
+    ]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         for text in (
-            ".*does not have many workers.*", ".*ended before the epoch ended and your dataloader is not resumable.*",
-            ".*in eval mode at the start of training.*", ".*srun.*command is available.*", ".*GPU available but not used.*",
-            ".*The `srun` command.*", ".*This process .* is multi-threaded, use of fork.*",
+            ".*does not have many workers.*",
+            ".*ended before the epoch ended and your dataloader is not resumable.*",
+            ".*in eval mode at the start of training.*",
+            ".*srun.*command is available.*",
+            ".*GPU available but not used.*",
+            ".*The `srun` command.*",
+            ".*This process .* is multi-threaded, use of fork.*",
             ".*LeafSpec.* is deprecated.*",
         ):
             warnings.filterwarnings("ignore", message=text)
@@ -210,4 +241,3 @@ def _quiet_libraries() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, before, strict=True):
                 logger.setLevel(level)
-

@@ -69,7 +69,8 @@ def copy_weights(path: Path, model: PSPNet, labels: LabelSpace) -> list[str]:
             there = "nothing" if value is None else str(tuple(value.shape))
             raise CheckpointError(
                 f"init_from = '{path}': {name} is {tuple(target.shape)} in the new network and {there} there. Only the "
-                f"classes may differ; its model has {_differences(source.config, model.config)}")
+                f"classes may differ; its model has {_differences(source.config, model.config)}"
+            )
     return kept
 
 

@@ -25,8 +25,15 @@ SaveBest = Callable[[TrainingModule, Validation, int], None]
 class Validator(pl.Callback):  # type: ignore[misc]
     """Validates every `val_every` updates and after the last, keeps the best model, ends a run that no longer improves."""
 
-    def __init__(self, folder: RunFolder, config: TrainConfig, dataset: Dataset, keeper: Keeper, reporter: Reporter,
-                 save_best: SaveBest) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: TrainConfig,
+        dataset: Dataset,
+        keeper: Keeper,
+        reporter: Reporter,
+        save_best: SaveBest,
+    ) -> None:
         assert config.val_every is not None  # a resolved config
         assert config.workers is not None
         self.folder, self.settings, self.dataset = folder, config, dataset
@@ -63,8 +70,14 @@ class Validator(pl.Callback):  # type: ignore[misc]
                 for buffer in module.best.buffers():
                     dist.broadcast(buffer, src=0)
             found = validate(
-                module.best, self.dataset, self.indices, module.device, trainer.precision_plugin.forward_context,
-                self.workers, self.settings.pictures, partial(self._progress, trainer, module),
+                module.best,
+                self.dataset,
+                self.indices,
+                module.device,
+                trainer.precision_plugin.forward_context,
+                self.workers,
+                self.settings.pictures,
+                partial(self._progress, trainer, module),
             )
             module.training_mode()
             self._remember(trainer, module, found, step)
@@ -101,12 +114,19 @@ class Validator(pl.Callback):  # type: ignore[misc]
         if better:
             self.best, self.best_step, self.best_mean_iou = score, step, found.scores.mean_iou
         if stop is not None and self.without_gain >= stop.patience:
-            self.reporter.say(f"stopped at step {step}: {self.without_gain} validations without a better {by.replace('_', ' ')}")
+            self.reporter.say(
+                f"stopped at step {step}: {self.without_gain} validations without a better {by.replace('_', ' ')}"
+            )
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_mean_iou": self.best_mean_iou, "best_step": self.best_step, "without_gain": self.without_gain,
-                "validated_step": self.validated_step}
+        return {
+            "best": self.best,
+            "best_mean_iou": self.best_mean_iou,
+            "best_step": self.best_step,
+            "without_gain": self.without_gain,
+            "validated_step": self.validated_step,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_step = float(state_dict["best"]), int(state_dict["best_step"])

@@ -93,8 +93,13 @@ def validate(
     images: list[tuple[str, float, float]] = []
     examples: list[tuple[int, Example]] = []
     loader: DataLoader[Any] = DataLoader(
-        _Samples(dataset), batch_size=None, sampler=list(indices[rank::world]), num_workers=workers,
-        collate_fn=_as_is, worker_init_fn=quiet_worker, generator=torch.Generator(),
+        _Samples(dataset),
+        batch_size=None,
+        sampler=list(indices[rank::world]),
+        num_workers=workers,
+        collate_fn=_as_is,
+        worker_init_fn=quiet_worker,
+        generator=torch.Generator(),
     )
     for done, item in enumerate(loader):
         progress(done)
@@ -122,7 +127,11 @@ def validate(
     loss = loss_sum / loss_pixels if loss_pixels else float("nan")
     scores = matrix.scores(names=dataset.label_space.names)
     return Validation(
-        scores, loss, sorted(images, key=lambda entry: entry[1]), [example for _, example in sorted(examples, key=_first)])
+        scores,
+        loss,
+        sorted(images, key=lambda entry: entry[1]),
+        [example for _, example in sorted(examples, key=_first)],
+    )
 
 
 def _as_is(item: Any) -> Any:
@@ -142,8 +151,15 @@ def predict(
         windows = image.movedim(0, -1).cpu().numpy()
         predicted = np.empty((height, width), np.uint8)
         strips = blended_strips(
-            lambda window: windows[window.slices], lambda batch: model(batch.to(image.device)).float().softmax(dim=1),
-            height, width, model.config.num_classes, WINDOW_PX, OVERLAP_PX, batch_size=1)
+            lambda window: windows[window.slices],
+            lambda batch: model(batch.to(image.device)).float().softmax(dim=1),
+            height,
+            width,
+            model.config.num_classes,
+            WINDOW_PX,
+            OVERLAP_PX,
+            batch_size=1,
+        )
         for top, probabilities in strips:
             predicted[top : top + probabilities.shape[1]] = probabilities.argmax(axis=0)
         return predicted, None

@@ -23,7 +23,11 @@ from pspnet.weights.protobuf import body, fields, floats, text, varints, whole
 from pspnet.weights.rename import Foreign, Plan, Rename, rgb_from_bgr, width_settings
 
 MEAN = (123.68, 116.779, 103.939)  # RGB; the paper's code subtracts it from BGR and divides by nothing
-STEM = (("conv1_1_3x3_s2", "conv1.0", "conv1.1"), ("conv1_2_3x3", "conv1.3", "conv1.4"), ("conv1_3_3x3", "conv1.6", "bn1"))
+STEM = (
+    ("conv1_1_3x3_s2", "conv1.0", "conv1.1"),
+    ("conv1_2_3x3", "conv1.3", "conv1.4"),
+    ("conv1_3_3x3", "conv1.6", "bn1"),
+)
 ROLES = (("1x1_reduce", "conv1", "bn1"), ("3x3", "conv2", "bn2"), ("1x1_increase", "conv3", "bn3"))
 # NetParameter, LayerParameter, V1LayerParameter, BlobProto, ConvolutionParameter of caffe.proto: field numbers
 NET_LAYERS_V1, NET_LAYERS = 2, 100
@@ -50,7 +54,9 @@ def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         layers = read_layers(memoryview(path.read_bytes()))
     except CheckpointError as error:
-        raise CheckpointError(f"'{path}' ({path.stat().st_size:,} bytes) is no .caffemodel, or cut off: {error}") from error
+        raise CheckpointError(
+            f"'{path}' ({path.stat().st_size:,} bytes) is no .caffemodel, or cut off: {error}"
+        ) from error
     state: dict[str, Tensor] = {}
     for layer in layers:
         leaves = ("weight", "bias", "running_mean", "running_var") if len(layer.blobs) == 4 else ("weight", "bias")

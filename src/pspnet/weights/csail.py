@@ -73,7 +73,9 @@ def _beside(path: Path) -> tuple[Path, Path]:
         if mine in path.name:
             partner = path.with_name(path.name.replace(mine, other))
             if not partner.is_file():
-                raise CheckpointError(f"'{path}' is one half of a pair; its other half '{partner.name}' is not beside it")
+                raise CheckpointError(
+                    f"'{path}' is one half of a pair; its other half '{partner.name}' is not beside it"
+                )
             return (path, partner) if mine == "encoder" else (partner, path)
     raise CheckpointError(
         f"'{path}': a CSAIL checkpoint is two files, encoder_epoch_N.pth and decoder_epoch_N.pth; give either, or their "

@@ -49,8 +49,10 @@ class EncoderReport:
     def __str__(self) -> str:
         if self.source == "random":
             return "encoder: random weights"
-        lines = [f"encoder weights from {self.source}: {len(self.loaded)} tensors loaded as they are, "
-                 f"{len(self.adapted)} adapted, {len(self.random)} left random"]
+        lines = [
+            f"encoder weights from {self.source}: {len(self.loaded)} tensors loaded as they are, "
+            f"{len(self.adapted)} adapted, {len(self.random)} left random"
+        ]
         for title, pairs in (("adapted", self.adapted), ("left random", self.random)):
             reasons: dict[str, list[str]] = {}
             for name, reason in pairs:
@@ -101,7 +103,9 @@ def imagenet_name(config: ModelConfig) -> str:
     family = encoder_family(encoder)
     name, hint = encoder, "encoder_weights = random, or the path of a file"
     if family == "mobilenetv2":
-        name = {0.5: "mobilenetv2_050", 1.0: "mobilenetv2_100", 1.4: "mobilenetv2_140"}.get(options.width_multiplier, "")
+        name = {0.5: "mobilenetv2_050", 1.0: "mobilenetv2_100", 1.4: "mobilenetv2_140"}.get(
+            options.width_multiplier, ""
+        )
         hint = "encoder_options.width_multiplier = 0.5, 1.0 or 1.4, or encoder_weights = random or the path of a file"
     elif family == "efficientnet" and options.padding == "nominal":
         name = f"tf_{encoder}"  # the networks that came from TensorFlow are the ones trained with that padding
@@ -116,11 +120,14 @@ def imagenet_name(config: ModelConfig) -> str:
         width = f" at width {options.width_multiplier:g}" if family == "mobilenetv2" else ""
         raise ConfigError(
             f"encoder_weights = imagenet with encoder = {encoder}{width}: no ImageNet weights are published for it in timm. "
-            f"Choose {hint}")
+            f"Choose {hint}"
+        )
     if family == "timm":
         return f"{name}.{get_pretrained_cfg(name).tag}"  # the tag asked for, or timm's first choice
     # timm's first choice, unless it was trained with another normalisation than the model's default and another was not
-    tags = sorted(timm.list_pretrained(f"{name}.*"), key=lambda full: not full.endswith(f".{get_pretrained_cfg(name).tag}"))
+    tags = sorted(
+        timm.list_pretrained(f"{name}.*"), key=lambda full: not full.endswith(f".{get_pretrained_cfg(name).tag}")
+    )
     return next((full for full in tags if _normalisation(full)[0] == IMAGENET_MEAN), tags[0])
 
 
@@ -146,7 +153,8 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
             f"encoder_weights = imagenet with encoder = {config.encoder}: {name} could not be fetched ({reason}){where}. "
             f"Without a network: download model.safetensors of timm/{name} from the Hugging Face hub elsewhere, save it here "
             f"as {name}.safetensors, and either name its folder in the environment variable {FOLDER_VARIABLE} or set "
-            "encoder_weights to its path") from error
+            "encoder_weights to its path"
+        ) from error
     return name, _under_our_names(state, config, encoder)
 
 
@@ -167,21 +175,43 @@ def _from_file(path: Path, config: ModelConfig, encoder: nn.Module) -> dict[str,
 
 # a deep stem's three convolutions, which timm numbers as one sequence
 _DEEP_STEM_INIT: tuple[Rename, ...] = (  # semseg's and CSAIL's ImageNet files
-    (r"conv1\.", "conv1.0."), (r"bn1\.", "conv1.1."), (r"conv2\.", "conv1.3."), (r"bn2\.", "conv1.4."),
-    (r"conv3\.", "conv1.6."), (r"bn3\.", "bn1."))
+    (r"conv1\.", "conv1.0."),
+    (r"bn1\.", "conv1.1."),
+    (r"conv2\.", "conv1.3."),
+    (r"bn2\.", "conv1.4."),
+    (r"conv3\.", "conv1.6."),
+    (r"bn3\.", "bn1."),
+)
 _DEEP_STEM_WHOLE: tuple[Rename, ...] = (  # semseg's and MMSegmentation's networks
-    (r"(?:layer0|stem)\.7\.", "bn1."), (r"(?:layer0|stem)\.(\d)\.", r"conv1.\1."))
+    (r"(?:layer0|stem)\.7\.", "bn1."),
+    (r"(?:layer0|stem)\.(\d)\.", r"conv1.\1."),
+)
 _TORCHVISION_EFFICIENTNET: tuple[Rename, ...] = (
-    (r"features\.0\.0\.", "conv_stem."), (r"features\.0\.1\.", "bn1."),
+    (r"features\.0\.0\.", "conv_stem."),
+    (r"features\.0\.1\.", "bn1."),
     *(
         (rf"features\.{stage + 1}\.(\d+)\.block\.{place}\.", rf"blocks.{stage}.\1.{ours}.")
         for stage in range(7)
         for place, ours in (
-            {"0.0": "conv_dw", "0.1": "bn1", "1.fc1": "se.conv_reduce", "1.fc2": "se.conv_expand", "2.0": "conv_pw",
-             "2.1": "bn2"}
-            if stage == 0 else
-            {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2.fc1": "se.conv_reduce",
-             "2.fc2": "se.conv_expand", "3.0": "conv_pwl", "3.1": "bn3"}
+            {
+                "0.0": "conv_dw",
+                "0.1": "bn1",
+                "1.fc1": "se.conv_reduce",
+                "1.fc2": "se.conv_expand",
+                "2.0": "conv_pw",
+                "2.1": "bn2",
+            }
+            if stage == 0
+            else {
+                "0.0": "conv_pw",
+                "0.1": "bn1",
+                "1.0": "conv_dw",
+                "1.1": "bn2",
+                "2.fc1": "se.conv_reduce",
+                "2.fc2": "se.conv_expand",
+                "3.0": "conv_pwl",
+                "3.1": "bn3",
+            }
         ).items()
     ),
 )
@@ -238,12 +268,18 @@ def _fill(
         raise CheckpointError(
             f"{source} does not fit encoder = {config.encoder}: {len(random)} of its {len(expected)} tensors cannot be "
             f"filled ({reasons}{' ...' if len(random) > 4 else ''}). The file has {listed(state, 4)}. "
-            "Is it the right network, width and depth?")
+            "Is it the right network, width and depth?"
+        )
     encoder.load_state_dict(chosen, strict=False)
     changed = {name for name, _ in adapted}
     return EncoderReport(
-        source, tuple(name for name in chosen if name not in changed), tuple(adapted), tuple(random),
-        tuple(name for name in state if name not in expected), notes)
+        source,
+        tuple(name for name in chosen if name not in changed),
+        tuple(adapted),
+        tuple(random),
+        tuple(name for name in state if name not in expected),
+        notes,
+    )
 
 
 def _fit(name: str, value: Tensor, own: Tensor) -> tuple[Tensor | None, str]:
@@ -265,7 +301,8 @@ def _normalisation_notes(name: str, config: ModelConfig) -> tuple[str, ...]:
         return ()
     return (
         f"{name} was trained with mean {trained[0]} and std {trained[1]} of images in 0..255; the model has mean {own[0]} "
-        f"and std {own[1]}. Set mean and std where your images have that range",)
+        f"and std {own[1]}. Set mean and std where your images have that range",
+    )
 
 
 def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

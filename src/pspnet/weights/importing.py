@@ -154,8 +154,11 @@ def import_checkpoint(
     if ledger.unmatched:
         log.warning(
             "'%s': %d tensors are known to no rule of %s and were not imported: %s",
-            path, len(ledger.unmatched), source, listed(ledger.unmatched),
-        )  # fmt: skip
+            path,
+            len(ledger.unmatched),
+            source,
+            listed(ledger.unmatched),
+        )
     card = card_for(model, label_space, protocol=plan.protocol, provenance=report.provenance())
     return Imported(model, card, report)
 
@@ -165,7 +168,9 @@ def _check_source(foreign: Foreign, source: str) -> None:
     if any(name.startswith("pyramid.fusion.") for name in foreign.state):
         raise CheckpointError(f"'{foreign.path}' is a pspnet checkpoint already; use it as it is: Segmenter.load(...)")
     matches = [
-        name for name, known in SOURCES.items() if any(re.search(rf"(?:^|\.){known.sign}", key) for key in foreign.state)
+        name
+        for name, known in SOURCES.items()
+        if any(re.search(rf"(?:^|\.){known.sign}", key) for key in foreign.state)
     ]
     others = [name for name in matches if name != source]
     # torchvision's sign is weak: an encoder's names are in other projects' files too

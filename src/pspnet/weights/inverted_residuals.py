@@ -17,9 +17,15 @@ MOBILENET_REPEATS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage: Sandler et al
 EFFICIENTNET_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # of b0: Tan and Le 2019, table 1
 EFFICIENTNET_DEPTHS = {"b0": 1.0, "b1": 1.1, "b2": 1.2, "b3": 1.4, "b4": 1.8, "b5": 2.2, "b6": 2.6, "b7": 3.1}
 EFFICIENTNET_SIZES = {  # (blocks, channels of the last one) -> subtype
-    (16, 320): "b0", (23, 320): "b1", (23, 352): "b2", (26, 384): "b3",
-    (32, 448): "b4", (39, 512): "b5", (45, 576): "b6", (55, 640): "b7",
-}  # fmt: skip
+    (16, 320): "b0",
+    (23, 320): "b1",
+    (23, 352): "b2",
+    (26, 384): "b3",
+    (32, 448): "b4",
+    (39, 512): "b5",
+    (45, 576): "b6",
+    (55, 640): "b7",
+}
 STAGES_RUN = {3: 3, 4: 5, 5: 7}  # halvings of the image -> stages of either network that are needed for them
 
 

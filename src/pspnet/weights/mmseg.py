@@ -72,7 +72,9 @@ def plan(foreign: Foreign) -> Plan:
     fused = foreign.shape("decode_head.bottleneck.conv.weight")[0]
     aligned = said(text, "align_corners")
     if aligned is None and "align_corners" not in foreign.settings:
-        notes.append("align_corners = false, as mmseg's models do except those trained at 769 x 769 (for them: --set align_corners=true)")
+        notes.append(
+            "align_corners = false, as mmseg's models do except those trained at 769 x 769 (for them: --set align_corners=true)"
+        )
     auxiliary = "auxiliary_head.convs.0.conv.weight"
     config: dict[str, Any] = {
         **encoder,
@@ -118,7 +120,9 @@ def _encoder(foreign: Foreign, text: str) -> tuple[dict[str, Any], tuple[Rename,
         options["dilate_second_conv"] = False  # mmseg's BasicBlock dilates its first convolution only
     elif "style='caffe'" in text:
         options["stride_in_first_conv"] = True
-    if "backbone.layer2.0.downsample.2.weight" in foreign.state:  # ResNetV1d: 0 is the pooling, 1 and 2 are conv and norm
+    if (
+        "backbone.layer2.0.downsample.2.weight" in foreign.state
+    ):  # ResNetV1d: 0 is the pooling, 1 and 2 are conv and norm
         options["average_shortcut"] = True
     config = {
         "encoder": f"resnet{layers}{stem}",

@@ -96,7 +96,9 @@ def find_state(content: Any, path: Path, marker: str) -> tuple[dict[str, Tensor]
             break
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise CheckpointError(f"'{path}' holds no tensors; it has: {', '.join(map(str, list(content)[:8])) or 'nothing'}")
+        raise CheckpointError(
+            f"'{path}' holds no tensors; it has: {', '.join(map(str, list(content)[:8])) or 'nothing'}"
+        )
     prefix = common_prefix(state, marker)
     return {name.removeprefix(prefix): value for name, value in state.items()}, beside
 

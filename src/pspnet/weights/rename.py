@@ -21,7 +21,9 @@ from pspnet.nn import PSPNet
 Rename = tuple[str, str]  # (regular expression at the start of a foreign name, what replaces the matched part)
 Drop = tuple[str, str]  # (regular expression at the start of a foreign name, why it is left out)
 
-RESNET_BLOCKS: dict[tuple[bool, tuple[int, ...]], int] = {  # (bottleneck, blocks of each stage) -> layers (He et al. 2016, table 1; 269: the PSPNet paper)
+RESNET_BLOCKS: dict[
+    tuple[bool, tuple[int, ...]], int
+] = {  # (bottleneck, blocks of each stage) -> layers (He et al. 2016, table 1; 269: the PSPNet paper)
     (False, (2, 2, 2, 2)): 18,
     (False, (3, 4, 6, 3)): 34,
     (True, (3, 4, 6, 3)): 50,
@@ -76,7 +78,9 @@ class Foreign:
         counted = tuple(self.count(rf"{re.escape(prefix)}layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
         bottleneck = f"{prefix}layer1.0.conv3.weight" in self.state
         run = tuple(count for count in counted if count)  # a network cut after its second stage has two
-        layers = next((n for (deep, blocks), n in RESNET_BLOCKS.items() if deep == bottleneck and blocks[: len(run)] == run), 0)
+        layers = next(
+            (n for (deep, blocks), n in RESNET_BLOCKS.items() if deep == bottleneck and blocks[: len(run)] == run), 0
+        )
         if not layers or not run:
             kind = "bottleneck" if bottleneck else "basic"
             raise CheckpointError(

@@ -25,16 +25,45 @@ __all__ = ["AMBIGUOUS", "SCENE_CLASSES", "Bedroom", "Facts", "Scenes", "Watersid
 
 Facts = Waterside | Bedroom
 SCENE_CLASSES = LabelSpace(
-    names=("sky", "tree", "grass", "water", "road", "boat", "car", "building", "skyscraper", "wall", "bed", "pillow",
-           "blanket"),
-    colours=((128, 176, 226), (44, 104, 56), (146, 188, 84), (38, 98, 176), (112, 112, 120), (240, 148, 40), (208, 48, 60),
-             (176, 118, 84), (120, 76, 168), (216, 204, 180), (232, 170, 188), (240, 220, 60),
-             (58, 176, 170)),
+    names=(
+        "sky",
+        "tree",
+        "grass",
+        "water",
+        "road",
+        "boat",
+        "car",
+        "building",
+        "skyscraper",
+        "wall",
+        "bed",
+        "pillow",
+        "blanket",
+    ),
+    colours=(
+        (128, 176, 226),
+        (44, 104, 56),
+        (146, 188, 84),
+        (38, 98, 176),
+        (112, 112, 120),
+        (240, 148, 40),
+        (208, 48, 60),
+        (176, 118, 84),
+        (120, 76, 168),
+        (216, 204, 180),
+        (232, 170, 188),
+        (240, 220, 60),
+        (58, 176, 170),
+    ),
 )
 # the classes of the paper's three failure kinds: a relationship, two confusable categories, an inconspicuous thing
-AMBIGUOUS = {"relationship": ("boat", "car"), "confusable": ("building", "skyscraper"), "inconspicuous": ("pillow", "blanket")}
+AMBIGUOUS = {
+    "relationship": ("boat", "car"),
+    "confusable": ("building", "skyscraper"),
+    "inconspicuous": ("pillow", "blanket"),
+}
 MIN_SIZE_PX = 32
-_BEDROOMS = 0.4 # share of the scenes
+_BEDROOMS = 0.4  # share of the scenes
 
 
 class Scenes:

@@ -56,9 +56,18 @@ def _wall(canvas: Canvas, rng: Random, edge: float) -> None:
     wall.image[:] = pick(rng, _PLASTERS, 12) * light
     wall.labels[:] = WALL
     if rng.random() < 0.7:  # a framed print in the middle, where it says nothing
-        u, v, half, tall = rng.uniform(0.46, 0.54), rng.uniform(0.04, 0.07), rng.uniform(0.06, 0.09), rng.uniform(0.12, 0.15)
+        u, v, half, tall = (
+            rng.uniform(0.46, 0.54),
+            rng.uniform(0.04, 0.07),
+            rng.uniform(0.06, 0.09),
+            rng.uniform(0.12, 0.15),
+        )
         place = canvas.part(0.35, 0.65, 0.02, 0.24)
-        for inset, tone in ((0.0, pick(rng, _WOODS, 12)), (0.01, colour(226, 222, 212)), (0.026, pick(rng, _CLOTHS, 30))):
+        for inset, tone in (
+            (0.0, pick(rng, _WOODS, 12)),
+            (0.01, colour(226, 222, 212)),
+            (0.026, pick(rng, _CLOTHS, 30)),
+        ):
             left, right, top, foot = u - half + inset, u + half - inset, v + inset, v + tall - inset
             place.paint(place.polygon([(left, top), (right, top), (right, foot), (left, foot)]), tone, None)
     if rng.random() < 0.7:  # two lamps, or none: they say nothing either
@@ -87,8 +96,17 @@ def _cloth(canvas: Canvas, rng: Random, edge: float) -> Array:
 def _bed(canvas: Canvas, rng: Random, edge: float, sheet: Canvas, cloth: Array) -> None:
     wood, low, high = pick(rng, _WOODS, 10), edge + 0.06, edge - rng.uniform(0.05, 0.07)
     board = canvas.part(0, 1, high - 0.02, low)
-    alpha = board.polygon([(0.03, low), (0.03, high + 0.03), (0.06, high + 0.012), (0.5, high - 0.012), (0.94, high + 0.012),
-                           (0.97, high + 0.03), (0.97, low)])
+    alpha = board.polygon(
+        [
+            (0.03, low),
+            (0.03, high + 0.03),
+            (0.06, high + 0.012),
+            (0.5, high - 0.012),
+            (0.94, high + 0.012),
+            (0.97, high + 0.03),
+            (0.97, low),
+        ]
+    )
     grain = 0.14 * noise(rng, board.shape, (11, 4)) - 0.10 * smoothstep(np.abs(np.sin(board.u * 19)), 0.12, 0.0)
     board.paint(alpha, wood * (1.05 + grain - 1.2 * (board.v - high - 0.02)), BED)
     folds = noise(rng, sheet.shape, (4, 4), 3)

@@ -11,10 +11,19 @@ import numpy as np
 
 from pspnet.data.scenes.brush import Array, Random, Sprite, colour, grid, mix, palette, pick, polygon, smoothstep
 
-PAINTS = palette((150, 36, 44), (36, 78, 140), (226, 222, 212), (32, 110, 104), (216, 176, 60), (58, 62, 70),
-                 (120, 34, 60), (92, 128, 74))
-WALLS = palette((150, 108, 92), (196, 182, 158), (150, 150, 148), (178, 150, 124), (142, 140, 144), (206, 200, 190),
-                (132, 98, 88))
+PAINTS = palette(
+    (150, 36, 44),
+    (36, 78, 140),
+    (226, 222, 212),
+    (32, 110, 104),
+    (216, 176, 60),
+    (58, 62, 70),
+    (120, 34, 60),
+    (92, 128, 74),
+)
+WALLS = palette(
+    (150, 108, 92), (196, 182, 158), (150, 150, 148), (178, 150, 124), (142, 140, 144), (206, 200, 190), (132, 98, 88)
+)
 LEAVES = palette((62, 92, 42), (84, 108, 48), (48, 78, 44), (96, 112, 58))
 
 
@@ -24,15 +33,28 @@ def hull(rng: Random, width: int) -> Sprite:
     x, y = grid(height, width)
     scale = np.array([width, height])
     bow, deck, lean = rng.uniform(0.0, 0.06), rng.uniform(0.44, 0.52), rng.uniform(-0.05, 0.05)
-    outline = [(bow, deck), (0.30, deck - 0.05), (0.72, deck - 0.05), (1.0 - bow, deck + 0.02), (0.985, 0.72),
-               (0.93, 0.93), (0.84, 1.0), (0.14, 1.0), (0.06, 0.9), (0.015, 0.68)]
-    top = np.array([(0.24, deck), (0.34 + lean, 0.06), (0.42 + lean, 0.0), (0.62 + lean, 0.0), (0.70 + lean, 0.07),
-                    (0.80, deck)])
+    outline = [
+        (bow, deck),
+        (0.30, deck - 0.05),
+        (0.72, deck - 0.05),
+        (1.0 - bow, deck + 0.02),
+        (0.985, 0.72),
+        (0.93, 0.93),
+        (0.84, 1.0),
+        (0.14, 1.0),
+        (0.06, 0.9),
+        (0.015, 0.68),
+    ]
+    top = np.array(
+        [(0.24, deck), (0.34 + lean, 0.06), (0.42 + lean, 0.0), (0.62 + lean, 0.0), (0.70 + lean, 0.07), (0.80, deck)]
+    )
     middle = np.array([0.52, deck * 0.56])
     body, cabin = polygon(np.array(outline) * scale, height, width), polygon(top * scale, height, width)
     glass = polygon((middle + (top - middle) * np.array([0.80, 0.62])) * scale, height, width)
     paint = pick(rng, PAINTS, 14)
-    rgb: Array = paint * (1.18 - 0.55 * smoothstep(y, deck, 1.0) + 0.14 * smoothstep(y, deck + 0.1, deck) + 0.05 * np.cos(7 * x))
+    rgb: Array = paint * (
+        1.18 - 0.55 * smoothstep(y, deck, 1.0) + 0.14 * smoothstep(y, deck + 0.1, deck) + 0.05 * np.cos(7 * x)
+    )
     stripe = np.exp(-(((y - deck - 0.16) / 0.035) ** 2))
     rgb = mix(rgb, np.clip(paint * 0.5 + 110, 0, 245), 0.7 * stripe)
     roof = np.clip(paint * rng.uniform(0.75, 1.15) + 12, 0, 250) * (1.12 - 0.4 * y)

@@ -154,8 +154,9 @@ def _dyke(canvas: Canvas, rng: Random, horizon: float, middle: float) -> None:
     strip = canvas.part(0.34, 0.66, horizon + 0.02, 1)
     far, near = rng.uniform(0.008, 0.014), rng.uniform(0.05, 0.075)
     foot = middle + rng.uniform(-0.03, 0.03)
-    alpha = strip.polygon([(middle - far, horizon + 0.03), (middle + far, horizon + 0.03), (foot + near, 1.02),
-                           (foot - near, 1.02)])
+    alpha = strip.polygon(
+        [(middle - far, horizon + 0.03), (middle + far, horizon + 0.03), (foot + near, 1.02), (foot - near, 1.02)]
+    )
     light = 1.0 + 0.22 * noise(rng, strip.shape, (34, 20)) - 0.1 * smoothstep(strip.v, 0.6, 1.0)
     strip.paint(alpha, pick(rng, _MEADOWS, 10) * light, GRASS)
 
@@ -187,21 +188,54 @@ def _far_off(canvas: Canvas, rng: Random, horizon: float, haze: Array, facts: Wa
 
     if facts.city:
         for slot in range(5):
-            u, half, top = 0.025 + 0.052 * slot + rng.uniform(0, 0.008), rng.uniform(0.019, 0.025), rng.uniform(0.18, 0.34)
+            u, half, top = (
+                0.025 + 0.052 * slot + rng.uniform(0, 0.008),
+                rng.uniform(0.019, 0.025),
+                rng.uniform(0.18, 0.34),
+            )
             tower = [(u - half, foot), (u - half, foot - top), (u + half, foot - top), (u + half, foot)]
             draw(tower, tone * rng.uniform(0.85, 1.15), SKYSCRAPER)
-            draw([(u - 0.003, foot - top), (u - 0.003, foot - top - 0.035), (u + 0.003, foot - top - 0.035),
-                  (u + 0.003, foot - top)], tone, SKYSCRAPER)
+            draw(
+                [
+                    (u - 0.003, foot - top),
+                    (u - 0.003, foot - top - 0.035),
+                    (u + 0.003, foot - top - 0.035),
+                    (u + 0.003, foot - top),
+                ],
+                tone,
+                SKYSCRAPER,
+            )
         return
     plaster = mix(colour(220, 210, 190), haze, 0.15)
     for slot in range(4):
-        u, wide, tall = 0.025 + 0.062 * slot + rng.uniform(0, 0.008), rng.uniform(0.055, 0.065), rng.uniform(0.035, 0.055)
-        draw([(u - 0.02, foot), (u - 0.02, foot - tall), (u - 0.02 + wide, foot - tall), (u - 0.02 + wide, foot)],
-             plaster, BUILDING)
-        draw([(u - 0.026, foot - tall), (u - 0.012, foot - tall - 0.07), (u - 0.028 + wide, foot - tall - 0.07),
-              (u - 0.014 + wide, foot - tall)], mix(pick(rng, _ROOFS, 8), haze, 0.05), BUILDING)
+        u, wide, tall = (
+            0.025 + 0.062 * slot + rng.uniform(0, 0.008),
+            rng.uniform(0.055, 0.065),
+            rng.uniform(0.035, 0.055),
+        )
+        draw(
+            [(u - 0.02, foot), (u - 0.02, foot - tall), (u - 0.02 + wide, foot - tall), (u - 0.02 + wide, foot)],
+            plaster,
+            BUILDING,
+        )
+        draw(
+            [
+                (u - 0.026, foot - tall),
+                (u - 0.012, foot - tall - 0.07),
+                (u - 0.028 + wide, foot - tall - 0.07),
+                (u - 0.014 + wide, foot - tall),
+            ],
+            mix(pick(rng, _ROOFS, 8), haze, 0.05),
+            BUILDING,
+        )
     u, top = rng.uniform(0.07, 0.19), rng.uniform(0.29, 0.34)
-    draw([(u - 0.03, foot), (u - 0.03, foot - top * 0.5), (u + 0.03, foot - top * 0.5), (u + 0.03, foot)],
-         plaster * 0.95, BUILDING)
-    draw([(u - 0.038, foot - top * 0.48), (u, foot - top), (u + 0.038, foot - top * 0.48)],
-         mix(pick(rng, _ROOFS, 8), haze, 0.05), BUILDING)
+    draw(
+        [(u - 0.03, foot), (u - 0.03, foot - top * 0.5), (u + 0.03, foot - top * 0.5), (u + 0.03, foot)],
+        plaster * 0.95,
+        BUILDING,
+    )
+    draw(
+        [(u - 0.038, foot - top * 0.48), (u, foot - top), (u + 0.038, foot - top * 0.48)],
+        mix(pick(rng, _ROOFS, 8), haze, 0.05),
+        BUILDING,
+    )
