@@ -22,8 +22,8 @@ import torch
 from pspnet.config import ModelConfig
 from pspnet.metrics import ConfusionMatrix, PerImage, count_pairs
 from pspnet.nn import PSPNet
-from pspnet.segmenter import Segmenter
-from pspnet.weights.store import card_for
+from pspnet.predict.segmenter import Segmenter
+from pspnet.weights.checkpoint import card_for
 
 CLASSES, ROUNDS = 150, 25
 

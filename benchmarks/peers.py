@@ -3,7 +3,7 @@
     sh benchmarks/peers_env.sh                       # once: the other projects in .peers
     python benchmarks/peers.py [--precision fp32] [--size 480] [--threads 2] [--rounds 7] [--out benchmarks/results]
 
-Each network is a process of its own (`pspnet.bench.turns`). Ratios are medians over the rounds of (their time / ours in
+Each network is a process of its own (`pspnet.bench.interleaved`). Ratios are medians over the rounds of (their time / ours in
 the same round), by the clock and of processor time; on a busy machine read the latter. mmsegmentation's network and
 ours have the same weights (the golden formula of tests/golden_weights.py), so their labels can be compared too. The
 others are other networks: what differs stands beside their figures.
@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from pspnet.bench.turns import Contestant, Measured, ratios, serve, take_turns  # noqa: E402
+from pspnet.bench.interleaved import Contestant, Measured, ratios, serve, take_turns  # noqa: E402
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 NOTES = {
@@ -179,7 +179,7 @@ def their_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
 def our_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Ours: the imported checkpoint in a Segmenter."""
     from pspnet import Segmenter
-    from pspnet.bench.contestant import flops_of
+    from pspnet.bench.worker import flops_of
     from pspnet.weights.importing import import_checkpoint
 
     torch.set_num_threads(job["threads"])

@@ -27,12 +27,12 @@ import torch.nn.functional as F
 
 from pspnet.config import ModelConfig, find_protocol
 from pspnet.config.protocol import Protocol
-from pspnet.engines import has_bfloat16
 from pspnet.evaluation.run import predictor_of
 from pspnet.nn import PSPNet
-from pspnet.protocols import predict_labels
-from pspnet.segmenter import Segmenter
-from pspnet.weights.store import card_for
+from pspnet.predict.engines import has_bfloat16
+from pspnet.predict.protocols import predict_labels
+from pspnet.predict.segmenter import Segmenter
+from pspnet.weights.checkpoint import card_for
 
 
 def plain_window(model: PSPNet, window: np.ndarray, bf16: bool) -> np.ndarray:

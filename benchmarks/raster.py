@@ -112,7 +112,7 @@ def fast_segmenter(device: str) -> Any:
 
     from pspnet.config import ModelConfig
     from pspnet.nn import PSPNet
-    from pspnet.segmenter import Segmenter
+    from pspnet.predict.segmenter import Segmenter
 
     torch.manual_seed(0)
     return Segmenter(
@@ -189,7 +189,7 @@ def memory_of(height: int, width: int, device: str) -> dict[str, Any]:
 
 
 def polygons_of(side: int, min_area_m2: float) -> dict[str, Any]:
-    from pspnet.raster.polygons import write_polygons
+    from pspnet.raster.geopackage import write_polygons
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "labels.tif"

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pspnet.bench.turns import Contestant, ratios, serve, take_turns
+from pspnet.bench.interleaved import Contestant, ratios, serve, take_turns
 
 ROOT = Path(__file__).parents[1]
 CLASSES = 150
@@ -91,8 +91,8 @@ def our_step(images: Tensor, labels: Tensor, dtype: torch.dtype, fusion: str) ->
     from pspnet.config import ModelConfig, TrainConfig
     from pspnet.losses import build_loss
     from pspnet.nn import PSPNet
-    from pspnet.training.optimisation import build_optimizer
-    from pspnet.training.stepping import total_loss
+    from pspnet.training.optimizer import build_optimizer
+    from pspnet.training.step import total_loss
 
     config = TrainConfig(model=ModelConfig(encoder="resnet50", num_classes=CLASSES, fusion=fusion))
     model = PSPNet(config.model).train().to(memory_format=torch.channels_last)

@@ -16,8 +16,8 @@ from torch import Tensor
 from pspnet.config import ModelConfig
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
-from pspnet.segmenter import Segmenter
-from pspnet.weights.store import ModelCard
+from pspnet.predict.segmenter import Segmenter
+from pspnet.weights.checkpoint import ModelCard
 
 SPACE = LabelSpace(("water", "forest", "field"), ((0, 80, 220), (10, 120, 20), (230, 200, 60)), codes=(10, 20, 30))
 UTM = "EPSG:32631"

@@ -105,7 +105,7 @@ def main() -> None:
 
     from pspnet import LabelSpace, ModelConfig, Segmenter
     from pspnet.server import ServerSettings, create_app, run_server
-    from pspnet.weights.store import ModelCard
+    from pspnet.weights.checkpoint import ModelCard
 
     settings = json.loads(sys.argv[1])
     sleep_s = settings.pop("sleep_s")

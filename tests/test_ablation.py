@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from pspnet.ablation import ablate, run
-from pspnet.ablation.cells import cells_of
 from pspnet.ablation.grid import tables_of
+from pspnet.ablation.runs import cells_of
 from pspnet.ablation.tables import mean_and_half_width
 from pspnet.config import TrainConfig
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.scenes import SCENE_CLASSES, Scenes
 from pspnet.errors import ConfigError, RunInterrupted, TrainingError
 from pspnet.nn import PSPNet
-from pspnet.weights.store import card_for, save_checkpoint
+from pspnet.weights.checkpoint import card_for, save_checkpoint
 
 RECIPE = TrainConfig.model_validate(
     {

@@ -14,8 +14,8 @@ from pspnet.data.dataset import Sample
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
-from pspnet.segmenter import Segmenter
-from pspnet.weights.store import card_for
+from pspnet.predict.segmenter import Segmenter
+from pspnet.weights.checkpoint import card_for
 
 SPACE = LabelSpace(("sky", "road", "car"))
 

@@ -12,12 +12,12 @@ import rasterio
 import rasterio.shutil
 from rasterio.transform import from_origin
 
-from pspnet.data.arcgis import ClassifiedTiles
-from pspnet.data.arcgis_chips import divide, pair_up
-from pspnet.data.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
 from pspnet.data.catalog import available_splits, open_dataset
 from pspnet.data.doctor import check_dataset
-from pspnet.data.tiles import repair_tiles, write_tiles
+from pspnet.data.layouts.arcgis import ClassifiedTiles
+from pspnet.data.layouts.arcgis_chips import divide, pair_up
+from pspnet.data.layouts.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
+from pspnet.data.write_chips import repair_tiles, write_tiles
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError
 from pspnet.labels import IGNORE
 from rasters import scene, write_raster
@@ -241,7 +241,7 @@ def test_world_files_place_chips_without_opening_them(tmp_path: Path, monkeypatc
     chips = pair_up(root)
     expected = [chip.name for chip in divide(chips, "val", 0.3, 0)]
     opened = []
-    monkeypatch.setattr("pspnet.data.arcgis_chips.open_raster", lambda p: opened.append(p) or rasterio.open(p))
+    monkeypatch.setattr("pspnet.data.layouts.arcgis_chips.open_raster", lambda p: opened.append(p) or rasterio.open(p))
     assert [chip.name for chip in divide(chips, "val", 0.3, 0)] == expected
     assert len(opened) == 1
     for path in (root / "images").glob("*.tfw"):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pspnet.bench.contestant import flops_of
+from pspnet.bench.interleaved import Contestant, Measured, ratios, take_turns
 from pspnet.bench.machine import Hardware, Rate, convolution_rate, product_rate
 from pspnet.bench.report import BenchReport
 from pspnet.bench.run import bench, cell_of
-from pspnet.bench.turns import Contestant, Measured, ratios, take_turns
+from pspnet.bench.worker import flops_of
 from pspnet.cli import app
 from pspnet.config.model import ModelConfig
 from pspnet.errors import ConfigError
@@ -23,7 +23,7 @@ SOURCE = str(Path(__file__).parents[1] / "src")
 CHILD = """
 import sys, time
 sys.path.insert(0, {source!r})
-from pspnet.bench.turns import serve
+from pspnet.bench.interleaved import serve
 def prepare():
     if {fails!r} == "prepare": raise ValueError("no such thing\\nmore")
     print("chatter of a library")

@@ -15,9 +15,9 @@ from pspnet.data.catalog import open_dataset
 from pspnet.errors import CheckpointError
 from pspnet.images import read_image
 from pspnet.nn import PSPNet
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 from pspnet.weights import bundled
-from pspnet.weights.store import ModelCard, read_header
+from pspnet.weights.checkpoint import ModelCard, read_header
 
 TOOLS = Path(__file__).parents[1] / "tools"
 FACTS = {

@@ -12,7 +12,7 @@ import pspnet.data.caching as caching
 from pspnet.config import DataConfig
 from pspnet.data.caching import Cache, OnDisk, cached
 from pspnet.errors import ConfigError, DataError
-from pspnet.training.preparation import open_data
+from pspnet.training.resolve import open_data
 from toys import Toys, ended, in_child
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.cli import _run, app
 from pspnet.errors import CheckpointError
-from pspnet.weights.store import ModelCard
+from pspnet.weights.checkpoint import ModelCard
 
 
 @pytest.fixture(scope="module")

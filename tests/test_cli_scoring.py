@@ -14,7 +14,7 @@ import fakes
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.cli import _run
 from pspnet.images import read_image
-from pspnet.weights.store import ModelCard, load_checkpoint
+from pspnet.weights.checkpoint import ModelCard, load_checkpoint
 
 
 def run(*arguments: str | Path) -> int:

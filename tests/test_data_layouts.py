@@ -11,7 +11,7 @@ from fakes import FAKE_CLASSES, SPLITS, fake_pair, write_camvid, write_class_csv
 from pspnet.config import DataConfig
 from pspnet.data.catalog import LAYOUTS, available_splits, open_dataset
 from pspnet.data.dataset import Dataset
-from pspnet.data.folder import read_classes
+from pspnet.data.layouts.folder import read_classes
 from pspnet.errors import ConfigError, DataError, LabelError
 from pspnet.images import write_png
 from pspnet.labels import IGNORE, LabelSpace

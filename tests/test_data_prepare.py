@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import fakes
-from pspnet.data import archives, isprs
+from pspnet.data import archives
 from pspnet.data.archives import Source, unpack, verify
 from pspnet.data.catalog import LAYOUTS, Layout, open_dataset
+from pspnet.data.layouts import isprs
 from pspnet.data.matfile import read_mat_field
 from pspnet.data.prepare import how_to_get, prepare
 from pspnet.errors import ConfigError, DataError, LabelError

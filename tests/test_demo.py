@@ -17,8 +17,8 @@ from pspnet.data.scenes import SCENE_CLASSES, Bedroom, Waterside
 from pspnet.demo import gallery, run_demo
 from pspnet.demo.page import _apart
 from pspnet.demo.run import CONTENDERS, Plan, Report, training_config
-from pspnet.training.preparation import open_data
-from pspnet.weights.store import load_checkpoint
+from pspnet.training.resolve import open_data
+from pspnet.weights.checkpoint import load_checkpoint
 
 TINY: dict[str, Any] = {"seed": 1, "steps": 3, "size_px": 64, "train_scenes": 8, "test_scenes": 12, "quiet": True}
 

@@ -20,9 +20,9 @@ from pspnet.evaluation.report import read_per_image
 from pspnet.labels import LabelSpace
 from pspnet.metrics import PerImage, compare, intervals
 from pspnet.nn import PSPNet
-from pspnet.protocols import PROTOCOLS
-from pspnet.segmenter import Segmenter
-from pspnet.weights.store import card_for
+from pspnet.predict.protocols import PROTOCOLS
+from pspnet.predict.segmenter import Segmenter
+from pspnet.weights.checkpoint import card_for
 
 SPACE = LabelSpace(("sky", "road", "car", "tree"))
 

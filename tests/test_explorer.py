@@ -13,7 +13,7 @@ import torch
 from pspnet.data.dataset import Sample
 from pspnet.errors import DataError
 from pspnet.explorer import explore
-from pspnet.explorer.finding import Findings, look_at
+from pspnet.explorer.failures import Findings, look_at
 from pspnet.labels import LabelSpace
 
 NAMES = ("sky", "water", "road", "boat", "car", "building", "skyscraper", "bed", "pillow", "wall")

@@ -12,11 +12,11 @@ from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.data.catalog import open_dataset
 from pspnet.data.dataset import Sample
 from pspnet.errors import CheckpointError, ConfigError, ExportError
-from pspnet.exported import OpenVinoEngine
 from pspnet.exporting import Chosen, ExportReport, export
 from pspnet.exporting.parity import quality_of
 from pspnet.exporting.quantising import QualityJudge
-from pspnet.weights.store import ModelCard
+from pspnet.predict.exported import OpenVinoEngine
+from pspnet.weights.checkpoint import ModelCard
 
 
 def segmenter(**changes: object) -> Segmenter:

@@ -21,7 +21,7 @@ from pspnet.nn import PSPNet, TrainOutputs
 from pspnet.nn.decoders import DECODERS
 from pspnet.nn.encoder import OWN_NAMES
 from pspnet.nn.swin import SwinTransformer
-from pspnet.weights.store import card_for, load_checkpoint, save_checkpoint
+from pspnet.weights.checkpoint import card_for, load_checkpoint, save_checkpoint
 
 SWIN = {"embed_dim": 12, "depths": (2, 2, 1, 1), "heads": (1, 2, 2, 4), "window_size": 4}
 

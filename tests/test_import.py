@@ -27,10 +27,10 @@ from pspnet.errors import CheckpointError, ConfigError
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
 from pspnet.weights import mmseg, smp
+from pspnet.weights.checkpoint import load_checkpoint, save_checkpoint
 from pspnet.weights.importing import SOURCES, import_checkpoint
-from pspnet.weights.pickles import read_file
-from pspnet.weights.rename import Foreign, unique_names
-from pspnet.weights.store import load_checkpoint, save_checkpoint
+from pspnet.weights.rename_table import Foreign, unique_names
+from pspnet.weights.torch_files import read_file
 
 State = dict[str, Tensor]
 

@@ -20,7 +20,7 @@ from pspnet.errors import CheckpointError, ConfigError
 from pspnet.weights import caffe, csail, semseg
 from pspnet.weights.importing import import_checkpoint
 from pspnet.weights.protobuf import fields, floats, varints
-from pspnet.weights.rename import Foreign
+from pspnet.weights.rename_table import Foreign
 
 State = dict[str, Tensor]
 RESNET18, RESNET50 = (2, 2, 2, 2), (3, 4, 6, 3)

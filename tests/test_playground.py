@@ -28,13 +28,13 @@ from pspnet.config.model import encoder_option_names
 from pspnet.data import open_dataset
 from pspnet.errors import ConfigError, PspnetError, ServiceError, TrainingError
 from pspnet.playground import form
+from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.app import check_port, create_app, make_context
 from pspnet.playground.context import Context
 from pspnet.playground.guard import Guard
-from pspnet.playground.model import GROUPS, PRESETS, flat, grouped, hidden
-from pspnet.playground.roots import Roots
-from pspnet.playground.runs import LOG, RECIPE, WAITING, Runs
-from pspnet.playground.train import watch
+from pspnet.playground.model_tab import GROUPS, PRESETS, flat, grouped, hidden
+from pspnet.playground.run_queue import LOG, RECIPE, WAITING, Runs
+from pspnet.playground.train_tab import watch
 
 FIELDS = form.fields_of(ModelConfig)
 
@@ -328,7 +328,7 @@ class TestRuns:
         def full(path: Path, text: str) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-        monkeypatch.setattr("pspnet.playground.runs.write_text", full)
+        monkeypatch.setattr("pspnet.playground.run_queue.write_text", full)
         with pytest.raises(TrainingError, match=r"the disk is full: .*recipe.yaml.* Free some space"):
             runs.submit(TrainConfig(name="a", steps=3))
         assert runs.names() == []

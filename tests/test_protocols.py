@@ -14,8 +14,15 @@ import torch.nn.functional as F
 from golden_weights import fill_entry, make_image, make_input
 from pspnet.config.protocol import VARIANTS
 from pspnet.errors import ConfigError
-from pspnet.protocols import PROTOCOLS, Predictor, find_protocol, predict_labels, predict_map, predict_probabilities
-from pspnet.resampling import taps
+from pspnet.predict.protocols import (
+    PROTOCOLS,
+    Predictor,
+    find_protocol,
+    predict_labels,
+    predict_map,
+    predict_probabilities,
+)
+from pspnet.predict.resampling import taps
 
 GOLDEN = Path(__file__).parent / "golden"
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -19,9 +19,9 @@ from rio_cogeo import cog_validate
 
 from pspnet.config import RasterConfig
 from pspnet.errors import ConfigError, PspnetError, RasterError
+from pspnet.predict.windows import blended_strips
 from pspnet.raster import Progress, segment_raster
 from pspnet.raster.writing import halve_labels, halve_shares
-from pspnet.streaming import blended_strips
 from rasters import SPACE, UTM, MoodyEngine, make_segmenter, read, scene, whole, write_raster
 
 SMALL: dict[str, Any] = {"tile_px": 48, "overlap_px": 12, "block_px": 32}

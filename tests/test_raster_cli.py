@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pspnet.cli import _run
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 from rasters import make_segmenter, read, scene, write_raster
 from test_arcgis_tiles import export
 from test_raster_resume import broken

@@ -19,12 +19,12 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from pspnet.data.catalog import available_splits, open_dataset
 from pspnet.data.doctor import check_dataset, check_splits
-from pspnet.data.grids import Grid
-from pspnet.data.raster import RasterWindows
-from pspnet.data.raster_blocks import blocks_of, divide
-from pspnet.data.raster_labels import RasterLabels, VectorLabels
-from pspnet.data.raster_tables import STORE
+from pspnet.data.layouts.raster import RasterWindows
+from pspnet.data.layouts.raster_blocks import blocks_of, divide
+from pspnet.data.layouts.raster_tables import STORE
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError
+from pspnet.georaster.grids import Grid
+from pspnet.georaster.labels import RasterLabels, VectorLabels
 from pspnet.labels import IGNORE, LabelSpace
 from rasters import SPACE, UTM, scene, write_raster
 
@@ -262,7 +262,7 @@ def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.Monkey
     write_raster(tmp_path / "labels" / "town.tif", codes(truth())[None])
     first = open_all(tmp_path).statistics
     assert (tmp_path / "images" / STORE).is_file()
-    monkeypatch.setattr("pspnet.data.raster_tables._measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("pspnet.data.layouts.raster_tables._measure", lambda *_: pytest.fail("measured again"))
     assert open_all(tmp_path).statistics == first
 
 

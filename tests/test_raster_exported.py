@@ -10,8 +10,8 @@ import torch
 
 from pspnet.errors import CheckpointError, RasterError
 from pspnet.exporting import export
+from pspnet.predict.segmenter import Segmenter
 from pspnet.raster import Progress, segment_raster, segment_rasters
-from pspnet.segmenter import Segmenter
 from rasters import make_segmenter, read, scene, write_raster
 
 SMALL = {"tile_px": 64, "overlap_px": 16, "block_px": 32}

@@ -17,7 +17,7 @@ from pspnet.config import RasterConfig
 from pspnet.errors import CheckpointError, ConfigError, ServiceError
 from pspnet.raster import segment_raster, segment_rasters
 from pspnet.raster.jobs import Job, do_job, stitch
-from pspnet.raster.many import find_rasters
+from pspnet.raster.segment_rasters import find_rasters
 from rasters import MoodyEngine, make_segmenter, read, scene, write_raster
 from test_raster_resume import broken
 
@@ -26,7 +26,7 @@ SMALL = RasterConfig(tile_px=48, overlap_px=12, block_px=32)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pspnet.segmenter import Segmenter
+    from pspnet.predict.segmenter import Segmenter
 
     segmenter = make_segmenter()
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
@@ -42,7 +42,7 @@ def write_inputs(folder: Path, count: int, side: int = 60) -> Path:
 
 
 def alone(model: Path, source: Path, target: Path, **settings: object) -> np.ndarray:
-    from pspnet.segmenter import Segmenter
+    from pspnet.predict.segmenter import Segmenter
 
     segment_raster(Segmenter.load(model, device="cpu"), source, target, SMALL, **settings)
     return read(target)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.transform import from_origin
 
-from pspnet.data.grids import Grid
+from pspnet.georaster.grids import Grid
 from pspnet.raster import segment_raster
-from pspnet.raster.polygons import write_polygons
-from pspnet.raster.regions import connected
+from pspnet.raster.connected_components import connected
+from pspnet.raster.geopackage import write_polygons
+from pspnet.raster.label_strips import LabelStrip, label_strips
+from pspnet.raster.polygonize import Tracer, polygons
 from pspnet.raster.sieve import Sieve
-from pspnet.raster.strips import LabelStrip, label_strips
-from pspnet.raster.tracing import Tracer, polygons
 from rasters import SPACE, make_segmenter, read, scene, write_raster
 
 MAPS = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.sampled_from([0, 1, 2, 255]))

@@ -13,8 +13,8 @@ import pytest
 from rasterio._env import del_gdal_config
 from rasterio.env import get_gdal_config
 
-from pspnet.data.grids import PATIENCE, open_raster
 from pspnet.errors import RasterError
+from pspnet.georaster.grids import PATIENCE, open_raster
 from pspnet.raster import segment_raster
 from rasters import make_segmenter, read, scene, whole, write_raster
 

@@ -17,7 +17,7 @@ import rasterio
 
 from pspnet.errors import RasterError
 from pspnet.raster import Progress, segment_raster
-from pspnet.raster.store import TileStore
+from pspnet.raster.tile_store import TileStore
 from rasters import MoodyEngine, make_segmenter, read, scene, write_raster
 
 SMALL = {"tile_px": 48, "overlap_px": 12, "block_px": 32}

@@ -21,10 +21,10 @@ from pspnet.errors import ConfigError
 from pspnet.losses import build_loss
 from pspnet.nn import PSPNet
 from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
-from pspnet.training.optimisation import build_optimizer, build_scheduler
-from pspnet.training.preparation import open_data, resolve
-from pspnet.training.starting import first_model
-from pspnet.training.stepping import to_tensors, total_loss
+from pspnet.training.initial_weights import first_model
+from pspnet.training.optimizer import build_optimizer, build_scheduler
+from pspnet.training.resolve import open_data, resolve
+from pspnet.training.step import to_tensors, total_loss
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("**/*.yaml"))

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-import pspnet.runtimes as runtimes
+import pspnet.predict.engine_choice as runtimes
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
-from pspnet.engines import Engine, TorchEngine
 from pspnet.errors import ConfigError, MissingExtraError
-from pspnet.graphs import fingerprint, kept_onnx
-from pspnet.weights.store import ModelCard
+from pspnet.predict.engines import Engine, TorchEngine
+from pspnet.predict.graphs import fingerprint, kept_onnx
+from pspnet.weights.checkpoint import ModelCard
 
 CARD = ModelCard(LabelSpace(("sea", "land", "sky")))
 

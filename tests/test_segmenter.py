@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pspnet import LabelSpace, ModelConfig, PSPNet, Segmentation, Segmenter, segmenter
+from pspnet import LabelSpace, ModelConfig, PSPNet, Segmentation, Segmenter
 from pspnet.errors import ConfigError, DataError, ImageError
-from pspnet.segmenting import find_images, segment_files
-from pspnet.streaming import blended_strips
-from pspnet.weights.store import ModelCard
+from pspnet.predict import segmenter
+from pspnet.predict.folders import find_images, segment_files
+from pspnet.predict.windows import blended_strips
+from pspnet.weights.checkpoint import ModelCard
 
 SPACE = LabelSpace(("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)))
 

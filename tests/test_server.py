@@ -28,7 +28,7 @@ from pspnet.server.models import name_models
 from pspnet.server.negotiation import choose_format
 from pspnet.server.problems import Problem
 from pspnet.server.schema import FeatureCollection, ModelInfo, Refusal, RunLengths
-from pspnet.weights.store import ModelCard, header_text
+from pspnet.weights.checkpoint import ModelCard, header_text
 from services import Running, serving, sleeping, wake
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pspnet import LabelSpace, ModelConfig, PSPNet
 from pspnet.errors import CheckpointError
-from pspnet.weights.store import FORMAT, ModelCard, load_checkpoint, save_checkpoint
+from pspnet.weights.checkpoint import FORMAT, ModelCard, load_checkpoint, save_checkpoint
 
 CONFIG = ModelConfig(encoder="resnet18", num_classes=3, encoder_options={"depth": 3}, mean=(1, 2, 3), std=(4, 5, 6))
 CARD = ModelCard(LabelSpace(("sea", "land", "sky")), protocol="slide", provenance={"recipe": "r.yaml"}, temperature=1.5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pspnet.errors import ConfigError
-from pspnet.streaming import View, ahead, blended_pieces, blended_strips
+from pspnet.predict.windows import View, ahead, blended_pieces, blended_strips
 from pspnet.tiling import profile, spans
 
 

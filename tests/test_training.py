@@ -23,9 +23,9 @@ from PIL import Image
 from pspnet.errors import CheckpointError, ConfigError, DataError, ImageError, RunInterrupted, TrainingError
 from pspnet.nn import PSPNet
 from pspnet.training import find_learning_rate, import_lightning, resume, train
-from pspnet.training.folder import RunFolder, at_work
+from pspnet.training.run_folder import RunFolder, at_work
 from pspnet.weights.bundled import find_model
-from pspnet.weights.store import load_checkpoint
+from pspnet.weights.checkpoint import load_checkpoint
 from toys import Toys, ended, in_child, toy_model, toy_run
 
 import_lightning()  # quickly, before any other import of it
@@ -435,7 +435,8 @@ class TestProcesses:
         }  # the mean of two means is the mean where both count the same pixels
 
         def work(rank: int, run: Path, verb: Callable[..., Any], dies: bool) -> None:
-            from pspnet.training import batches, module
+            from pspnet.training import batches
+            from pspnet.training import state as module
 
             ended_before, get = module.TrainingModule.on_train_end, batches.TrainingSamples.__getitem__
             seen: list[tuple[int, int]] = []
@@ -490,7 +491,7 @@ class TestProcesses:
         options = {"freeze_encoder": True, "unfreeze_step": 2, "steps": 4, "ema": 0.5, "val_every": 4}
 
         def work(rank: int) -> None:
-            from pspnet.training import module
+            from pspnet.training import state as module
 
             ended_before = module.TrainingModule.on_train_end
 
@@ -564,7 +565,7 @@ class TestChoices:
     def test_a_frozen_encoder_stays_and_is_let_go(self, tmp_path: Path) -> None:
         frozen, freed = tmp_path / "frozen", tmp_path / "freed"
         train(toy_run(frozen, freeze_encoder=True, checkpoint_every=3), **toys())
-        from pspnet.training.starting import random_model
+        from pspnet.training.initial_weights import random_model
 
         config = yaml.safe_load((frozen / "config.yaml").read_text())
         start = random_model(
@@ -717,7 +718,7 @@ class TestRateFinder:
         assert not (tmp_path / "run").exists()
 
     def test_the_steepest_fall_is_suggested(self) -> None:
-        from pspnet.training.finder import suggest
+        from pspnet.training.lr_finder import suggest
 
         rates = np.logspace(-6, 0, 61)
         losses = 1 / (1 + np.exp(3 * (np.log10(rates) + 3))) + np.where(rates > 0.05, 40 * (rates - 0.05), 0)

@@ -19,14 +19,14 @@ from pspnet.errors import ConfigError, DataError, ImageError
 from pspnet.losses import build_loss
 from pspnet.nn import PSPNet, TrainOutputs
 from pspnet.nn.pspnet import PointOutputs
-from pspnet.training.averaging import AveragedModel
+from pspnet.training.activation_checkpointing import blocks, checkpoint_blocks
 from pspnet.training.batches import Batch, BatchPlan, PlanSampler, TrainingSamples, training_loader
-from pspnet.training.memory import blocks, checkpoint_blocks
-from pspnet.training.module import TrainingModule
-from pspnet.training.optimisation import build_optimizer, build_scheduler, encoder_stages, parameter_groups
+from pspnet.training.distributed import SharedBatchNorm, share_batch_norm
+from pspnet.training.ema import AveragedModel
+from pspnet.training.optimizer import build_optimizer, build_scheduler, encoder_stages, parameter_groups
 from pspnet.training.schedule import rate_factor
-from pspnet.training.stepping import to_tensors, total_loss
-from pspnet.training.syncnorm import SharedBatchNorm, share_batch_norm
+from pspnet.training.state import TrainingModule
+from pspnet.training.step import to_tensors, total_loss
 from toys import NAMES, Toys, ended, in_child, toy_model, toy_run
 
 

@@ -36,7 +36,7 @@ from pspnet.errors import ConfigError, PspnetError
 from pspnet.evaluation import assess
 from pspnet.exporting import export
 from pspnet.images import write_bytes
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]
 CALIBRATION_IMAGES = 100

@@ -17,7 +17,7 @@ from pspnet.data.dataset import Dataset
 from pspnet.evaluation import Evaluation
 from pspnet.images import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 
 PANEL_PX, CASES = 360, 2  # height of a picture's panels; pictures of the best and of the worst images
 

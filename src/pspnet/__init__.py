@@ -16,13 +16,13 @@ _PLACES = {
     "ModelConfig": "pspnet.config",
     "TrainConfig": "pspnet.config",
     "LabelSpace": "pspnet.labels",
-    "Segmenter": "pspnet.segmenter",
-    "Segmentation": "pspnet.segmentation",
+    "Segmenter": "pspnet.predict.segmenter",
+    "Segmentation": "pspnet.predict.segmentation",
     "Scores": "pspnet.metrics",
     "open_dataset": "pspnet.data",
     "evaluate": "pspnet.evaluation",
     "train": "pspnet.training",
-    "import_weights": "pspnet.segmenter",
+    "import_weights": "pspnet.predict.segmenter",
     "segment_raster": "pspnet.raster",
     "export": "pspnet.exporting",
 }
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from pspnet.labels import LabelSpace as LabelSpace
     from pspnet.metrics import Scores as Scores
     from pspnet.nn import PSPNet as PSPNet
+    from pspnet.predict.segmentation import Segmentation as Segmentation
+    from pspnet.predict.segmenter import Segmenter as Segmenter
+    from pspnet.predict.segmenter import import_weights as import_weights
     from pspnet.raster import segment_raster as segment_raster
-    from pspnet.segmentation import Segmentation as Segmentation
-    from pspnet.segmenter import Segmenter as Segmenter
-    from pspnet.segmenter import import_weights as import_weights
     from pspnet.training import train as train
     from pspnet.weights.encoder_weights import build_model as build_model
 

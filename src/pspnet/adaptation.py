@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pspnet.data.dataset import Dataset
-from pspnet.engines import TorchEngine
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import IGNORE
 from pspnet.metrics import fit_temperature
-from pspnet.segmenter import Segmenter
+from pspnet.predict.engines import TorchEngine
+from pspnet.predict.segmenter import Segmenter
 
 
 def adapt_batch_norm(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pspnet.errors import ImageError, ServiceError, require
 from pspnet.images import decode_image, encode_png
 from pspnet.labels import IGNORE, LabelSpace
-from pspnet.segmentation import Segmentation
+from pspnet.predict.segmentation import Segmentation
 
 require("httpx", "serve")
 import httpx  # noqa: E402 - after the check that says what to install

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.ablation.cells import Cell, cell_of
 from pspnet.ablation.grid import GridTable, protocols_of
+from pspnet.ablation.runs import Cell, cell_of
 from pspnet.ablation.tables import baseline_and_pspnet
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.dataset import Dataset
@@ -18,7 +18,7 @@ from pspnet.evaluation.report import read_per_image
 from pspnet.evaluation.run import predict_one, predictor_of
 from pspnet.images import write_png
 from pspnet.labels import IGNORE, LabelSpace
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 
 _HEIGHT, _GAP, _HEAD = 192, 6, 26
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pspnet.ablation.cells import Cell, cells_of
 from pspnet.ablation.grid import protocols_of, tables_of
 from pspnet.ablation.pictures import side_by_side
+from pspnet.ablation.runs import Cell, cells_of
 from pspnet.ablation.tables import write_tables
 from pspnet.config.ablation import AblationConfig
 from pspnet.config.evaluation import EvaluationConfig
@@ -16,7 +16,7 @@ from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, RunInterrupted
 from pspnet.evaluation import assess
 from pspnet.images import write_bytes
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 from pspnet.training import import_lightning, resume, train
 
 Say = Callable[[str], None]
@@ -36,7 +36,7 @@ def ablate(
     your own. say: gets a line before each run. quiet: no progress bars. Raises what `pspnet.train` and `assess` raise.
     """
     import_lightning()
-    from pspnet.training.preparation import DataSets, open_data
+    from pspnet.training.resolve import DataSets, open_data
 
     tables = tables_of(config)  # refuses contradictions before anything runs
     if train_data is None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pspnet.ablation.cells import Cell, cell_of
 from pspnet.ablation.grid import GridTable, Row, protocols_of
+from pspnet.ablation.runs import Cell, cell_of
 from pspnet.config.ablation import AblationConfig
 from pspnet.images import write_bytes
 

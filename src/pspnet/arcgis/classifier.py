@@ -21,12 +21,12 @@ from pspnet.data.dataset import Sample
 from pspnet.errors import CheckpointError, ConfigError, require
 from pspnet.evaluation import evaluate
 from pspnet.metrics import Scores
+from pspnet.predict.segmentation import Segmentation
+from pspnet.predict.segmenter import Segmenter
 from pspnet.raster import RasterReport, segment_raster
-from pspnet.segmentation import Segmentation
-from pspnet.segmenter import Segmenter
 from pspnet.training import find_learning_rate, train
-from pspnet.training.folder import RunFolder
-from pspnet.weights.store import ModelCard
+from pspnet.training.run_folder import RunFolder
+from pspnet.weights.checkpoint import ModelCard
 
 BACKBONES = (
     "resnet18",

@@ -21,8 +21,8 @@ from typing import Any
 from pspnet import __version__
 from pspnet.errors import CheckpointError
 from pspnet.labels import IGNORE, Colour, LabelSpace, distinct_colours
-from pspnet.segmenter import Segmenter
-from pspnet.weights.store import read_header
+from pspnet.predict.segmenter import Segmenter
+from pspnet.weights.checkpoint import read_header
 
 FUNCTION = "PSPNetRasterFunction.py"  # ArcGIS wants a class of the file's name in it
 LARGEST = 4 * 2**30  # bytes of a checkpoint inside a .dlpk; more is no model of ours

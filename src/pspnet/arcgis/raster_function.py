@@ -25,7 +25,7 @@ class PSPNetRasterFunction:
 
     def initialize(self, **kwargs: Any) -> None:
         """Loads the model. kwargs: 'model', the path of an .emd or its text."""
-        from pspnet.segmenter import Segmenter
+        from pspnet.predict.segmenter import Segmenter
 
         model = kwargs.get("model")
         if not model:

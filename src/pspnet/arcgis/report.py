@@ -8,7 +8,7 @@ from typing import Any
 
 from pspnet.errors import require
 from pspnet.metrics import Scores
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 
 
 def png_of(figure: Any) -> bytes:

@@ -19,7 +19,7 @@ __all__ = ["BenchReport", "bench"]
 _HOMES = {"BenchReport": "pspnet.bench.report", "bench": "pspnet.bench.run"}
 
 
-def __getattr__(name: str) -> Any:  # lazily: `pspnet.bench.turns` is also used by programs without our libraries
+def __getattr__(name: str) -> Any:  # lazily: `pspnet.bench.interleaved` is also used by programs without our libraries
     from importlib import import_module
 
     if name not in _HOMES:

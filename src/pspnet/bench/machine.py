@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pspnet.engines import has_bfloat16
+from pspnet.predict.engines import has_bfloat16
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 

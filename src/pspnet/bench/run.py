@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from pspnet.bench.interleaved import Contestant, Measured, take_turns
 from pspnet.bench.machine import Hardware, hardware
 from pspnet.bench.report import BenchReport, Cell
-from pspnet.bench.starting import start_times
-from pspnet.bench.turns import Contestant, Measured, take_turns
-from pspnet.engines import pick_device
+from pspnet.bench.startup import start_times
 from pspnet.errors import ConfigError
-from pspnet.exported import is_exported
-from pspnet.runtimes import ENGINE_NAMES
+from pspnet.predict.engine_choice import ENGINE_NAMES
+from pspnet.predict.engines import pick_device
+from pspnet.predict.exported import is_exported
 
 
 def bench(
@@ -90,7 +90,7 @@ def _in_turns(
             "batch": batch,
         }
         job = json.dumps(head | {"threads": machine.threads, "device": machine.device, "classes": classes})
-        command = [sys.executable, "-m", "pspnet.bench.contestant", job]
+        command = [sys.executable, "-m", "pspnet.bench.worker", job]
         contestants.append(
             Contestant(
                 f"{model} {engine} {precision} {batch} x {height} x {width}",

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pspnet.cli import adapt, bench, data, playground, rasters, serve, ship, train, use
+from pspnet.cli import adapt, bench, data, export, playground, predict, rasters, serve, train
 
 PACKAGE = Path(__file__).parents[1]
 _shown = warnings.showwarning
@@ -35,11 +35,11 @@ def _global(
     """Options that every command has."""
 
 
-use.add_to(app)
+predict.add_to(app)
 rasters.add_to(app)
 train.add_to(app)
 data.add_to(app)
-ship.add_to(app)
+export.add_to(app)
 adapt.add_to(app)
 bench.add_to(app)
 serve.add_to(app)

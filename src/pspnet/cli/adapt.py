@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pspnet.cli.console import console, options_of
 from pspnet.cli.options import DataOption, DeviceOption, FormatOption, LayoutOption, ModelArgument
-from pspnet.cli.shown import console, options_of
 
 OutArgument = Annotated[Path, typer.Argument(help="The new checkpoint, .safetensors.")]
 
@@ -38,8 +38,8 @@ def adapt(
     Then: pspnet evaluate camvid-night.safetensors --against camvid-small --data night-labelled
     """
     from pspnet.adaptation import adapt_batch_norm
-    from pspnet.segmenter import Segmenter
-    from pspnet.segmenting import Unlabelled, find_images
+    from pspnet.predict.folders import Unlabelled, find_images
+    from pspnet.predict.segmenter import Segmenter
 
     segmenter = Segmenter.load(model, device=device)
     files = find_images([images])[:limit]
@@ -66,7 +66,7 @@ def calibrate(
     """
     from pspnet.adaptation import calibrate as fit
     from pspnet.data.catalog import open_dataset
-    from pspnet.segmenter import Segmenter
+    from pspnet.predict.segmenter import Segmenter
 
     segmenter = Segmenter.load(model, device=device)
     dataset = open_dataset(format, data, split, **options_of(option))

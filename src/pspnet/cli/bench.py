@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pspnet.cli.shown import console, fail
+from pspnet.cli.console import console, fail
 
 
 def add_to(app: typer.Typer) -> None:

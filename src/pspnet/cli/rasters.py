@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from pspnet.cli.console import console, each, fail, options_of, progress_bar
 from pspnet.cli.data import group
 from pspnet.cli.options import DeviceOption, ModelArgument
-from pspnet.cli.shown import console, each, fail, options_of, progress_bar
 
 if TYPE_CHECKING:
     from pspnet.config import RasterConfig
@@ -88,8 +88,8 @@ def raster(
 
 
 def _one(model: str, source: str, target: Path, config: RasterConfig, device: str) -> None:
+    from pspnet.predict.segmenter import Segmenter
     from pspnet.raster import segment_raster
-    from pspnet.segmenter import Segmenter
 
     segmenter = Segmenter.load(model, device=device)
     with _bar() as follow:
@@ -154,7 +154,7 @@ def tile(
     Example: pspnet data tile town chips --option labels=landuse.gpkg --option window_px=256
     """
     from pspnet.data.catalog import open_dataset
-    from pspnet.data.tiles import write_tiles
+    from pspnet.data.write_chips import write_tiles
 
     if layout not in ("classified_tiles", "folder") or image_format not in ("TIFF", "PNG", "JPEG"):
         fail(f"layout = {layout}, image_format = {image_format}: classified_tiles or folder; TIFF, PNG or JPEG")
@@ -178,7 +178,7 @@ def repair(
 
     Example: pspnet data repair export/
     """
-    from pspnet.data.tiles import repair_tiles
+    from pspnet.data.write_chips import repair_tiles
 
     made = repair_tiles(folder)
     console.print(f"written: {', '.join(made)}" if made else "nothing is missing", highlight=False)

@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pspnet.cli.shown import console, each, fail, progress_bar
+from pspnet.cli.console import console, each, fail, progress_bar
 from pspnet.config import EvaluationConfig
 from pspnet.data.catalog import LAYOUTS, write_submission
 from pspnet.data.dataset import Dataset
 from pspnet.evaluation import Comparison, Evaluation, assess, compare_models, predict_dataset
 from pspnet.evaluation.run import Keep
 from pspnet.images import write_bytes
-from pspnet.segmenter import Segmenter
+from pspnet.predict.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def serve(
     """
     import os
 
-    from pspnet.cli.shown import fail
+    from pspnet.cli.console import fail
 
     if log_level not in ("debug", "info", "warning", "error"):
         fail(f"--log-level {log_level}: debug, info, warning or error")

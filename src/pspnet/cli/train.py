@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pspnet.cli.shown import console, fail, options_of
+from pspnet.cli.console import console, fail, options_of
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,7 +1,7 @@
 """Evaluation protocols as data: everything besides the weights that decides a published number.
 
 "Single scale" means five different things in five projects. Each named protocol here states every convention;
-`pspnet.protocols` is the one engine that carries them all out.
+`pspnet.predict.protocols` is the one engine that carries them all out.
 """
 
 from __future__ import annotations

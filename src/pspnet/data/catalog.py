@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
 from pspnet.data.archives import Source
 from pspnet.data.dataset import Dataset
-from pspnet.data.files import PairedFiles
+from pspnet.data.layouts import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import ConfigError
 
 

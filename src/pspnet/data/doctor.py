@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pspnet.data.catalog import available_splits, layout_of, open_unchecked
 from pspnet.data.dataset import Dataset, Sample
-from pspnet.data.files import PairedFiles, decode_codes
+from pspnet.data.faults import DataReport, Fault, fault_of
 from pspnet.data.fingerprints import Fingerprint, closest, fingerprint
-from pspnet.data.report import DataReport, Fault, fault_of
+from pspnet.data.paired_files import PairedFiles, decode_codes
 from pspnet.data.statistics import Progress, map_samples
 from pspnet.errors import DataError
 from pspnet.images import image_mode, read_palette

@@ -13,7 +13,7 @@ from pspnet.demo import gallery
 from pspnet.demo.gallery import Shown
 from pspnet.demo.run import Outcome, Report
 from pspnet.metrics import percent
-from pspnet.training.folder import write_text
+from pspnet.training.run_folder import write_text
 
 _KINDS = {
     "relationship": (

@@ -30,8 +30,8 @@ from pspnet.metrics import (
     Scores,
     count_pairs,
 )
-from pspnet.protocols import Predictor, predict_map
-from pspnet.segmenter import Segmenter
+from pspnet.predict.protocols import Predictor, predict_map
+from pspnet.predict.segmenter import Segmenter
 
 Progress = Callable[[int, int], None]
 Keep = Callable[[Sample, NDArray[np.uint8]], object]  # what it returns is not used

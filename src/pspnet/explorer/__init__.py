@@ -11,10 +11,10 @@ from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.dataset import Dataset
 from pspnet.errors import DataError
 from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead
-from pspnet.explorer.choosing import Report, choose
-from pspnet.explorer.finding import Findings, look_at
+from pspnet.explorer.failures import Findings, look_at
 from pspnet.explorer.page import Picture, write_page
-from pspnet.segmenter import Segmenter
+from pspnet.explorer.report import Report, choose
+from pspnet.predict.segmenter import Segmenter
 
 __all__ = ["Findings", "Report", "explore"]
 

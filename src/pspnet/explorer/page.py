@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.explorer.choosing import Example, Kind, Missed, Report
-from pspnet.explorer.finding import BORDER_PX, Box, Object
+from pspnet.explorer.failures import BORDER_PX, Box, Object
+from pspnet.explorer.report import Example, Kind, Missed, Report
 from pspnet.images import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.metrics import percent

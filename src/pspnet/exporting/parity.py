@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pspnet.data.dataset import Dataset
 from pspnet.evaluation import evaluate
-from pspnet.segmenter import Segmenter
-from pspnet.streaming import as_float
+from pspnet.predict.segmenter import Segmenter
+from pspnet.predict.windows import as_float
 
 SIZES = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.6))  # of the check's images, in shares of their height and width
 

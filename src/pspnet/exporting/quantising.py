@@ -14,11 +14,11 @@ from pspnet.config.evaluation import EvaluationConfig
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.errors import require
 from pspnet.evaluation import assess
-from pspnet.exported import CompiledOpenVino
-from pspnet.graphs import quiet_exporters
 from pspnet.metrics import PerImage, mean_of_known
-from pspnet.segmenter import Segmenter
-from pspnet.streaming import as_float
+from pspnet.predict.exported import CompiledOpenVino
+from pspnet.predict.graphs import quiet_exporters
+from pspnet.predict.segmenter import Segmenter
+from pspnet.predict.windows import as_float
 
 
 def write_openvino(

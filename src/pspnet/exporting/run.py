@@ -19,10 +19,10 @@ from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, ExportError
 from pspnet.exporting.parity import Parity, Quality, compare, quality_of
 from pspnet.exporting.quantising import QualityJudge, write_openvino
-from pspnet.graphs import GraphNetwork, write_onnx, write_pt2
-from pspnet.segmenter import Segmenter
-from pspnet.streaming import as_float
-from pspnet.weights.store import header_text
+from pspnet.predict.graphs import GraphNetwork, write_onnx, write_pt2
+from pspnet.predict.segmenter import Segmenter
+from pspnet.predict.windows import as_float
+from pspnet.weights.checkpoint import header_text
 
 # What each ending can hold. ONNX runtimes have no bfloat16 on processors, and int8 is made by NNCF for OpenVINO.
 PRECISIONS = {".onnx": ("fp32",), ".xml": ("fp32", "fp16", "bf16", "int8"), ".pt2": ("fp32",)}

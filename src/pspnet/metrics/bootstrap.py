@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError
-from pspnet.metrics.areas import Absent, Areas
+from pspnet.metrics.class_counts import Absent, Areas
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.labels import IGNORE
-from pspnet.metrics.areas import Absent, Areas
 from pspnet.metrics.bootstrap import PerImage
+from pspnet.metrics.class_counts import Absent, Areas
 from pspnet.metrics.confusion import count_pairs
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError
 from pspnet.labels import IGNORE
-from pspnet.metrics.areas import ratio
+from pspnet.metrics.class_counts import ratio
 
 
 class CalibrationCounter:

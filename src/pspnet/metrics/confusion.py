@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError, LabelError
 from pspnet.labels import IGNORE
-from pspnet.metrics.areas import ABSENT_RULES, Absent, Areas, mean_of_known
+from pspnet.metrics.class_counts import ABSENT_RULES, Absent, Areas, mean_of_known
 
 if TYPE_CHECKING:
     import torch

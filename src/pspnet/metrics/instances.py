@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError, LabelError
 from pspnet.labels import LabelSpace
-from pspnet.metrics.areas import mean_of_known, ratio
+from pspnet.metrics.class_counts import mean_of_known, ratio
 from pspnet.metrics.confusion import count_pairs, none_if_nan
 
 

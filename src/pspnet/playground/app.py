@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ServiceError, require
-from pspnet.playground.compare import add_compare
+from pspnet.playground.allowed_paths import Roots
+from pspnet.playground.compare_tab import add_compare
 from pspnet.playground.context import Context
-from pspnet.playground.data import add_data
+from pspnet.playground.data_tab import add_data
 from pspnet.playground.guard import Guard
-from pspnet.playground.model import add_model
-from pspnet.playground.roots import Roots
-from pspnet.playground.runs import Runs
+from pspnet.playground.model_tab import add_model
+from pspnet.playground.run_queue import Runs
 from pspnet.playground.theme import css, head, theme
-from pspnet.playground.train import add_train
-from pspnet.playground.trying import add_try
+from pspnet.playground.train_tab import add_train
+from pspnet.playground.try_tab import add_try
 
 gr = require("gradio", "playground")
 

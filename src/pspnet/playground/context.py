@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ConfigError
-from pspnet.exported import EXPORT_SUFFIXES
-from pspnet.playground.roots import Roots
-from pspnet.playground.runs import Runs
-from pspnet.segmenter import Segmenter
+from pspnet.playground.allowed_paths import Roots
+from pspnet.playground.run_queue import Runs
+from pspnet.predict.exported import EXPORT_SUFFIXES
+from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.bundled import bundled_models
 
 KEPT_MODELS = 3

@@ -17,10 +17,10 @@ from pspnet.evaluation import assess
 from pspnet.evaluation.report import read_per_image
 from pspnet.metrics import Scores, worst
 from pspnet.playground.context import RUN, Context
-from pspnet.playground.runs import plain_words
-from pspnet.training.folder import RunFolder, write_text
+from pspnet.playground.run_queue import plain_words
 from pspnet.training.pictures import Example, draw, shrink
-from pspnet.training.preparation import open_data
+from pspnet.training.resolve import open_data
+from pspnet.training.run_folder import RunFolder, write_text
 
 EVALUATION = "evaluation"  # folder inside the run's
 

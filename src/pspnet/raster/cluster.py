@@ -20,7 +20,7 @@ class _Worker:
     def __init__(self, model: str, config: str, threads: int) -> None:
         import torch
 
-        from pspnet.segmenter import Segmenter
+        from pspnet.predict.segmenter import Segmenter
 
         torch.set_num_threads(threads)
         self.segmenter = Segmenter.load(model)

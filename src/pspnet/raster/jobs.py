@@ -14,11 +14,11 @@ import numpy as np
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import PspnetError
-from pspnet.raster.maps import RasterReport, check_targets, finish, segment_raster
+from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.pipeline import Run, classify
 from pspnet.raster.progress import Watch
-from pspnet.raster.store import TileStore
-from pspnet.segmenter import Segmenter
+from pspnet.raster.segment_raster import RasterReport, check_targets, finish, segment_raster
+from pspnet.raster.tile_store import TileStore
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.raster import RasterConfig
-from pspnet.raster.bands import MapBands
+from pspnet.predict.segmenter import Segmenter
+from pspnet.predict.windows import ahead, blended_pieces
+from pspnet.raster.output_bands import MapBands
 from pspnet.raster.progress import Watch
 from pspnet.raster.reading import Block, views
 from pspnet.raster.source import Source, examine
-from pspnet.raster.store import TileStore
+from pspnet.raster.tile_store import TileStore
 from pspnet.raster.writing import TileWriter
-from pspnet.segmenter import Segmenter
-from pspnet.streaming import ahead, blended_pieces
 from pspnet.tiling import Window, spans
 
 Values = NDArray[np.uint8]

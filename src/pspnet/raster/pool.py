@@ -11,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 
 from pspnet.config.raster import RasterConfig
+from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.jobs import Job, Outcome, do_job
-from pspnet.segmenter import Segmenter
 
 _worker: tuple[Segmenter, RasterConfig] | None = None  # of this process
 

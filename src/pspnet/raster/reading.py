@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.grids import BandReader, open_raster
 from pspnet.errors import RasterError, require
-from pspnet.raster.area import inside
+from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.predict.windows import View
+from pspnet.raster.area_of_interest import inside
 from pspnet.raster.source import Source
-from pspnet.streaming import View
 from pspnet.tiling import Span, Window, spans
 
 Block = tuple[int, int, int, int]  # first row and column, height and width, in pixels of the file

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.raster.regions import Ids, connected, find_runs
-from pspnet.raster.strips import LabelStrip
+from pspnet.raster.connected_components import Ids, connected, find_runs
+from pspnet.raster.label_strips import LabelStrip
 from pspnet.raster.writing import NODATA
 
 Labels = NDArray[np.uint8]

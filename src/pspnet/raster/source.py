@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from pspnet.config.raster import RasterConfig
-from pspnet.data.grids import BandReader, Grid, grid_of, open_raster
 from pspnet.errors import RasterError, require
-from pspnet.raster.area import area_of_interest, window_of
+from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
+from pspnet.raster.area_of_interest import area_of_interest, window_of
 from pspnet.tiling import Window
 
 SAMPLES, SAMPLE_PX = 3, 256  # places along each side where values are looked at before the start, and their size

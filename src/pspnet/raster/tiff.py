@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.grids import Grid
 from pspnet.errors import require
+from pspnet.georaster.grids import Grid
 from pspnet.labels import Colour
 
 # tags that GDAL writes for the place on the Earth, its own metadata and nodata

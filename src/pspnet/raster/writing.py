@@ -13,10 +13,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.grids import Grid
+from pspnet.georaster.grids import Grid
 from pspnet.labels import Colour
-from pspnet.raster.store import Key, TileStore, writing_to
 from pspnet.raster.tiff import Level, georeference_tags, write_cog
+from pspnet.raster.tile_store import Key, TileStore, writing_to
 from pspnet.tiling import Window
 
 NODATA = 255  # of every band: labels end at 254, shares at 100 per cent

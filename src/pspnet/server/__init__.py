@@ -8,7 +8,7 @@ for _module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
     require(_module, "serve")
 
 from pspnet.server.app import create_app  # noqa: E402 - after the check that says what to install
-from pspnet.server.running import run_server  # noqa: E402
+from pspnet.server.run_server import run_server  # noqa: E402
 from pspnet.server.settings import ServerSettings  # noqa: E402
 
 __all__ = ["ServerSettings", "create_app", "run_server"]

@@ -16,14 +16,13 @@ from fastapi.openapi.utils import get_openapi
 
 from pspnet import __version__
 from pspnet.server.admission import Gate
-from pspnet.server.answering import Wanted, make_answer, pick_classes
 from pspnet.server.batching import Batcher, Found, Job
 from pspnet.server.logs import Observed, logger
 from pspnet.server.metrics import Metrics
 from pspnet.server.models import Library, Source, describe
 from pspnet.server.negotiation import Format, choose_format
 from pspnet.server.problems import Problem, add_handlers
-from pspnet.server.reading import check, decode, read_body
+from pspnet.server.responses import Wanted, make_answer, pick_classes
 from pspnet.server.schema import (
     BODY,
     REFUSALS,
@@ -35,6 +34,7 @@ from pspnet.server.schema import (
     State,
 )
 from pspnet.server.settings import ServerSettings
+from pspnet.server.uploads import check, decode, read_body
 
 T = TypeVar("T")
 HELPERS = 2  # threads that decode and encode; the libraries release the interpreter's lock meanwhile

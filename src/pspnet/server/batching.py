@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pspnet.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX, Segmenter
+from pspnet.predict.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX, Segmenter
+from pspnet.predict.windows import as_float, blended_strips
 from pspnet.server.memory import trimmer
 from pspnet.server.settings import ServerSettings
-from pspnet.streaming import as_float, blended_strips
 from pspnet.tiling import Window
 
 Bucket = tuple[str, int, int]  # model, height, width

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from pspnet.errors import ConfigError
-from pspnet.exported import is_exported
-from pspnet.segmenter import Segmenter
+from pspnet.predict.exported import is_exported
+from pspnet.predict.segmenter import Segmenter
 from pspnet.server.problems import Problem
 from pspnet.server.settings import ServerSettings
 from pspnet.weights.bundled import find_model
-from pspnet.weights.store import read_header
+from pspnet.weights.checkpoint import read_header
 
 Source = str | Path | Segmenter
 
@@ -68,7 +68,7 @@ class Library:
     def open_all(self, stop: threading.Event) -> None:
         """Opens every model and lets each compute once; runs in a thread. Keeps its error in `failure`."""
         try:
-            import pspnet.raster.tracing  # noqa: F401 - half a second that the first polygons would wait for
+            import pspnet.raster.polygonize  # noqa: F401 - half a second that the first polygons would wait for
 
             for name, source in self.sources.items():
                 if stop.is_set():

@@ -12,8 +12,8 @@ from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from pspnet.training.finder import RateSearch
-    from pspnet.training.preparation import DataSets
+    from pspnet.training.lr_finder import RateSearch
+    from pspnet.training.resolve import DataSets
 
 
 def train(
@@ -26,7 +26,7 @@ def train(
     cannot go on; RunInterrupted when Ctrl-C or SIGTERM stopped it, after its state was saved.
     """
     import_lightning()
-    from pspnet.training.run import start
+    from pspnet.training.loop import start
 
     return start(config, _sets(train_data, val_data), quiet)
 
@@ -40,7 +40,7 @@ def resume(
     of devices and threads. A finished run is left as it is. Raises what `train` raises.
     """
     import_lightning()
-    from pspnet.training.run import go_on
+    from pspnet.training.loop import go_on
 
     return go_on(run_dir, _sets(train_data, val_data), quiet)
 
@@ -52,7 +52,7 @@ def find_learning_rate(
 
     The network is thrown away. plot: a PNG of loss over rate is written there. Raises ConfigError, DataError.
     """
-    from pspnet.training.finder import search_rate
+    from pspnet.training.lr_finder import search_rate
 
     return search_rate(config, _sets(train_data, None), steps, None if plot is None else Path(plot))
 
@@ -65,6 +65,6 @@ def import_lightning() -> None:
 
 
 def _sets(train_data: Dataset | None, val_data: Dataset | None) -> DataSets | None:
-    from pspnet.training.preparation import DataSets
+    from pspnet.training.resolve import DataSets
 
     return None if train_data is None else DataSets(train_data, val_data)

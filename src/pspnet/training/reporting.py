@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 
 from pspnet.config.train import TrainConfig
-from pspnet.training.folder import RunFolder
-from pspnet.training.keeping import diverged
-from pspnet.training.module import TrainingModule
+from pspnet.training.checkpoint import diverged
 from pspnet.training.processes import agree_sum
+from pspnet.training.run_folder import RunFolder
+from pspnet.training.state import TrainingModule
 from pspnet.training.validation import Validation
 
 if TYPE_CHECKING:

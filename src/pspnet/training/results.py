@@ -18,12 +18,12 @@ from pspnet import __version__
 from pspnet.config.train import TrainConfig
 from pspnet.metrics import Scores
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.folder import RunFolder, write_text
-from pspnet.training.module import TrainingModule
-from pspnet.training.preparation import DataSets, value_range
 from pspnet.training.reporting import Clock
+from pspnet.training.resolve import DataSets, value_range
+from pspnet.training.run_folder import RunFolder, write_text
+from pspnet.training.state import TrainingModule
 from pspnet.training.validation import Validation
-from pspnet.weights.store import card_for, save_checkpoint
+from pspnet.weights.checkpoint import card_for, save_checkpoint
 
 
 class Results:

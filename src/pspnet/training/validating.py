@@ -12,11 +12,11 @@ import torch.distributed as dist
 from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset
 from pspnet.images import write_png
-from pspnet.training.folder import RunFolder, write_text
-from pspnet.training.keeping import Keeper, interrupted
-from pspnet.training.module import TrainingModule
+from pspnet.training.checkpoint import Keeper, interrupted
 from pspnet.training.pictures import draw
 from pspnet.training.reporting import Reporter
+from pspnet.training.run_folder import RunFolder, write_text
+from pspnet.training.state import TrainingModule
 from pspnet.training.validation import Validation, chosen, validate
 
 SaveBest = Callable[[TrainingModule, Validation, int], None]

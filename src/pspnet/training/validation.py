@@ -26,8 +26,8 @@ from pspnet.errors import DataError, PspnetError
 from pspnet.labels import IGNORE
 from pspnet.metrics import ConfusionMatrix, Scores, count_pairs
 from pspnet.nn.pspnet import PSPNet
-from pspnet.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX
-from pspnet.streaming import as_float, blended_strips
+from pspnet.predict.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX
+from pspnet.predict.windows import as_float, blended_strips
 from pspnet.training.batches import quiet_worker
 from pspnet.training.pictures import Example, shrink
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pspnet.errors import CheckpointError
 from pspnet.weights.protobuf import body, fields, floats, text, varints, whole
-from pspnet.weights.rename import Foreign, Plan, Rename, rgb_from_bgr, width_settings
+from pspnet.weights.rename_table import Foreign, Plan, Rename, rgb_from_bgr, width_settings
 
 MEAN = (123.68, 116.779, 103.939)  # RGB; the paper's code subtracts it from BGR and divides by nothing
 STEM = (

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
 from pspnet.errors import CheckpointError
-from pspnet.weights.pickles import find_state, read_file
-from pspnet.weights.rename import Drop, Foreign, Plan, Rename, auxiliary_settings, width_settings
+from pspnet.weights.rename_table import Drop, Foreign, Plan, Rename, auxiliary_settings, width_settings
+from pspnet.weights.torch_files import find_state, read_file
 
 MARKER = r"conv_last\.0\.weight"
 

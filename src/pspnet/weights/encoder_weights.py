@@ -23,8 +23,8 @@ from pspnet.config.model import IMAGENET_MEAN, ModelConfig, encoder_family
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.nn import PSPNet, weights_follow
 from pspnet.weights import inverted_residuals, swin
-from pspnet.weights.pickles import find_state, read_file
-from pspnet.weights.rename import Rename, listed
+from pspnet.weights.rename_table import Rename, listed
+from pspnet.weights.torch_files import find_state, read_file
 
 FOLDER_VARIABLE = "PSPNET_ENCODER_WEIGHTS"  # an environment variable: a folder of weights for places without a network
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

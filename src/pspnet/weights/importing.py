@@ -22,10 +22,10 @@ from pspnet.errors import CheckpointError, ConfigError
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
 from pspnet.weights import caffe, csail, mmseg, semseg, smp, torchvision
-from pspnet.weights.pickles import find_state, read_file
-from pspnet.weights.rename import Foreign, Ledger, Plan, build, listed
+from pspnet.weights.checkpoint import ModelCard, card_for
+from pspnet.weights.rename_table import Foreign, Ledger, Plan, build, listed
 from pspnet.weights.selfcheck import SelfCheck, self_check, verify_recording
-from pspnet.weights.store import ModelCard, card_for
+from pspnet.weights.torch_files import find_state, read_file
 
 log = logging.getLogger(__name__)
 

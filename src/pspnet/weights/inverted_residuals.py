@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pspnet.weights.rename import Rename
+from pspnet.weights.rename_table import Rename
 
 FIRST_ROLES = (("conv_dw", "bn1"), ("conv_pw", "bn2"))  # the first stage has no expansion
 ROLES = (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3"))  # expand, look around, project

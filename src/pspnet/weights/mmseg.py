@@ -16,7 +16,7 @@ from typing import Any
 from pspnet.errors import CheckpointError
 from pspnet.labels import Colour, LabelSpace
 from pspnet.weights.inverted_residuals import mmseg_mobilenet
-from pspnet.weights.rename import (
+from pspnet.weights.rename_table import (
     Drop,
     Foreign,
     Plan,

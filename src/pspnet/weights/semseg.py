@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
-from pspnet.weights.rename import Foreign, Plan, Rename, auxiliary_settings, width_settings
+from pspnet.weights.rename_table import Foreign, Plan, Rename, auxiliary_settings, width_settings
 
 MARKER = r"layer0\.0\.weight|cls\.0\.weight"
 

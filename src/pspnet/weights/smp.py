@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from pspnet.errors import CheckpointError, MissingExtraError
-from pspnet.weights.pickles import find_state, read_file
-from pspnet.weights.rename import Drop, Foreign, Plan, Rename, width_settings
+from pspnet.weights.rename_table import Drop, Foreign, Plan, Rename, width_settings
 from pspnet.weights.smp_encoders import encoder_plan
+from pspnet.weights.torch_files import find_state, read_file
 
 MARKER = r"decoder\.psp\.|segmentation_head\."
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -9,7 +9,7 @@ from typing import Any
 from pspnet.config.model import ModelConfig, last_channels
 from pspnet.errors import CheckpointError
 from pspnet.weights import inverted_residuals as names
-from pspnet.weights.rename import Drop, Foreign, Rename, listed
+from pspnet.weights.rename_table import Drop, Foreign, Rename, listed
 
 NOT_RUN = "a part behind the encoder's depth: in the file, but smp's PSPNet never runs it"
 

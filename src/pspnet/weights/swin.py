@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pspnet.weights.rename import Rename
+from pspnet.weights.rename_table import Rename
 
 MARKER = r"patch_embed\.proj\.weight|patch_embed\.projection\.weight|features\.0\.0\.weight"
 DETERMINED = re.compile(r".*\.(relative_position_index|attn_mask)$")  # buffers that window and image size determine

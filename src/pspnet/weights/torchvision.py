@@ -9,7 +9,7 @@ from typing import Any
 
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.weights import inverted_residuals as names
-from pspnet.weights.rename import Drop, Foreign, Plan, Rename
+from pspnet.weights.rename_table import Drop, Foreign, Plan, Rename
 
 MARKER = r"layer1\.0\.conv1\.weight|features\.0\.0\.weight"
 SIGN = r"(?:backbone\.|layer1\.0\.conv1\.weight|features\.0\.0\.weight)"

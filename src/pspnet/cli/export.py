@@ -1,0 +1,109 @@
+"""Commands that bring models in and hand them on: export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pspnet.cli.console import console, options_of
+from pspnet.cli.options import LayoutOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this file's commands."""
+    app.command(no_args_is_help=True)(export)
+    app.command("import", no_args_is_help=True)(import_)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A checkpoint, or the name of a model that comes along.")],
+    out: Annotated[Path, typer.Argument(help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch.export).")],
+    precision: Annotated[str, typer.Option(help="fp32; with .xml also fp16, bf16, int8.")] = "fp32",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images for the parity check; with int8 also for calibration.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Greatest number of images used, of --images and of --data (evenly spread).", min=1)
+    ] = 100,
+    argmax: Annotated[bool, typer.Option("--argmax", help="The graph ends with labels instead of logits.")] = False,
+    bound: Annotated[
+        float | None, typer.Option(help="Least share of labels equal to the source's, 0 to 1; else nothing is written.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled data set: the report then holds the mean IoU before and after.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Its layout: camvid, folder, ade20k, scenes ...; folder with --data.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    option: LayoutOption = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); else nothing is written."),
+    ] = None,
+    accuracy_aware: Annotated[
+        bool, typer.Option("--accuracy-aware", help="int8: layers go back to floating point until --max-drop is kept.")
+    ] = False,
+) -> None:
+    """Hand a model on: a graph for any batch, height and width, normalisation inside, checked at three sizes.
+
+    Example: pspnet export camvid-small camvid.xml --precision int8 --images data/camvid/train/images
+    --data data/camvid --format camvid --max-drop 0.005
+    """
+    from pspnet.data.catalog import open_dataset
+    from pspnet.exporting import Chosen
+    from pspnet.exporting import export as write
+    from pspnet.predict.folders import find_images
+    from pspnet.predict.segmenter import Segmenter
+
+    segmenter = Segmenter.load(model, device="cpu", precision="fp32")
+    files = find_images([images])[:limit] if images else None
+    dataset = open_dataset(format or "folder", data, split, **options_of(option)) if data or format else None
+    if dataset is not None and len(dataset) > limit:
+        dataset = Chosen(dataset, range(0, len(dataset), -(-len(dataset) // limit)))
+    report = write(
+        segmenter,
+        out,
+        precision,
+        images=[segmenter.read(f.path) for f in files] if files else None,
+        argmax=argmax,
+        bound=bound,
+        dataset=dataset,
+        max_drop=max_drop,
+        accuracy_aware=accuracy_aware,
+    )
+    console.print(str(report), highlight=False, markup=False)
+
+
+def import_(
+    checkpoint: Annotated[str, typer.Argument(help="The other project's file; for smp also a folder or a hub id.")],
+    out: Annotated[Path, typer.Argument(help="Our checkpoint, .safetensors.")],
+    source: Annotated[str, typer.Option(help="semseg, mmseg, smp, csail, caffe or torchvision.")],
+    classes: Annotated[
+        str | None, typer.Option(help="Names where the file has none: ade20k, voc, cityscapes, or a class table (CSV).")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field of the model to set otherwise, as name=value: align_corners=true ..."),
+    ] = None,
+    verify: Annotated[Path | None, typer.Option(help="A recorded output (.npz) to compare with.")] = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Leave out the self-check, which untrained weights may fail.")
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+) -> None:
+    """Turn another project's PSPNet checkpoint into ours, with every tensor accounted for and a self-check.
+
+    Example: pspnet import train_epoch_100.pth ade50.safetensors --source semseg --classes ade20k
+    """
+    from pspnet.weights.checkpoint import save_checkpoint
+    from pspnet.weights.importing import import_checkpoint
+
+    imported = import_checkpoint(
+        checkpoint, source, classes=classes, settings=options_of(setting), verify=verify, check=not no_check
+    )
+    console.print(str(imported.report), highlight=False, markup=False)
+    save_checkpoint(out, imported.model, imported.card, half)
+    console.print(f"-> {out}", highlight=False)

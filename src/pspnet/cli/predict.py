@@ -1,0 +1,241 @@
+"""Commands that use a model: segment, evaluate, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pspnet.cli.console import console, each, fail, options_of, progress_bar
+from pspnet.cli.options import DataOption, DeviceOption, EngineOption, FormatOption, LayoutOption, ModelArgument
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(no_args_is_help=True)(segment)
+    app.command(no_args_is_help=True)(evaluate)
+    app.command(no_args_is_help=True)(explore)
+    app.command(no_args_is_help=True)(info)
+    app.command()(models)
+
+
+def segment(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="MODEL, then images or folders. With --model, images and folders only.",
+            metavar="[MODEL] IMAGE_OR_FOLDER...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("segmented"),
+    model: Annotated[str | None, typer.Option(help="The model, when it is not the first argument.")] = None,
+    overlay: Annotated[
+        bool, typer.Option(help="Also write NAME_overlay.jpg: colours over the image, with a legend.")
+    ] = True,
+    opacity: Annotated[float, typer.Option(help="Opacity of the overlay's colours, 0 to 1.", min=0.0, max=1.0)] = 0.55,
+    protocol: Annotated[
+        str | None, typer.Option(help="How to look at an image: whole, slide, semseg-ms ... Default: whole.")
+    ] = None,
+    skip_existing: Annotated[bool, typer.Option(help="Leave images whose result is there already.")] = False,
+    device: DeviceOption = "auto",
+    engine: EngineOption = None,
+) -> None:
+    """Parse images: NAME.png with a class per pixel, NAME_overlay.jpg, and summary.json with class shares.
+
+    A broken image does not stop the rest; the exit code is then 1.
+
+    Example: pspnet segment camvid-small photos/ --out parsed
+    """
+    from pspnet.predict.folders import FolderReport, find_images, segment_files
+    from pspnet.predict.segmenter import Segmenter
+
+    name, paths = (model, inputs) if model else (inputs[0], inputs[1:])
+    if not paths:
+        fail(f"no image given after the model '{name}'. Write: pspnet segment MODEL IMAGE_OR_FOLDER... --out DIR")
+    files = find_images(paths)
+    segmenter = Segmenter.load(name, device=device, engine=engine)
+    if segmenter.choice:
+        console.print(str(segmenter.choice), highlight=False, markup=False)
+    report = FolderReport()
+    with progress_bar("segmenting", len(files)) as advance:
+        steps = segment_files(
+            segmenter, files, out, overlay=overlay, opacity=opacity, skip_existing=skip_existing, protocol=protocol
+        )
+        for grown in steps:
+            report = grown
+            advance(1)
+    if len(report.results) == 1:
+        shares = list(report.results[0]["classes"].items())
+        console.print("  ".join(f"{name} {share:.1%}" for name, share in shares[:8]), highlight=False)
+    skipped = f", {report.skipped} skipped" if report.skipped else ""
+    console.print(f"{len(report.results)} of {len(files)} images parsed{skipped} -> {out}", highlight=False)
+    for path, reason in report.failures.items():
+        console.print(f"failed: {path}: {reason}", style="red", highlight=False, markup=False)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    model: ModelArgument,
+    data: DataOption = None,
+    format: FormatOption = "folder",
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    option: LayoutOption = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="whole, slide, semseg-ss, semseg-ms, mmseg-slide ... Default: the model's own.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the evaluation, as name=value: boundary=true, absent=zero ..."),
+    ] = None,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="Also whether confidence means what it says; with --out as a plot.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Another model, or its scores.json: is MODEL better, image by image (paired bootstrap)?"),
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the predictions as the benchmark's server takes them (ade20k, voc, cityscapes, loveda). "
+            "A split without labels is then predicted and not scored."
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File for all scores, those of each image too.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json, report.txt, confusion.png, comparison.json ...")
+    ] = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = None,
+) -> None:
+    """Score a model: mean IoU, accuracies, IoU of each class, with intervals and the protocol's every convention.
+
+    Example: pspnet evaluate camvid-small --data data/camvid --format camvid --split val --json scores.json
+
+    Is one model better than another: pspnet evaluate new.safetensors --against old.safetensors --data DIR --format voc
+    """
+    from pspnet.cli.scoring import Scoring, compare_with, saved
+    from pspnet.config import EvaluationConfig
+    from pspnet.data.catalog import open_dataset
+    from pspnet.predict.segmenter import Segmenter
+
+    settings = options_of(setting)
+    if protocol:
+        settings["protocol"] = protocol
+    if calibration:
+        settings["calibration"] = True
+    segmenter = Segmenter.load(model, device=device, engine=engine)
+    settings.setdefault("protocol", segmenter.card.protocol)
+    config = EvaluationConfig.model_validate(settings)
+    dataset = open_dataset(format, data, split, **options_of(option))
+    scoring = Scoring(dataset, config, f"{data or format} ({split})", format, submission)
+    needs_scores = {"--against": against, "--calibration": calibration, "--json": json, "--out": out}
+    report = scoring.run(segmenter, refused=[name for name, given in needs_scores.items() if given])
+    if report is None:
+        return
+    comparison = compare_with(against, scoring, report, (against, model), device) if against else None
+    console.print(report.render())
+    if comparison is not None:
+        console.print("\n", comparison.render(), sep="")
+    saved(report, comparison, json, out)
+
+
+def explore(
+    model: ModelArgument,
+    data: DataOption = None,
+    format: FormatOption = "folder",
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    option: LayoutOption = None,
+    protocol: Annotated[str, typer.Option(help="How to look at an image.")] = "whole",
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("failures.html"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Sort a model's errors into the paper's three kinds, with pictures, on one page.
+
+    Mismatched relationships, confusable classes, inconspicuous objects.
+
+    Example: pspnet explore scenes --format scenes --option count=100 --out failures.html
+    """
+    from pspnet.data.catalog import open_dataset
+    from pspnet.explorer import explore as look
+    from pspnet.predict.segmenter import Segmenter
+
+    segmenter = Segmenter.load(model, device=device)
+    dataset = open_dataset(format, data, split, **options_of(option))
+    with progress_bar("exploring", len(dataset)) as advance:
+        found = look(
+            segmenter,
+            dataset,
+            out,
+            protocol=protocol,
+            progress=each(advance),
+            title=f"{model} on {data or format} ({split})",
+        )
+    for kind in found.kinds:
+        console.print(f"{kind.name}: {kind.share:.1%} of the errors", highlight=False)
+    console.print(f"-> {out}", highlight=False)
+
+
+def info(
+    source: Annotated[str, typer.Argument(help="A model (file or name), or a recipe (YAML).")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="With a recipe: settings that replace its own, as name=value.")
+    ] = None,
+    height: Annotated[int, typer.Option(help="Height of the images, in pixels.", min=1)] = 480,
+    width: Annotated[int, typer.Option(help="Width of the images, in pixels.", min=1)] = 480,
+    batch: Annotated[int, typer.Option(help="Images of a training step.", min=1)] = 1,
+) -> None:
+    """What a model is and costs: classes, provenance, stages, parameters, FLOPs, memory and time foretold.
+
+    Example: pspnet info recipes/camvid_resnet18_half.yaml model.encoder=resnet50 --batch 8
+    """
+    from pspnet.config import ModelConfig, PublishedConfig, read_recipe, with_overrides
+    from pspnet.inspection import model_info
+
+    if Path(source).suffix.lower() in (".yaml", ".yml"):
+        values = with_overrides(read_recipe(source), settings or [])
+        config = ModelConfig.model_validate(values.get("model", values))
+        if "published" in values:
+            published = PublishedConfig.model_validate(values["published"])
+            console.print(f"published {published}", highlight=False, markup=False)
+    else:
+        from pspnet.predict.exported import is_exported, open_exported
+        from pspnet.weights.bundled import find_model
+        from pspnet.weights.checkpoint import read_header
+
+        config, card = open_exported(source)[1:] if is_exported(source) else read_header(find_model(source))
+        console.print(f"classes   {', '.join(card.label_space.names)}", highlight=False, markup=False)
+        console.print(
+            f"bands     {', '.join(card.band_names)}; values {card.value_range[0]:g} to {card.value_range[1]:g}"
+        )
+        console.print(f"protocol  {card.protocol}", highlight=False)
+        for name, value in card.provenance.items():
+            console.print(f"{name:9s} {_brief(value)}", highlight=False, markup=False)
+    console.print(str(model_info(config, height, width, batch)), highlight=False, markup=False)
+
+
+def _brief(value: object) -> str:
+    """A recipe or a table of scores in a line: its own plain entries, not the nested ones."""
+    if not isinstance(value, dict):
+        return str(value)
+    plain = {k: v for k, v in value.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool) and v != ""}
+    shown = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(plain.items())[:8]]
+    return ", ".join(shown)
+
+
+def models() -> None:
+    """List the models that come along, by name."""
+    from rich.table import Table
+
+    from pspnet.weights.bundled import bundled_models
+
+    found = bundled_models()
+    if not found:
+        console.print("no models here; set PSPNET_MODELS to a folder that has an index.json")
+        return
+    table = Table("name", "MiB", "about", "terms of its data", box=None, pad_edge=False)
+    for model in found.values():
+        size = f"{model.path.stat().st_size / 2**20:.1f}" if model.path and model.here else "not here"
+        table.add_row(model.name, size, model.elsewhere or model.about, model.terms)
+    console.print(table)

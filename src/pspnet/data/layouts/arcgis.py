@@ -1,0 +1,212 @@
+"""ArcGIS's "Classified Tiles": what Export Training Data For Deep Learning writes, read with all its oddities.
+
+    images/000000000.tif (.png .jpg .mrf)  and a world file; images2/ where a second raster was exported too
+    labels/000000000.tif                   class values; sometimes in folders named after classes
+    map.txt                                pairs, with back-slashes, blanks, repetitions, in any order
+    stats.txt, esri_accumulated_stats.json, esri_model_definition.emd     classes, sizes, statistics
+
+The four text files are missing when the tool did not finish: the folders alone are enough. Value 0 is "no class" and is
+ignored, unless the export lists a class with the value 0, or lists only one class: then 0 is its background.
+Written from Esri's public descriptions and from published exports; no Esri code was read.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data.dataset import Sample
+from pspnet.data.layouts.arcgis_chips import Chip, divide, exports, pair_up
+from pspnet.data.layouts.arcgis_metadata import TileMetadata, merge, read_metadata
+from pspnet.data.layouts.folder import existing, no_split, read_classes
+from pspnet.errors import DataError, ImageError, LabelError, RasterError, require
+from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
+from pspnet.labels import IGNORE, LabelSpace
+from pspnet.tiling import Window
+
+
+def classified_tiles(
+    root: Path,
+    split: str = "train",
+    *,
+    more: Sequence[str] = (),
+    classes: str | Path | None = None,
+    background: str | None = None,
+    bands: Sequence[int] | None = None,
+    val_share: float = 0.2,
+    seed: int = 0,
+) -> ClassifiedTiles:
+    """Opens an export, or a folder of exports. more: further exports, paths relative to the root's parent or absolute.
+
+    classes: a table of your own; None: the export's. background: a name for value 0, which is then a class. bands:
+    numbers from 1, of both rasters together; None: all but alpha. val_share: share of the ground that is "val"; chips of
+    train and val never overlap. Raises DataError and LabelError naming the file, ConfigError for contradicting classes.
+    """
+    if split not in ("train", "val", "all"):
+        raise no_split(root, split, ("train", "val", "all"))
+    folders = exports(existing(root))
+    for other in more:
+        folders += exports(existing(root.parent / other))
+    chips = [chip for folder in folders for chip in pair_up(folder)]
+    metadata = merge([read_metadata(folder) for folder in folders])
+    space = read_classes(classes) if classes is not None else _space(metadata, chips, background)
+    chosen = chips if split == "all" else divide(chips, split, val_share, seed)
+    if not chosen:
+        raise DataError(
+            f"'{root}' has {len(chips)} chips, which is too few to hold some out for {split}; use the split all"
+        )
+    return ClassifiedTiles(f"{root} ({split})", chosen, space, metadata, bands)
+
+
+def classified_tiles_splits(root: Path) -> tuple[str, ...]:
+    """The splits of every export."""
+    existing(root)
+    return "train", "val"
+
+
+class ClassifiedTiles:
+    """Chips with their labels (a Dataset). Nodata in a chip is IGNORE and holds the band's mean."""
+
+    def __init__(
+        self,
+        name: str,
+        chips: Sequence[Chip],
+        label_space: LabelSpace,
+        metadata: TileMetadata,
+        bands: Sequence[int] | None,
+    ) -> None:
+        self.name, self.chips, self.label_space, self.metadata = name, list(chips), label_space, metadata
+        counts = [_plain_bands(path) for path in self.chips[0].images]
+        together = [(file, band) for file, found in enumerate(counts) for band in found]
+        wanted = list(bands) if bands is not None else list(range(1, len(together) + 1))
+        if not wanted or min(wanted) < 1 or max(wanted) > len(together):
+            raise DataError(f"bands = {wanted}: '{self.chips[0].images[0]}' has the bands 1 to {len(together)}")
+        self._places = [together[band - 1] for band in wanted]
+        self.bands = len(wanted)
+        names = (
+            metadata.band_names
+            if len(metadata.band_names) == len(together)
+            else tuple(
+                ("red", "green", "blue")[i] if len(together) == 3 else f"band_{i + 1}" for i in range(len(together))
+            )
+        )
+        self.band_names = tuple(names[band - 1].lower() for band in wanted)
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def __getitem__(self, index: int) -> Sample:
+        chip = self.chips[index]
+        image, valid = self._image(chip)
+        labels = read_labels(chip.label, self.label_space)
+        if labels.shape != image.shape[:2]:
+            raise LabelError(
+                f"'{chip.label}' is {labels.shape[1]} x {labels.shape[0]} px, its image '{chip.images[0]}' "
+                f"{image.shape[1]} x {image.shape[0]} px. Export the chip again or remove both"
+            )
+        if valid is not None:
+            labels[~valid] = IGNORE
+        return Sample(image, labels, chip.name, chip.images[0], chip.label)
+
+    def grid(self, index: int) -> Grid:
+        """Where chip `index` lies; pixels from 0 where it has no place on the Earth."""
+        with open_raster(str(self.chips[index].images[0])) as dataset:
+            return grid_of(dataset)
+
+    def _image(self, chip: Chip) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        planes: dict[tuple[int, int], NDArray[Any]] = {}
+        valid: NDArray[np.bool_] | None = None
+        for file, path in enumerate(chip.images):
+            own = sorted({band for f, band in self._places if f == file})
+            if not own:
+                continue
+            pixels, known = _read(path, own)
+            planes |= {(file, band): plane for band, plane in zip(own, pixels, strict=True)}
+            if known is not None:
+                valid = known if valid is None else valid & known
+        shapes = {plane.shape for plane in planes.values()}
+        if len(shapes) > 1:
+            raise ImageError(f"'{chip.images[-1]}' has another size than '{chip.images[0]}'")
+        return np.stack([planes[place] for place in self._places], axis=-1), valid
+
+
+def read_labels(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
+    """A label chip as 0..K-1 and IGNORE. Raises LabelError naming the file."""
+    try:
+        with open_raster(str(path)) as dataset:
+            if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iub":
+                raise LabelError(
+                    f"'{path}' has {dataset.count} bands of {dataset.dtypes[0]}; labels are one band of whole numbers"
+                )
+            return space.decode(dataset.read(1), str(path))
+    except RasterError as error:
+        raise LabelError(str(error)) from error
+    except require("rasterio.errors", "raster").RasterioIOError as error:
+        raise LabelError(f"'{path}' cannot be read: {error.__cause__ or error}") from error
+
+
+def _space(metadata: TileMetadata, chips: Sequence[Chip], background: str | None) -> LabelSpace:
+    """Classes by value, 0 ignored unless it is a class."""
+    found = dict(metadata.classes)
+    if not found:
+        for chip in chips:
+            with open_raster(str(chip.label)) as dataset:
+                for value in np.unique(dataset.read(1)).tolist():
+                    if value:
+                        found.setdefault(int(value), (f"class_{value}", None))
+    if not found:
+        raise LabelError(f"'{chips[0].folder}': no label holds a class; all are 0")
+    if 0 in found and found[0][0].lower() in ("nodata", "no data"):
+        del found[0]
+    if background is not None or (len(found) == 1 and 0 not in found):
+        if background is None:
+            only = next(iter(found.values()))[0]
+            warnings.warn(
+                f"the export has one class, {only!r}: value 0 is taken as its background. Ignoring it would leave "
+                "nothing to tell apart",
+                stacklevel=4,
+            )
+        found[0] = (background or "background", (0, 0, 0))
+    values = sorted(found)
+    colours = [found[value][1] for value in values]
+    kept = [colour for colour in colours if colour is not None]
+    whole = len(kept) == len(values) and len(set(kept)) == len(kept)
+    return LabelSpace(
+        tuple(found[v][0] for v in values),
+        tuple(kept) if whole else (),
+        tuple(values),
+        tuple({IGNORE, *([] if 0 in found else [0])}),
+    )
+
+
+def _plain_bands(path: Path) -> list[int]:
+    try:
+        with open_raster(str(path)) as dataset:
+            return [i + 1 for i, kind in enumerate(dataset.colorinterp) if kind.name != "alpha"]
+    except RasterError as error:
+        raise ImageError(str(error)) from error
+
+
+def _read(path: Path, bands: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """(bands, h, w) with gaps filled by the mean of what the chip has, and where it has data."""
+    try:
+        with open_raster(str(path)) as dataset:
+            if max(bands) > dataset.count:
+                raise ImageError(f"'{path}' has {dataset.count} bands, the first chip has {max(bands)} or more")
+            reader = BandReader(dataset, bands, [0.0] * len(bands))
+            pixels, valid = reader.read(Window(0, 0, dataset.height, dataset.width))
+    except RasterError as error:
+        raise ImageError(str(error)) from error
+    except require("rasterio.errors", "raster").RasterioIOError as error:
+        raise ImageError(
+            f"'{path}' cannot be read: {error.__cause__ or error}. Export it again or remove it"
+        ) from error
+    if valid is not None and valid.any():
+        for plane in pixels:
+            plane[~valid] = plane[valid].mean()
+    return pixels, valid

@@ -1,0 +1,281 @@
+"""Anybody's data: folders `images` and `labels`, or a CSV of pairs, with a class table beside them.
+
+    ROOT/train/images, ROOT/train/labels, ROOT/val/...      one folder for each split
+    ROOT/images/train, ROOT/labels/train, ...               or the splits within
+    ROOT/images, ROOT/labels [, ROOT/train.txt, ...]        or no split folders: lists of names, or a share held out
+    ROOT/pairs.csv (or ROOT itself is a CSV)                columns image,label[,split], paths relative to the file
+    ROOT/classes.csv or classes.json                        code,name,red,green,blue[,ignore]
+
+Without split folders and lists, `val_share` of the pairs, chosen by their names' hashes, is "val", the rest "train",
+and "all" is everything.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pspnet.data.faults import Fault
+from pspnet.data.paired_files import Pair, PairedFiles, decoder, match
+from pspnet.errors import ConfigError, DataError
+from pspnet.labels import IGNORE, Colour, LabelSpace
+
+
+def folder(
+    root: Path,
+    split: str = "train",
+    *,
+    classes: str | Path | None = None,
+    decode: Literal["codes", "colours"] = "codes",
+    images: str = "images",
+    labels: str = "labels",
+    image_suffix: str = "",
+    label_suffix: str = "",
+    bands: Literal[1, 3, 4] = 3,
+    dtype: Literal["uint8", "native"] = "uint8",
+    exif: bool = True,
+    val_share: float = 0.2,
+) -> PairedFiles:
+    """Opens a split. classes: a table's file or name; None: classes.csv or classes.json in the root.
+
+    decode: labels hold "codes" (grey, palette) or "colours". images, labels: the folders' names. image_suffix,
+    label_suffix: what follows the shared name ('_sat', '_mask'). bands, dtype, exif: as PairedFiles. A test split may lack labels.
+    Raises DataError when there is no such split, ConfigError when the class table is missing or wrong.
+    """
+    if not 0 < val_share < 1:
+        raise ConfigError(f"val_share = {val_share}: a share between 0 and 1, such as 0.2")
+    root = existing(root)
+    label_space = read_classes(classes or _find_classes(root))
+    decode_labels = decoder(decode, label_space)
+    table = _pairs_file(root)
+    if table is not None:
+        pairs, faults = _csv_split(table, split, val_share)
+    else:
+        pairs, faults = _folder_split(root, split, images, labels, image_suffix, label_suffix, val_share)
+    return PairedFiles(
+        f"{root} ({split})",
+        pairs,
+        label_space,
+        decode=decode_labels,
+        bands=bands,
+        dtype=dtype,
+        exif=exif,
+        faults=faults,
+    )
+
+
+def folder_splits(root: Path, images: str = "images") -> tuple[str, ...]:
+    """The splits that a folder has, those named train, val and test first."""
+    root = existing(root)
+    table = _pairs_file(root)
+    if table is not None:
+        found = {row["split"] for row in _csv_rows(table)}
+        return _ordered(found) if found != {""} else ("train", "val")
+    found = {path.parent.name for path in root.glob(f"*/{images}") if path.is_dir()}
+    found = found or {
+        path.name for path in (root / images).glob("*") if path.is_dir() and not path.name.startswith(".")
+    }
+    found = found or {path.stem for path in _lists(root)}
+    return _ordered(found) if found else ("train", "val")
+
+
+def existing(root: Path) -> Path:
+    """`root`, made sure of. Raises DataError."""
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"'{root}' does not exist; give the folder of the data set")
+    return root
+
+
+def read_classes(source: str | Path) -> LabelSpace:
+    """A class table: a CSV file, a JSON file or the name of one that comes along. Raises ConfigError naming it.
+
+    JSON: {"classes": [{"value", "name", "color", "ignore"}, ...]}, or {"names", "colors", "ignore_index"}.
+    """
+    path = Path(source)
+    if path.suffix.lower() not in (".csv", ".json"):
+        return LabelSpace.named(str(source))
+    if not path.is_file():
+        raise ConfigError(
+            f"classes: '{path}' does not exist; give a CSV (code,name,red,green,blue[,ignore]) or JSON file"
+        )
+    if path.suffix.lower() == ".csv":
+        return LabelSpace.from_csv(path)
+    try:
+        return _classes_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"classes: '{path}' is not a class table: {type(error).__name__} {error}. It holds "
+            '{"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
+        ) from error
+
+
+def _classes_from_json(data: Mapping[str, Any]) -> LabelSpace:
+    rows = data.get("classes")
+    if rows is None:
+        names = data["names"]
+        colours: Sequence[Any] = data.get("colours", data.get("colors")) or [None] * len(names)
+        ignored = data.get("ignore_index", IGNORE)
+        rows = [
+            {"value": i, "name": name, "color": colour, "ignore": i == ignored}
+            for i, (name, colour) in enumerate(zip(names, colours, strict=True))
+        ]
+    kept = [row for row in rows if not row.get("ignore", False)]
+    left_out = [row for row in rows if row.get("ignore", False)]
+
+    def colour(row: Mapping[str, Any]) -> Colour | None:
+        value = row.get("colour", row.get("color"))
+        return None if value is None else (int(value[0]), int(value[1]), int(value[2]))
+
+    given = [colour(row) for row in kept]
+    if any(given) and None in given:
+        raise ValueError("some classes have a colour and some have none")
+    return LabelSpace(
+        names=tuple(str(row["name"]) for row in kept),
+        colours=tuple(c for c in given if c is not None),
+        codes=tuple(int(row["value"]) for row in kept),
+        ignored_codes=tuple(dict.fromkeys([*(int(row["value"]) for row in left_out), IGNORE])),
+        ignored_colours=tuple(c for c in map(colour, left_out) if c is not None and c not in given),
+    )
+
+
+def _find_classes(root: Path) -> Path:
+    base = root.parent if root.is_file() else root
+    for name in ("classes.csv", "classes.json"):
+        if (base / name).is_file():
+            return base / name
+    raise ConfigError(
+        f"'{base}' has no classes.csv: a line code,name,red,green,blue[,ignore] for each class. Write one, or "
+        "name a table in the option classes (ade20k, voc, cityscapes, camvid, or a file)"
+    )
+
+
+def _pairs_file(root: Path) -> Path | None:
+    if root.is_file():
+        return root
+    return root / "pairs.csv" if (root / "pairs.csv").is_file() else None
+
+
+def _csv_rows(table: Path) -> list[dict[str, str]]:
+    """Rows with image, label and split; label and split may be empty."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = [column.strip().lower() for column in reader.fieldnames or []]
+            if "image" not in columns or "label" not in columns:
+                raise DataError(
+                    f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]"
+                )
+            reader.fieldnames = columns
+            return [{key: (row.get(key) or "").strip() for key in ("image", "label", "split")} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"'{table}' cannot be read as CSV: {error}") from error
+
+
+def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], list[Fault]]:
+    rows = _csv_rows(table)
+    pairs, faults = [], []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=2):
+        if row["split"] and split not in (row["split"], "all"):
+            continue
+        image, label = table.parent / row["image"], table.parent / row["label"]
+        name = Path(row["image"]).with_suffix("").as_posix().lstrip("./")
+        for what, path, needed in (("image", image, True), ("label", label, bool(row["label"]))):
+            if needed and not path.is_file():
+                faults.append(
+                    Fault(
+                        "error",
+                        "missing",
+                        str(path),
+                        f"'{table}' line {number}: the {what} '{path}' does not exist",
+                        "Correct the path (relative to the CSV) or remove the line",
+                    )
+                )
+        if not row["label"] and split != "test":
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(image),
+                    f"'{table}' line {number}: no label for '{image}'",
+                    "Name its label file or remove the line",
+                )
+            )
+        if name in seen:
+            faults.append(
+                Fault(
+                    "error",
+                    "ambiguous",
+                    str(image),
+                    f"'{table}' line {number}: '{name}' occurs twice",
+                    "Keep one line for each image",
+                )
+            )
+        seen.add(name)
+        pairs.append(Pair(name, image, label if row["label"] else None))
+    if not any(row["split"] for row in rows):
+        pairs = _held_out(pairs, split, val_share, table)
+    elif not pairs:
+        raise no_split(table, split, _ordered({row["split"] for row in rows}))
+    faulty = {fault.file for fault in faults}
+    return [pair for pair in pairs if not {str(pair.image), str(pair.label)} & faulty], faults
+
+
+def _folder_split(
+    root: Path, split: str, images: str, labels: str, image_suffix: str, label_suffix: str, val_share: float
+) -> tuple[list[Pair], list[Fault]]:
+    pair_up = partial(match, image_suffix=image_suffix, label_suffix=label_suffix, labels_optional=split == "test")
+    if (root / split / images).is_dir():
+        return pair_up(root / split / images, root / split / labels)
+    if (root / images / split).is_dir():
+        return pair_up(root / images / split, root / labels / split)
+    splits = folder_splits(root, images)
+    if not (root / images).is_dir():
+        inside = sorted(path.name for path in root.iterdir() if path.is_dir())
+        if any((root / name / images).is_dir() for name in splits):
+            raise no_split(root, split, splits)
+        raise DataError(
+            f"'{root}' has neither '{split}/{images}' nor '{images}/{split}' nor '{images}'; it has the folders "
+            f"{', '.join(inside) or 'none'}. Name the folders in the options images and labels"
+        )
+    lists = {path.stem: path for path in _lists(root)}
+    if split in lists:
+        names = [line.strip() for line in lists[split].read_text(encoding="utf-8").splitlines() if line.strip()]
+        return pair_up(root / images, root / labels, names=names)
+    if lists or any((root / images / name).is_dir() for name in splits):
+        raise no_split(root, split, splits)
+    pairs, faults = pair_up(root / images, root / labels)
+    return _held_out(pairs, split, val_share, root), faults
+
+
+def _lists(root: Path) -> list[Path]:
+    """Lists of names: train.txt, val.txt, test.txt or trainval.txt in the root or in its folder `splits`."""
+    known = ("train", "val", "test", "trainval")
+    return [path for base in (root, root / "splits") for name in known if (path := base / f"{name}.txt").is_file()]
+
+
+def _held_out(pairs: list[Pair], split: str, val_share: float, source: Path) -> list[Pair]:
+    """The part of an undivided data set that is `split`: by hash, so it does not hang on the order of files."""
+    if split == "all":
+        return pairs
+    if split not in ("train", "val"):
+        raise no_split(source, split, ("train", "val", "all"))
+    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(pair.name.encode()).digest())
+    held = {pair.name for pair in ranked[: max(1, round(val_share * len(pairs)))]} if len(pairs) > 1 else set()
+    return [pair for pair in pairs if (pair.name in held) == (split == "val")]
+
+
+def _ordered(names: set[str]) -> tuple[str, ...]:
+    usual = [name for name in ("train", "val", "test") if name in names]
+    return (*usual, *sorted(name for name in names if name and name not in usual))
+
+
+def no_split(source: Path, split: str, splits: tuple[str, ...]) -> DataError:
+    """The error for a split that is not there."""
+    return DataError(f"'{source}' has no split {split!r}; it has: {', '.join(splits) or 'none'}")

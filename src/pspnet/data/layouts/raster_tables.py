@@ -1,0 +1,204 @@
+"""What rasters say about themselves: the classes in their labels, and each band's mean, deviation and range."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data.layouts.folder import read_classes
+from pspnet.errors import ConfigError, DataError, require
+from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.georaster.vectors import read_features
+from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace
+from pspnet.tiling import Window, windows
+
+PLACES, PLACE_PX = 5, 256  # windows along each side of a raster that its bands are measured on, and their size
+STORE = "band_statistics.json"
+
+
+@dataclass(frozen=True)
+class BandStatistics:
+    """mean, std, low, high: (bands,) of the pixels with data, in the bands' own units. pixels: how many were looked at."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    pixels: int
+
+
+def band_statistics(images: Sequence[Path], indexes: Sequence[int], nodata: float | None) -> BandStatistics:
+    """Measured once on windows spread over the rasters, then read from band_statistics.json beside them.
+
+    A raster that changed is measured again. Where the folder cannot be written to, nothing is stored. Raises DataError
+    where no window holds data.
+    """
+    parts = []
+    for folder in dict.fromkeys(image.parent for image in images):
+        store = folder / STORE
+        known = _stored(store)
+        fresh = {}
+        for image in (image for image in images if image.parent == folder):
+            state = image.stat()
+            key = f"{image.name} {state.st_size} {state.st_mtime_ns} {list(indexes)} {nodata}"
+            fresh[key] = known[key] if key in known else _measure(image, indexes, nodata)
+            parts.append(np.array(fresh[key], np.float64))
+        if not fresh.keys() <= known.keys():
+            _keep(store, {**known, **fresh})
+    with_data = [part for part in parts if part[0, 0] > 0]
+    if not with_data:
+        raise DataError(
+            f"'{images[0]}' ({len(images)} images): no pixel with data was found where the bands are measured. "
+            "Look at the files' nodata value"
+        )
+    count, sums, squares = (np.sum([part[row] for part in with_data], axis=0) for row in range(3))
+    mean = sums / count
+    # float64 sums of squares: exact enough below 2^26 grey levels, where their difference still has digits
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    low = np.min([part[3] for part in with_data], axis=0)
+    high = np.max([part[4] for part in with_data], axis=0)
+    return BandStatistics(
+        tuple(mean.tolist()), tuple(std.tolist()), tuple(low.tolist()), tuple(high.tolist()), int(count[0])
+    )
+
+
+def _measure(image: Path, indexes: Sequence[int], nodata: float | None) -> list[list[float]]:
+    """Rows: count, sum, sum of squares, least, greatest; a column for each band."""
+    count = len(indexes)
+    found = np.zeros((5, count))
+    found[3], found[4] = np.inf, -np.inf
+    with open_raster(str(image)) as dataset:
+        reader = BandReader(dataset, indexes, [0.0] * count, nodata)
+        height, width = min(PLACE_PX, dataset.height), min(PLACE_PX, dataset.width)
+        rows = np.unique(np.linspace(0, dataset.height - height, PLACES).astype(int)).tolist()
+        columns = np.unique(np.linspace(0, dataset.width - width, PLACES).astype(int)).tolist()
+        for place in (Window(row, column, height, width) for row in rows for column in columns):
+            for pixels, valid in _readable(reader, place):
+                values = (pixels if valid is None else pixels[:, valid]).reshape(count, -1).astype(np.float64)
+                if values.shape[1]:
+                    found[:3] += [np.full(count, values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]
+                    found[3] = np.minimum(found[3], values.min(axis=1))
+                    found[4] = np.maximum(found[4], values.max(axis=1))
+    if not found[0, 0]:
+        found[3:] = 0
+    return found.tolist()
+
+
+def _readable(reader: BandReader, window: Window) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+    """A window, or those of its 8 x 8 parts that can be decoded: the doctor reports the rest, with its sample."""
+    errors = require("rasterio.errors", "raster")
+    try:
+        yield reader.read(window)
+        return
+    except errors.RasterioIOError:
+        parts = windows(window.height, window.width, (-(-window.height // 8), -(-window.width // 8)))
+    for part in parts:
+        with suppress(errors.RasterioIOError):
+            yield reader.read(Window(window.top + part.top, window.left + part.left, part.height, part.width))
+
+
+def _stored(store: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _keep(store: Path, content: dict[str, Any]) -> None:
+    temporary = store.with_name(f".{store.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(temporary, store)
+    except OSError:  # a folder that only can be read: it is measured again the next time
+        temporary.unlink(missing_ok=True)
+
+
+def classes_of(
+    files: Sequence[Path],
+    base: Path,
+    classes: str | Path | None,
+    class_field: str,
+    feature_class: str | None,
+    background: str | None,
+    ignored: Sequence[str],
+) -> LabelSpace:
+    """The class table: the one given, classes.csv in `base`, or what the label files hold, in sorted order.
+
+    Raises ConfigError where a table is needed: too many values, or none.
+    """
+    if classes is not None:
+        inside = base / str(classes)
+        return read_classes(inside if inside.is_file() else classes)
+    if (base / "classes.csv").is_file():
+        return read_classes(base / "classes.csv")
+    if feature_class is not None:
+        return LabelSpace(tuple(dict.fromkeys([*([background] if background else []), feature_class])))
+    names: dict[str, None] = {background: None} if background else {}
+    codes: dict[int, str] = {}
+    colours: dict[int, tuple[int, int, int]] = {}
+    for path in dict.fromkeys(files):
+        if path.suffix.lower() in (".tif", ".tiff", ".vrt", ".img", ".png", ".jp2", ".mrf", ".jpg", ".jpeg"):
+            _codes(path, codes, colours)
+        else:
+            values = read_features(path, _own_crs(path), class_field).values
+            assert values is not None
+            names |= dict.fromkeys(sorted({_text(v) for v in values} - set(ignored)))
+    if codes and names:
+        raise ConfigError(
+            f"'{base}' has label rasters and label vectors: write a classes.csv that says which code is which class"
+        )
+    if not codes and not names:
+        raise ConfigError(f"'{base}': no label holds a class; write a classes.csv, or look at the labels")
+    if max(len(codes), len(names)) > MAX_CLASSES:
+        raise ConfigError(
+            f"'{base}': the labels hold {max(len(codes), len(names))} different values; is {class_field!r} "
+            "the field with the class, and are the label rasters no photographs?"
+        )
+    if names:
+        return LabelSpace(tuple(names))
+    order = sorted(codes)
+    shown = tuple(colours[code] for code in order) if all(code in colours for code in order) else ()
+    if len(set(shown)) < len(shown):
+        shown = ()
+    return LabelSpace(tuple(codes[code] for code in order), shown, tuple(order), (IGNORE,))
+
+
+def _codes(path: Path, codes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> None:
+    """Values of a label raster with data, their names and colours where the file has them."""
+    with open_raster(str(path)) as dataset:
+        if np.dtype(dataset.dtypes[0]).kind not in "iub":
+            raise DataError(f"'{path}' holds {dataset.dtypes[0]} values; labels are whole numbers")
+        palette = dataset.colormap(1) if dataset.colorinterp[0].name == "palette" else {}
+        names = json.loads(dataset.tags().get("CLASSES", "{}"))
+        for _, place in dataset.block_windows(1):
+            values = dataset.read(1, window=place)
+            values = np.unique(values[dataset.read_masks(1, window=place) > 0])
+            for code in values.tolist():
+                if code not in codes and code != IGNORE:
+                    codes[code] = str(names.get(str(code), f"class_{code}"))
+                    if code in palette:
+                        colours[code] = tuple(palette[code][:3])
+            if len(codes) > MAX_CLASSES:
+                return
+
+
+def _own_crs(path: Path) -> Any:
+    pyogrio, crs = require("pyogrio", "raster"), require("rasterio.crs", "raster")
+    try:
+        own = pyogrio.read_info(path)["crs"]
+    except pyogrio.errors.DataSourceError as error:
+        raise DataError(f"'{path}' cannot be read as a vector file: {error}") from error
+    return None if own is None else crs.CRS.from_user_input(own)
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, (float, np.floating)) and value == int(value) else str(value)

@@ -1,0 +1,111 @@
+"""PASCAL VOC 2012 segmentation, 20 classes and background, with SBD's additional labels (Hariharan et al. 2011).
+
+    ROOT/JPEGImages/2007_000032.jpg
+    ROOT/SegmentationClass/2007_000032.png              palette PNG, 0..20, 255 void (ignored)
+    ROOT/SegmentationClassAug/2007_000032.png           the same with SBD's labels, for the split "trainaug"
+    ROOT/ImageSets/Segmentation/{train,val,trainval,trainaug,test}.txt
+
+ROOT may also be the folder that holds VOCdevkit. "trainaug" is VOC's train and all of SBD less VOC's val: 10,582 images;
+`pspnet data prepare voc` makes it out of SBD's archive (.mat files).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data.archives import Progress, Source
+from pspnet.data.layouts.folder import existing, no_split
+from pspnet.data.matfile import read_mat_field
+from pspnet.data.paired_files import PairedFiles, match
+from pspnet.errors import DataError
+from pspnet.images import write_bytes, write_label
+from pspnet.labels import LabelSpace
+
+_SPLITS = ("train", "val", "trainval", "trainaug", "test")
+_LISTS = {"trainaug": ("trainaug.txt", "train_aug.txt")}
+
+
+def voc(root: Path, split: str = "train") -> PairedFiles:
+    """Opens a split; "test" has no labels. Raises DataError when its list is not there."""
+    base = _base(root)
+    listed = _list_file(base, split)
+    if listed is None:
+        hint = ". Make it with `pspnet data prepare voc benchmark.tgz --out ROOT`" if split == "trainaug" else ""
+        raise DataError(f"{no_split(root, split, voc_splits(root))}{hint}")
+    labels = base / ("SegmentationClassAug" if split == "trainaug" else "SegmentationClass")
+    if split == "test":
+        labels = base / "no labels"
+    pairs, faults = match(base / "JPEGImages", labels, names=_names(listed), labels_optional=split == "test")
+    return PairedFiles(f"{root} ({split})", pairs, LabelSpace.named("voc"), faults=faults)
+
+
+def voc_splits(root: Path) -> tuple[str, ...]:
+    """The splits there are."""
+    return tuple(split for split in _SPLITS if _list_file(_base(root), split) is not None)
+
+
+def submit_voc(folder: Path, name: str, labels: NDArray[np.uint8]) -> Path:
+    """Writes a prediction as VOC's server takes it: a palette PNG of indices in the folder of competition 6."""
+    path = folder / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls" / f"{name}.png"
+    write_label(path, labels, LabelSpace.named("voc"), codes=True)
+    return path
+
+
+def finish_voc(root: Path, progress: Progress | None = None) -> list[str]:
+    """Turns SBD's .mat files, when they are there, into SegmentationClassAug and the list trainaug.txt."""
+    sbd = root / "benchmark_RELEASE" / "dataset"
+    if not sbd.is_dir():
+        return ["SBD's archive (benchmark.tgz) was not given: there is no split trainaug"]
+    base, space = _base(root), LabelSpace.named("voc")
+    own = {path.stem for path in (base / "SegmentationClass").glob("*.png")}
+    added = [path for path in sorted((sbd / "cls").glob("*.mat")) if path.stem not in own]
+    for done, path in enumerate(added, start=1):
+        target = base / "SegmentationClassAug" / f"{path.stem}.png"
+        if not target.is_file():
+            write_label(
+                target, space.decode(read_mat_field(path, "GTcls", "Segmentation"), str(path)), space, codes=True
+            )
+        if progress is not None:
+            progress(done, len(added))
+    for name in sorted(own):  # where both have labels, VOC's are finer
+        write_bytes(
+            base / "SegmentationClassAug" / f"{name}.png", (base / "SegmentationClass" / f"{name}.png").read_bytes()
+        )
+    lists = base / "ImageSets" / "Segmentation"
+    all_names = {*_names(lists / "train.txt"), *_names(sbd / "train.txt"), *_names(sbd / "val.txt")}
+    names = sorted(all_names - set(_names(lists / "val.txt")))
+    write_bytes(lists / "trainaug.txt", "".join(f"{name}\n" for name in names).encode())
+    return [f"trainaug: {len(names)} images, {len(added)} label files made from SBD"]
+
+
+SOURCE = Source(
+    where="host.robots.ox.ac.uk/pascal/VOC/voc2012: VOCtrainval_11-May-2012.tar (2 GB); for trainaug also SBD's "
+    "benchmark.tgz (1.4 GB) from www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours. Images: "
+    "Flickr's terms",
+    counts={"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582},
+    checksums={
+        "VOCtrainval_11-May-2012.tar": "md5:6cd6e144f989b92b3379bac3b3de84fd",
+        "benchmark.tgz": "md5:82b4d87ceb2ed10f6038a1cba92111cb",
+    },
+    finish=finish_voc,
+)
+
+
+def _base(root: Path) -> Path:
+    root = existing(root)
+    candidates = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
+    return next((base for base in candidates if (base / "ImageSets" / "Segmentation").is_dir()), root)
+
+
+def _list_file(base: Path, split: str) -> Path | None:
+    names = _LISTS.get(split, (f"{split}.txt",))
+    return next((path for name in names if (path := base / "ImageSets" / "Segmentation" / name).is_file()), None)
+
+
+def _names(listed: Path) -> list[str]:
+    """A list's names; DeepLab's lists hold the two files' paths instead."""
+    lines = [line.split() for line in listed.read_text(encoding="utf-8").splitlines()]
+    return [Path(words[0]).stem for words in lines if words]

@@ -1,0 +1,260 @@
+"""Data sets that are pairs of files: an image, and a label map that a decoder turns into 0..K-1 and 255."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data.dataset import Sample
+from pspnet.data.faults import Fault, errors_of, fault_of
+from pspnet.errors import ConfigError, DataError, LabelError
+from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
+from pspnet.labels import Colour, LabelSpace
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and the file that holds its labels; None where the data set keeps its labels back."""
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+LabelDecoder = Callable[[Path, str, LabelSpace], NDArray[np.uint8]]  # (label file, the pair's name, classes) -> labels
+
+
+def decode_codes(path: Path, name: str, label_space: LabelSpace) -> NDArray[np.uint8]:
+    """A label file whose pixels are the class table's codes (grey values or palette indices)."""
+    return label_space.decode(read_label(path), str(path))
+
+
+def decode_colours(path: Path, name: str, label_space: LabelSpace) -> NDArray[np.uint8]:
+    """A label file whose pixels are the class table's colours."""
+    return label_space.decode_colours(read_image(path), str(path))
+
+
+DECODERS: Mapping[str, LabelDecoder] = {"codes": decode_codes, "colours": decode_colours}
+
+
+def decoder(name: str, label_space: LabelSpace) -> LabelDecoder:
+    """The decoder called "codes" or "colours". Raises ConfigError for another name, or where colours are ambiguous."""
+    if name not in DECODERS:
+        raise ConfigError(f"decode = {name!r}: labels hold {' or '.join(DECODERS)}")
+    if name == "colours":
+        owner: dict[Colour, str] = {}
+        for class_name, colour in zip(label_space.names, label_space.colours, strict=True):
+            if colour in owner:
+                raise ConfigError(
+                    f"decode = 'colours': {owner[colour]} and {class_name} both have the colour {colour}; "
+                    "give each class its own in the class table"
+                )
+            owner[colour] = class_name
+    return DECODERS[name]
+
+
+class PairedFiles:
+    """A data set of pairs (a Dataset). `faults` holds what was wrong with the listing: pairs that lack a half, ...
+
+    bands: 3 (RGB), 1 or 4, as in `read_image`. dtype: "uint8", or "native" to keep deep images as they are. exif: turn
+    images as their EXIF orientation says; False where labels were drawn on the pixels as stored.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pairs: Sequence[Pair],
+        label_space: LabelSpace,
+        *,
+        decode: LabelDecoder = decode_codes,
+        bands: Literal[1, 3, 4] = 3,
+        dtype: Literal["uint8", "native"] = "uint8",
+        exif: bool = True,
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        if bands not in (1, 3, 4):
+            raise ConfigError(f"bands = {bands!r}: an image file is read with 1, 3 or 4; rasters have any number")
+        if dtype not in ("uint8", "native"):
+            raise ConfigError(f"dtype = {dtype!r}: 'uint8' or 'native'")
+        self.name = name
+        self.pairs = tuple(pairs)
+        self.label_space = label_space
+        self.bands: int = bands
+        self.faults = tuple(faults)
+        self.decode = decode
+        self._bands, self._dtype, self._exif = bands, dtype, exif
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        pair = self.pairs[index]
+        image = read_image(pair.image, bands=self._bands, dtype=self._dtype, exif=self._exif)
+        labels = self.decode(pair.label, pair.name, self.label_space) if pair.label else None
+        if labels is not None and labels.shape != image.shape[:2]:
+            raise _size_error(pair, image.shape[:2], labels.shape)
+        return Sample(image, labels, pair.name, pair.image, pair.label)
+
+    def raise_faults(self) -> None:
+        """Raises one DataError with every fault of the listing, if there is one."""
+        errors = [fault for fault in self.faults if fault.severity == "error"]
+        if errors:
+            raise errors_of(self.name, errors)
+
+    def inspect(self, index: int) -> tuple[Sample | None, list[Fault]]:
+        """Sample `index` and every fault of its two files; the sample is None where there is one."""
+        pair, faults = self.pairs[index], []
+        image = labels = None
+        try:
+            image = read_image(pair.image, bands=self._bands, dtype=self._dtype, exif=self._exif)
+        except DataError as error:
+            faults.append(fault_of(error, str(pair.image)))
+        try:
+            labels = self.decode(pair.label, pair.name, self.label_space) if pair.label else None
+        except DataError as error:
+            faults.append(fault_of(error, str(pair.label)))
+        # a file with a wrong code may have a wrong size too: both are told at once
+        size = labels.shape if labels is not None else _stored_size(pair)
+        if image is not None and size is not None and size != image.shape[:2]:
+            faults.append(fault_of(_size_error(pair, image.shape[:2], size), str(pair.label)))
+        if image is None or faults:
+            return None, faults
+        return Sample(image, labels, pair.name, pair.image, pair.label), []
+
+
+def _stored_size(pair: Pair) -> tuple[int, ...] | None:
+    """(height, width) of a label file whose content was refused; None where it is not even a picture."""
+    try:
+        return read_label(pair.label).shape[:2] if pair.label else None
+    except DataError:
+        return None
+
+
+def _size_error(pair: Pair, image: tuple[int, ...], label: tuple[int, ...]) -> LabelError:
+    turned = (
+        "They are turned against each other. Where labels were drawn on the pixels as stored, set the option exif to "
+        "false; else draw them on the picture as a viewer shows it"
+        if image == label[::-1]
+        else "Resize the labels by nearest neighbour, or find the image they were drawn on"
+    )
+    return LabelError(
+        f"'{pair.label}' is {label[1]} x {label[0]} px, its image '{pair.image}' is {image[1]} x {image[0]} px"
+        f" (width x height). {turned}"
+    )
+
+
+def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Files below `folder`, sorted, with one of the endings; hidden ones (.DS_Store, ._x) are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def match(
+    images: Path,
+    labels: Path,
+    *,
+    image_suffix: str = "",
+    label_suffix: str = "",
+    names: Sequence[str] | None = None,
+    labels_optional: bool = False,
+) -> tuple[list[Pair], list[Fault]]:
+    """Pairs images with labels by their path below the two folders, without ending, and says what has no partner.
+
+    image_suffix, label_suffix: what ends the stems, '_leftImg8bit' say, and is not part of the name. names: only these,
+    in this order. labels_optional: an absent label folder means a split without labels, not a fault.
+    """
+    have_labels = labels.is_dir() or not labels_optional
+    by_name, faults = _by_name(images, image_suffix, IMAGE_SUFFIXES)
+    label_of, more = _by_name(labels, label_suffix, LABEL_SUFFIXES) if have_labels else ({}, [])
+    faults += more
+    pairs = []
+    for name in by_name if names is None else names:
+        image, label = by_name.get(name), label_of.get(name)
+        if image is None:
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(images / name),
+                    f"'{images / name}' has no image, but the split's list names it",
+                    "Add the image or remove the line",
+                )
+            )
+        elif label is None and have_labels:
+            faults.append(
+                Fault(
+                    "error",
+                    "missing",
+                    str(image),
+                    f"'{image}' has no labels: no "
+                    f"'{labels / (name + label_suffix)}' with the ending {', '.join(LABEL_SUFFIXES)}",
+                    "Add the label file or remove the image",
+                )
+            )
+        else:
+            pairs.append(Pair(name, image, label))
+    if names is None:
+        faults += [
+            Fault(
+                "error",
+                "missing",
+                str(label),
+                f"'{label}' has no image in '{images}'",
+                "Add the image or remove the label file",
+            )
+            for name, label in label_of.items()
+            if name not in by_name
+        ]
+    if not pairs and not faults:
+        faults.append(
+            Fault(
+                "error",
+                "empty",
+                str(images),
+                f"'{images}' holds no images",
+                f"Put files with the ending {', '.join(IMAGE_SUFFIXES)} there",
+            )
+        )
+    return pairs, faults
+
+
+def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[str, Path], list[Fault]]:
+    """Files by their path below `folder` without ending and `suffix`."""
+    if not folder.is_dir():
+        return {}, [
+            Fault(
+                "error",
+                "missing",
+                str(folder),
+                f"the folder '{folder}' does not exist",
+                "Make it, or name another in the layout's options",
+            )
+        ]
+    found: dict[str, Path] = {}
+    faults = []
+    for path in files_in(folder, endings):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if not stem.endswith(suffix):
+            continue
+        name = stem.removesuffix(suffix)
+        if name in found:
+            faults.append(
+                Fault(
+                    "error",
+                    "ambiguous",
+                    str(path),
+                    f"'{path}' and '{found[name]}' have the same name '{name}'",
+                    "Remove or rename one",
+                )
+            )
+        else:
+            found[name] = path
+    return found, faults

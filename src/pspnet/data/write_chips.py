@@ -1,0 +1,342 @@
+"""Data sets written out as chips: ArcGIS's Classified Tiles with all four text files, or a plain folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.data.dataset import Dataset
+from pspnet.data.layouts.arcgis import ClassifiedTiles
+from pspnet.data.layouts.arcgis_chips import pair_up
+from pspnet.data.layouts.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
+from pspnet.data.layouts.raster import RasterWindows
+from pspnet.errors import ConfigError, DataError, require
+from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.images import write_label, write_png
+from pspnet.labels import IGNORE, Colour, LabelSpace
+
+Placed = RasterWindows | ClassifiedTiles  # data sets whose samples have a place on the Earth
+Progress = Callable[[int, int], None]  # (chips done, chips in all)
+SUFFIXES = {"TIFF": ".tif", "PNG": ".png", "JPEG": ".jpg"}
+
+
+def write_tiles(
+    dataset: Dataset,
+    folder: str | Path,
+    layout: Literal["classified_tiles", "folder"] = "classified_tiles",
+    *,
+    image_format: Literal["TIFF", "PNG", "JPEG"] = "TIFF",
+    start_index: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes every sample of a data set as an image and a label chip, with its place on the Earth where it has one.
+
+    classified_tiles: class values are the label space's codes; where one of them is 0, which means "no class" there, they
+    are 1, 2, 3, ... instead. folder: images/, labels/, classes.csv, which `open_dataset("folder", ...)` and
+    ("raster", ...) read. The folder appears whole or not at all. Raises DataError when it exists, without overwrite.
+    """
+    folder = Path(folder)
+    if layout not in ("classified_tiles", "folder"):
+        raise ConfigError(f"layout = {layout!r}: classified_tiles or folder")
+    if image_format not in SUFFIXES:
+        raise ConfigError(f"image_format = {image_format!r}: {', '.join(SUFFIXES)}")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise DataError(f"'{folder}' exists and is not empty; choose another name, or replace it with overwrite")
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        for name in ("images", "labels"):
+            (unfinished / name).mkdir(parents=True)
+        if layout == "classified_tiles":
+            _write_classified(dataset, unfinished, image_format, start_index, progress)
+        else:
+            _write_folder(dataset, unfinished, image_format, progress)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        raise DataError(f"'{folder}' cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def repair_tiles(folder: str | Path) -> tuple[str, ...]:
+    """Writes those of an export's four text files that are missing, from images and labels; returns their names.
+
+    The export tool sometimes stops at 100 % without them. Files that are there are left as they are.
+    """
+    folder = Path(folder)
+    metadata = read_metadata(folder)
+    chips = pair_up(folder)
+    counts = _Counts()
+    for chip in chips:
+        with open_raster(str(chip.label)) as dataset:
+            counts.add_values(dataset.read(1))
+        with open_raster(str(chip.images[0])) as dataset:
+            counts.add_image(dataset.read().transpose(1, 2, 0))
+            counts.place(grid_of(dataset))
+    classes = dict(metadata.classes) or {value: (f"class_{value}", None) for value in sorted(counts.values) if value}
+    pairs = [(chip.images[0].relative_to(folder), chip.label.relative_to(folder)) for chip in chips]
+    texts = _texts(counts, pairs, classes, metadata.band_names)
+    for name in metadata.missing:
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text(texts[name], encoding="utf-8")
+        os.replace(temporary, folder / name)
+    return metadata.missing
+
+
+@dataclass
+class _Counts:
+    """What the text files tell about the chips."""
+
+    images: int = 0
+    shape: tuple[int, int, int] = (0, 0, 0)
+    values: dict[int, list[int]] = field(default_factory=dict)  # value -> pixels of it in each chip that shows it
+    classes_per_image: list[int] = field(default_factory=list)
+    sums: Any = 0.0
+    squares: Any = 0.0
+    low: Any = np.inf
+    high: Any = -np.inf
+    pixels: int = 0
+    grid: Grid | None = None
+
+    def add_values(self, labels: NDArray[Any]) -> None:
+        found = dict(zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True))
+        for value, number in found.items():
+            if value:
+                self.values.setdefault(int(value), []).append(number)
+        self.classes_per_image.append(sum(1 for value in found if value))
+        self.images += 1
+
+    def add_image(self, image: NDArray[Any]) -> None:
+        flat = image.reshape(-1, image.shape[2]).astype(np.float64)
+        self.shape = (image.shape[2], *image.shape[:2])
+        self.sums, self.squares = self.sums + flat.sum(axis=0), self.squares + (flat**2).sum(axis=0)
+        self.low, self.high = np.minimum(self.low, flat.min(axis=0)), np.maximum(self.high, flat.max(axis=0))
+        self.pixels += len(flat)
+
+    def place(self, grid: Grid) -> None:
+        if self.grid is None and not grid.transform.is_identity:
+            self.grid = grid
+
+
+def _write_classified(dataset: Dataset, folder: Path, image_format: str, start: int, progress: Progress | None) -> None:
+    space = dataset.label_space
+    values = list(space.codes) if 0 not in space.codes else list(range(1, space.num_classes + 1))
+    table = np.zeros(IGNORE + 1, np.uint16)
+    table[: space.num_classes] = values
+    counts, pairs = _Counts(), []
+    for index in range(len(dataset)):
+        sample, grid = dataset[index], _grid(dataset, index)
+        if sample.labels is None:
+            raise DataError(f"'{sample.name}' has no labels; chips for training need them")
+        name = f"{start + index:09d}"
+        image, label = Path("images") / (name + SUFFIXES[image_format]), Path("labels") / f"{name}.tif"
+        _write_image(folder / image, sample.image, image_format, grid)
+        chip = table[sample.labels]
+        _write_tiff(folder / label, chip[None].astype(np.uint8 if max(values) < 256 else np.uint16), grid)
+        counts.add_image(sample.image)
+        counts.add_values(chip)
+        if grid is not None:
+            counts.place(grid)
+        pairs.append((image, label))
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    classes = {value: (name, colour) for value, name, colour in zip(values, space.names, space.colours, strict=True)}
+    names = dataset.band_names if isinstance(dataset, Placed) else ()
+    for name, text in _texts(counts, pairs, classes, names).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _write_folder(dataset: Dataset, folder: Path, image_format: str, progress: Progress | None) -> None:
+    space = dataset.label_space
+    plain = LabelSpace(space.names, space.colours)
+    for index in range(len(dataset)):
+        sample, grid = dataset[index], _grid(dataset, index)
+        if sample.labels is None:
+            raise DataError(f"'{sample.name}' has no labels; chips for training need them")
+        name = sample.name.replace("/", "_")
+        _write_image(folder / "images" / (name + SUFFIXES[image_format]), sample.image, image_format, grid)
+        if grid is None:
+            write_label(folder / "labels" / f"{name}.png", sample.labels, plain)
+        else:
+            _write_tiff(folder / "labels" / f"{name}.tif", sample.labels[None], grid, plain.colours)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    with (folder / "classes.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["code", "name", "red", "green", "blue"])
+        table.writerows(
+            [index, name, *colour] for index, (name, colour) in enumerate(zip(space.names, space.colours, strict=True))
+        )
+
+
+def _grid(dataset: Dataset, index: int) -> Grid | None:
+    if not isinstance(dataset, Placed):
+        return None
+    grid = dataset.grid(index)
+    return None if grid.transform.is_identity else grid
+
+
+def _write_image(path: Path, image: NDArray[Any], image_format: str, grid: Grid | None) -> None:
+    if image_format == "TIFF":
+        _write_tiff(path, image.transpose(2, 0, 1), grid)
+        return
+    if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
+        raise ConfigError(
+            f"image_format = {image_format}: it holds 1 or 3 bands of 8 bits, not {image.shape[2]} of "
+            f"{image.dtype}. Use TIFF"
+        )
+    if image_format == "PNG":
+        write_png(path, image)
+    else:
+        cv2 = require("cv2", "raster")
+        shown = image[..., ::-1] if image.shape[2] == 3 else image
+        path.write_bytes(cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    if grid is not None:
+        _write_world_file(path, grid)
+
+
+def _write_tiff(path: Path, pixels: NDArray[Any], grid: Grid | None, colours: Sequence[Colour] = ()) -> None:
+    """A GeoTIFF with the world file that ArcGIS writes beside it."""
+    rasterio = require("rasterio", "raster")
+    bands, height, width = pixels.shape
+    place = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=bands,
+            dtype=pixels.dtype,
+            compress="deflate",
+            photometric="rgb" if bands == 3 else "minisblack",
+            **place,
+        ) as file:
+            file.write(pixels)
+            if colours:
+                file.write_colormap(1, dict(enumerate(colours)))
+    if grid is not None:
+        _write_world_file(path, grid)
+
+
+def _write_world_file(path: Path, grid: Grid) -> None:
+    """Six numbers; the last two are the middle of the first pixel."""
+    a, b, _, d, e, _ = grid.transform[:6]
+    x, y = grid.to_map(0.5, 0.5)
+    ending = {".tif": ".tfw", ".png": ".pgw", ".jpg": ".jgw"}[path.suffix]
+    path.with_suffix(ending).write_text("\n".join(f"{value:.12f}" for value in (a, d, b, e, float(x), float(y))) + "\n")
+
+
+def _texts(
+    counts: _Counts,
+    pairs: Sequence[tuple[Path, Path]],
+    classes: Mapping[int, tuple[str, Colour | None]],
+    band_names: Sequence[str],
+) -> dict[str, str]:
+    """The four text files, by name."""
+    bands, height, width = counts.shape
+    per_image = counts.classes_per_image or [0]
+    lines = [
+        f"images = {counts.images} *{bands}*{height}*{width}",
+        f"classes = {len(classes)}",
+        f"classes per image = [min = {min(per_image)}, mean = {np.mean(per_image):.2f}, max = {max(per_image)}]",
+        "cls name  cls value  images  pixels  min size  mean size  max size",
+    ]
+    pixels = {value: counts.values.get(value, []) for value in classes}
+    for value, (name, _) in classes.items():
+        found = pixels[value] or [0]
+        lines.append(
+            f"{name}  {value}  {len(pixels[value])}  {sum(found)}  {min(found)}  {np.mean(found):.2f}  {max(found)}"
+        )
+    names = list(band_names) if len(band_names) == bands else [f"Band_{i + 1}" for i in range(bands)]
+    mean = counts.sums / max(counts.pixels, 1)
+    std = np.sqrt(np.maximum(counts.squares / max(counts.pixels, 1) - mean**2, 0))
+    tile_stats = [
+        {
+            "BandName": name,
+            "Min": float(counts.low[i]),
+            "Max": float(counts.high[i]),
+            "Mean": float(mean[i]),
+            "StdDev": float(std[i]),
+        }
+        for i, name in enumerate(names)
+    ]
+    grid = counts.grid
+    size: dict[str, Any] = {}
+    if grid is not None:
+        cell: dict[str, Any] = {"x": abs(grid.transform.a), "y": abs(grid.transform.e)}
+        code = None if grid.crs is None else grid.crs.to_epsg()
+        cell |= {} if code is None else {"spatialReference": {"wkid": code, "latestWkid": code}}
+        size = {"MinCellSize": cell, "MaxCellSize": cell}
+    accumulated = {
+        "Version": 1,
+        "NumBands": bands,
+        "TileSizeX": width,
+        "TileSizeY": height,
+        "NumClasses": len(classes),
+        "NumTiles": counts.images,
+        "OutputFeatures": False,
+        "MetaDataMode": "Classified_Tiles",
+        "Classes": [{"ClassValue": value, "ClassName": name} for value, (name, _) in classes.items()],
+        "ClassPixelStats": {
+            "NumClasses": len(classes),
+            "NumImagesTotal": counts.images,
+            "NumImagesPerClass": [len(pixels[v]) for v in classes],
+            "NumPixelsPerClass": [sum(pixels[v]) for v in classes],
+            "NumClassesPerImage": _summary(per_image),
+            "PixelsPerClass": [_summary(pixels[v]) for v in classes],
+        },
+        **size,
+    }
+    emd = {
+        "Framework": "e.g. pspnet",
+        "ModelConfiguration": "e.g. PSPNet",
+        "ModelFile": "e.g. model.safetensors",
+        "ModelType": "ImageClassification",
+        "ExtractBands": list(range(bands)),
+        "ImageHeight": height,
+        "ImageWidth": width,
+        "MetaDataMode": "Classified_Tiles",
+        "ImageSpaceUsed": "MAP_SPACE" if grid is not None else "PIXEL_SPACE",
+        "Classes": [
+            {"Value": value, "Name": name, "Color": list(colour) if colour else [-1, -1, -1]}
+            for value, (name, colour) in classes.items()
+        ],
+        "InputRastersProps": {"RasterCount": 1, "SensorName": "", "BandNames": names},
+        "AllTilesStats": tile_stats,
+        **size,
+    }
+    mapped = "".join("  ".join(str(path).replace("/", "\\") for path in pair) + " \n" for pair in pairs)
+    return {
+        MAP: mapped,
+        STATS: "\n".join(lines) + "\n",
+        ACCUMULATED: json.dumps(accumulated, indent=4),
+        EMD: json.dumps(emd, indent=4),
+    }
+
+
+def _summary(numbers: Sequence[int]) -> dict[str, float]:
+    found = list(numbers) or [0]
+    return {
+        "Min": min(found),
+        "Max": max(found),
+        "Mean": float(np.mean(found)),
+        "Sum": sum(found),
+        "Count": len(numbers),
+    }

@@ -1,0 +1,1 @@
+"""Geographic rasters: grids, vectors and label rasters behind rasterio and pyogrio."""

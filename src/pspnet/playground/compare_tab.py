@@ -1,0 +1,275 @@
+"""The place to compare: all runs in a table, curves together, two runs image by image, and where they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pspnet.config.differences import differences
+from pspnet.errors import ConfigError, PspnetError, require
+from pspnet.evaluation import Comparison, compare_models
+from pspnet.evaluation.report import title_of
+from pspnet.explorer import explore
+from pspnet.playground import charts
+from pspnet.playground.context import RUN, Context
+from pspnet.playground.error_messages import told
+from pspnet.playground.form import open_choice
+from pspnet.playground.run_queue import RunState
+from pspnet.playground.scoring import EVALUATION, score, validation_set, worst_picture
+from pspnet.playground.train_tab import REFRESH_S
+from pspnet.training.run_folder import RunFolder
+
+gr = require("gradio", "playground")
+
+LEFT_OUT = ("name", "run_dir")  # differ always
+MAX_COLUMNS = 12
+SCORES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_f1")
+
+
+def add_compare(context: Context, page: Any) -> None:
+    """Adds the place to a page (Blocks) that is being made."""
+    gr.HTML(
+        charts.lead(
+            "What makes one run better than another. Settings in which the runs differ are marked; a head sorts the table."
+        )
+    )
+    table = gr.HTML(elem_id="compare-table")
+    shown = open_choice(multiselect=True, label="Curves of", elem_id="compare-curves-of")
+    curves = gr.HTML(elem_id="compare-curves")
+    with gr.Row(equal_height=False):
+        first = open_choice(label="First run", elem_id="compare-first", min_width=200)
+        second = open_choice(label="Second run", elem_id="compare-second", min_width=200)
+    with gr.Row():
+        both = gr.Button("Compare the two, image by image", variant="primary", elem_id="compare-both")
+        failures = gr.Button("Show how the second fails", elem_id="compare-failures")
+    status = gr.HTML(elem_id="compare-status")
+    found = gr.HTML(elem_id="compare-found")
+    explored = gr.HTML(elem_id="compare-explored")
+    seen = gr.State({})
+
+    def refresh(chosen: list[str] | None, one: str | None, two: str | None, seen: dict[str, Any]) -> list[Any]:
+        names = context.runs.names()
+        states = [state for state in (_state(context, name) for name in names) if state is not None]
+        if seen.get("names") != names:  # a run came or went: what was chosen stays, as far as it is there
+            kept = [n for n in chosen or [] if n in names] or names[:4]
+            one = one if one in names else (names[1] if len(names) > 1 else None)
+            two = two if two in names and two != one else next((n for n in names if n != one), None)
+            changes = [
+                gr.update(choices=names, value=kept),
+                gr.update(choices=names, value=one),
+                gr.update(choices=names, value=two),
+            ]
+        else:
+            kept, changes = chosen or [], [gr.skip()] * 3
+        now = {"names": names, "table": run_table(context, states), "curves": curves_together(context, kept)}
+        return [
+            now["table"] if now["table"] != seen.get("table") else gr.skip(),
+            now["curves"] if now["curves"] != seen.get("curves") else gr.skip(),
+            *changes,
+            now,
+        ]
+
+    events = {
+        "fn": told(refresh),
+        "inputs": [shown, first, second, seen],
+        "outputs": [table, curves, shown, first, second, seen],
+        "show_progress": "hidden",
+    }
+    page.load(**events, api_name=False)
+    gr.Timer(2 * REFRESH_S).tick(**events, api_name="compare_watch")
+    shown.change(**events, api_name=False)
+
+    def compare(one: str | None, two: str | None, progress: Any = gr.Progress()) -> Iterator[tuple[Any, Any]]:
+        if not one or not two or one == two:
+            raise ConfigError("choose two different runs")
+        yield charts.note(f"Scoring {one} and {two} on the validation images of {one} ..."), ""
+        data, dataset = validation_set(context, one)
+        scored = [
+            score(
+                context, name, data, dataset, lambda done, total, n=name: progress((done, total), desc=f"scoring {n}")
+            )  # type: ignore[misc]
+            for name in (one, two)
+        ]
+        pair = compare_models(scored[0].file, scored[1].file)
+        text = comparison_page(pair, one, two) + '<div class="charts" style="margin-top:12px">'
+        for run in scored:
+            text += charts.panel(
+                f"{run.name}: what is taken for what (% of each label's pixels)", charts.heat_table(run.scores)
+            )
+        text += "</div>"
+        yield charts.note("Drawing the worst images ..."), text
+        for run in scored:
+            picture, captions = worst_picture(context, run, dataset)
+            text += charts.panel(
+                f"{run.name}: worst images",
+                f'<div class="wide">{charts.figure(picture, ", ".join(captions), 1500)}</div>',
+            )
+        yield charts.note(verdict(pair, one, two)), text
+
+    both.click(
+        told(compare),
+        [first, second],
+        [status, found],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="compare_two",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
+
+    def fail(two: str | None, progress: Any = gr.Progress()) -> Iterator[tuple[Any, Any]]:
+        if not two:
+            raise ConfigError("choose the second run")
+        yield charts.note(f"Looking where {two} fails ..."), ""
+        _, dataset = validation_set(context, two)
+        out = context.runs.path(two) / EVALUATION / "failures.html"
+        out.parent.mkdir(exist_ok=True)
+        report = explore(
+            context.model(RUN + two),
+            dataset,
+            out,
+            title=two,
+            progress=lambda done, total: progress((done, total), desc="looking for failures"),
+        )
+        shares = ", ".join(f"{kind.name} {kind.share:.0%}" for kind in report.kinds)
+        yield (
+            charts.note(f"Wrong pixels of {two}: along borders {report.border_share:.0%}, {shares}."),
+            failures_page(out, two, context),
+        )
+
+    failures.click(
+        told(fail),
+        second,
+        [status, explored],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="compare_failures",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
+
+
+def _state(context: Context, name: str) -> RunState | None:
+    try:
+        return context.runs.state(name)
+    except PspnetError:  # gone since the folder was listed
+        return None
+
+
+def run_table(context: Context, runs: Sequence[RunState]) -> str:
+    """A row for each run: status, scores, and every setting in which the runs differ."""
+    if not runs:
+        return charts.note("No run yet. Start one in the place Train.")
+    configs = {}
+    for run in runs:
+        try:
+            configs[run.name] = RunFolder.open(run.path).read_config()
+        except PspnetError:
+            continue  # it has no config yet, or one of a newer version
+    rows = differences(list(configs.values()), LEFT_OUT) if len(configs) > 1 else {}
+    order = list(configs)
+    names = sorted(rows, key=lambda n: (not n.startswith("model."), n))[:MAX_COLUMNS]
+    heads = ["run", "status", "step", "mean IoU, best", "images/s", *(name.replace("_", " ") for name in names)]
+    body = []
+    for run in runs:
+        best, speed = run.state.get("best_mean_iou"), run.state.get("images_per_s")
+        cells = [
+            f"<td>{escape(run.name)}</td>",
+            f"<td>{charts.badge(run.status)}</td>",
+            _number(run.state.get("step"), "{:g}"),
+            _number(None if best is None else 100 * float(best), "{:.1f} %"),
+            _number(speed, "{:.1f}"),
+        ]
+        for name in names:
+            value = rows[name][order.index(run.name)] if run.name in configs else ""
+            cells.append(f'<td class="differs">{escape(_words(value))}</td>')
+        body.append(f'<tr data-run="{escape(run.name)}">{"".join(cells)}</tr>')
+    numeric = ("step", "mean IoU, best", "images/s")
+    head = "".join(
+        f'<th scope="col"{" class=n" if text in numeric else ""}><button type="button">{escape(text)}</button></th>'
+        for text in heads
+    )
+    more = f'<p class="quiet">and {len(rows) - MAX_COLUMNS} more settings differ</p>' if len(rows) > MAX_COLUMNS else ""
+    return charts.panel(
+        "Runs",
+        f'<div class="scroll"><table class="plain sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}'
+        f"</tbody></table></div>{more}",
+    )
+
+
+def curves_together(context: Context, names: Sequence[str]) -> str:
+    """Loss and mean IoU of several runs."""
+    losses, scores = [], []
+    for name in names:
+        try:
+            rows = RunFolder(context.runs.path(name)).read_metrics()
+        except (PspnetError, OSError):
+            continue
+        losses.append(charts.Line(name, [(row["step"], row["loss"]) for row in rows if "loss" in row]))
+        scores.append(charts.Line(name, [(row["step"], row["val_mean_iou"]) for row in rows if "val_mean_iou" in row]))
+    if not losses:
+        return ""
+    return (
+        '<div class="charts">'
+        + charts.line_chart("Mean IoU on validation images", scores, share=True)
+        + charts.line_chart("Training loss", losses)
+        + "</div>"
+    )
+
+
+def comparison_page(pair: Comparison, one: str, two: str) -> str:
+    """Differences of the scores with their intervals, and the images that changed most."""
+    rows = []
+    for name in (n for n in SCORES if n in pair.differences):
+        d = pair.differences[name]
+        word = "better" if d.low > 0 else "worse" if d.high < 0 else "not told apart"
+        rows.append(
+            f'<tr><td>{escape(title_of(name))}</td><td class="n">{100 * d.value:+.2f}</td>'
+            f'<td class="n">{100 * d.low:+.2f} to {100 * d.high:+.2f}</td><td class="n">{d.better:.0%}</td><td>{word}</td></tr>'
+        )
+    changed = [*pair.images[:3], *pair.images[-3:]] if len(pair.images) > 6 else pair.images
+    images = ", ".join(f"{name} {100 * change:+.1f}" for name, change in changed)
+    return charts.panel(
+        f"{two} against {one}, paired over {len(pair.images)} images",
+        '<div class="scroll"><table class="plain"><thead><tr><th>score</th><th class="n">points</th>'
+        f'<th class="n">{pair.level:.0%} interval</th><th class="n">second better in</th><th>verdict</th></tr></thead>'
+        f'<tbody>{"".join(rows)}</tbody></table></div><p class="quiet">Paired bootstrap: the same images are drawn again and again for '
+        f"both runs. Largest changes of an image's mean IoU, in points: {escape(images)}.</p>",
+    )
+
+
+def verdict(pair: Comparison, one: str, two: str) -> str:
+    d = pair.differences["mean_iou"]
+    if d.low > 0:
+        return f"{two} is better than {one}: {100 * d.value:+.1f} points of mean IoU."
+    if d.high < 0:
+        return f"{two} is worse than {one}: {100 * d.value:+.1f} points of mean IoU."
+    return f"These images do not tell {one} and {two} apart ({100 * d.value:+.1f} points of mean IoU)."
+
+
+def failures_page(file: Path, name: str, context: Context) -> str:
+    """The explorer's own page, inside this one; it may run no program."""
+    text = escape(file.read_text(encoding="utf-8"), quote=True)
+    return charts.panel(
+        f"How {name} fails: the paper's three kinds",
+        f'<iframe class="explorer" title="failures of {escape(name)}" sandbox="" '
+        f'srcdoc="{text}"></iframe><p class="quiet">Kept as {escape(context.roots.shown(file))}.</p>',
+    )
+
+
+def _number(value: Any, form: str) -> str:
+    if value is None or value != value:
+        return '<td class="n" data-value=""></td>'
+    return f'<td class="n" data-value="{float(value)}">{form.format(float(value))}</td>'
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return (
+        {None: "-", True: "yes", False: "no"}.get(value, str(value))
+        if isinstance(value, (bool, type(None)))
+        else str(value)
+    )

@@ -1,0 +1,276 @@
+"""The place to try: an image of one's own, one or two models over it, downloads, and export with its parity report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pspnet.errors import ConfigError, PspnetError, require
+from pspnet.exporting import PRECISIONS, ExportReport
+from pspnet.exporting import export as write
+from pspnet.playground import charts
+from pspnet.playground.context import RUN, Context
+from pspnet.playground.data_tab import DataPlace
+from pspnet.playground.error_messages import told
+from pspnet.playground.form import open_choice
+from pspnet.playground.run_queue import plain_words
+from pspnet.playground.train_tab import REFRESH_S
+from pspnet.predict.segmentation import Segmentation
+
+gr = require("gradio", "playground")
+
+SHOWN_PX = 1600  # longer side of what the page shows; downloads have the image's own size
+CALIBRATION = 100  # images, at most
+NONE = "none"
+FORMATS = {"ONNX": ".onnx", "OpenVINO": ".xml"}
+
+
+def add_try(context: Context, page: Any, data: DataPlace) -> None:
+    """Adds the place to a page (Blocks) that is being made."""
+    gr.HTML(
+        charts.lead(
+            "Drop an image. Point at it to read class and confidence; with two models, swipe between them. Arrow keys work too."
+        )
+    )
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=300):
+            image = gr.Image(
+                type="filepath",
+                label="Image",
+                sources=["upload", "clipboard"],
+                height=240,
+                elem_id="try-image",
+                buttons=[],
+            )
+            example = gr.Button("Take a validation image of the data", size="sm", elem_id="try-example")
+            first = open_choice(label="Model", elem_id="try-first")
+            second = open_choice([NONE], value=NONE, label="Second model, for the swipe", elem_id="try-second")
+            parse = gr.Button("Parse the image", variant="primary", elem_id="try-parse")
+            with gr.Accordion("Export the first model", open=False, elem_id="try-export-place"):
+                kind = gr.Radio([*FORMATS], value="ONNX", label="Format", elem_id="export-format")
+                precision = gr.Dropdown(
+                    [*PRECISIONS[".onnx"]],
+                    value="fp32",
+                    label="Precision",
+                    elem_id="export-precision",
+                    info="int8 is calibrated on the training images of the place Data.",
+                )
+                export = gr.Button("Export, and compare with the source", elem_id="export-start")
+        with gr.Column(scale=3, min_width=320):
+            status = gr.HTML(charts.note("No image yet."), elem_id="try-status")
+            view = gr.HTML(elem_id="try-view")
+            files = gr.File(
+                label="Downloads: label masks and overlays",
+                visible=False,
+                file_count="multiple",
+                interactive=False,
+                elem_id="try-files",
+            )
+            report = gr.HTML(elem_id="export-report")
+            exported = gr.File(
+                label="The exported model",
+                visible=False,
+                file_count="multiple",
+                interactive=False,
+                elem_id="export-files",
+            )
+    seen = gr.State([])
+
+    def refresh(one: str | None, two: str | None, seen: list[str]) -> list[Any]:
+        names = context.model_names()
+        if names == seen:
+            return [gr.skip(), gr.skip(), names]
+        untouched = one not in names or (bool(seen) and one == seen[0] and not str(one).startswith(RUN))
+        return [
+            gr.update(
+                choices=names, value=(names[0] if names else None) if untouched else one
+            ),  # the first run's model at once
+            gr.update(choices=[NONE, *names], value=two if two in names else NONE),
+            names,
+        ]
+
+    events = {
+        "fn": told(refresh),
+        "inputs": [first, second, seen],
+        "outputs": [first, second, seen],
+        "show_progress": "hidden",
+    }
+    page.load(**events, api_name=False)
+    gr.Timer(2 * REFRESH_S).tick(**events, api_name="try_watch")
+
+    def take(choice: dict[str, Any]) -> str:
+        return example_image(context, choice)
+
+    example.click(told(take), data.choice, image, show_progress="hidden", api_name="try_example")
+
+    def segment(path: str | None, one: str | None, two: str | None) -> tuple[Any, ...]:
+        if not path:
+            raise ConfigError("no image yet: drop one, or take one of the data")
+        names = [one, *([two] if two and two != NONE else [])]
+        found = [(str(name), context.model(name).segment(path)) for name in names]
+        words = f"{found[0][1].labels.shape[1]} × {found[0][1].labels.shape[0]} px, parsed by {' and '.join(_short(n) for n, _ in found)}."
+        return charts.note(words), viewer(found), gr.update(value=downloads(found, Path(path).stem), visible=True)
+
+    parse.click(
+        told(segment),
+        [image, first, second],
+        [status, view, files],
+        show_progress="minimal",
+        show_progress_on=[status],
+        api_name="try_parse",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
+
+    def precisions(name: str) -> Any:
+        return gr.update(choices=[*PRECISIONS[FORMATS[name]]], value="fp32")
+
+    kind.change(told(precisions), kind, precision, show_progress="hidden", api_name=False)
+
+    def hand_on(
+        name: str | None, kind: str, precision: str, choice: dict[str, Any], progress: Any = gr.Progress()
+    ) -> tuple[Any, Any]:
+        progress(0.1, desc="exporting")
+        made = export_model(context, name, kind, precision, choice)
+        both = [str(p) for p in (made.path, made.path.with_suffix(".bin")) if p.is_file()]
+        return export_page(made, context), gr.update(value=both, visible=True)
+
+    export.click(
+        told(hand_on),
+        [first, kind, precision, data.choice],
+        [report, exported],
+        show_progress="minimal",
+        show_progress_on=[report],
+        api_name="try_export",
+        concurrency_id="heavy",
+        concurrency_limit=2,
+    )
+
+
+def example_image(context: Context, choice: dict[str, Any]) -> str:
+    """A validation image of the chosen data as a file that the page may show."""
+    from pspnet.images import write_png
+    from pspnet.training.pictures import visible
+
+    sample = _images(context, choice, validation=True)[0]
+    path = Path(tempfile.mkdtemp(prefix="example-", dir=_temporary())) / "example.png"
+    write_png(path, visible(sample))
+    return str(path)
+
+
+def _images(context: Context, choice: dict[str, Any], validation: bool, count: int = 1) -> list[Any]:
+    from pspnet.config import DataConfig
+    from pspnet.training.resolve import open_data
+
+    context.roots.check_settings({"data": choice})
+    sets = open_data(DataConfig(**choice), check=False)
+    dataset = sets.val if validation and sets.val is not None else sets.train
+    context.roots.check_dataset(dataset)
+    chosen = min(count, len(dataset))
+    return [dataset[index * len(dataset) // chosen].image for index in range(chosen)]
+
+
+def viewer(found: list[tuple[str, Segmentation]]) -> str:
+    """The element that shows an image with one or two models' classes over it."""
+    image = found[0][1].image
+    if image is None:
+        raise ConfigError("this model reads bands that have no look; only 8-bit images can be shown")
+    height, width = image.shape[:2]
+    scale = min(1.0, SHOWN_PX / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    models = []
+    for name, result in found:
+        labels = cv2.resize(result.labels, size, interpolation=cv2.INTER_NEAREST)
+        assert result.confidence is not None
+        sure = cv2.resize(result.confidence, size, interpolation=cv2.INTER_NEAREST)
+        shares = result.shares()
+        classes = [
+            [result.classes.index(c), c, list(result.colours[result.classes.index(c)]), share]
+            for c, share in shares.items()
+        ]
+        models.append(
+            {
+                "name": _short(name),
+                "labels": charts.grey_png(labels.astype(np.uint8)),
+                "confidence": charts.grey_png((sure * 255).round().astype(np.uint8)),
+                "classes": classes,
+            }
+        )
+    shown = charts.jpeg(cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8), quality=92)
+    return f'<div class="panel"><parsed-image data-image="{shown}" data-models="{escape(json.dumps(models), quote=True)}"></parsed-image></div>'
+
+
+def downloads(found: list[tuple[str, Segmentation]], stem: str) -> list[str]:
+    """Mask (labels with a palette) and overlay of each model, as files of this page's own folder."""
+    folder = Path(tempfile.mkdtemp(prefix="parsed-", dir=_temporary()))
+    made = []
+    with plain_words(folder):
+        for name, result in found:
+            base = f"{_file_name(stem)}_{_file_name(_short(name))}"
+            made += [result.save(folder / f"{base}_mask.png"), result.save_overlay(folder / f"{base}_overlay.png")]
+    return [str(path) for path in made]
+
+
+def export_model(context: Context, name: str | None, kind: str, precision: str, choice: dict[str, Any]) -> ExportReport:
+    """Exports a model into the page's folder of exports, after comparing it with its source on images of the data."""
+    if kind not in FORMATS:
+        raise ConfigError(f"format = {kind!r}: {', '.join(FORMATS)}")
+    segmenter = context.model(name)
+    images = None
+    try:
+        images = [
+            segmenter.read(image)
+            for image in _images(context, choice, False, CALIBRATION if precision == "int8" else 3)
+        ]
+    except PspnetError:
+        if precision == "int8":  # for the others made-up images will do
+            raise
+    path = context.exports / f"{_file_name(_short(str(name)))}-{precision}{FORMATS[kind]}"
+    with plain_words(path):
+        return write(segmenter, path, precision, images=images)
+
+
+def export_page(report: ExportReport, context: Context) -> str:
+    """How near an exported model is to its source, at each size it was compared at."""
+    rows = "".join(
+        f'<tr><td class="n">{p.height} × {p.width}</td><td class="n">{p.label_agreement:.4%}</td><td class="n">{p.largest_difference:.2g}</td>'
+        f'<td class="n">{p.logits_spread:.3g}</td></tr>'
+        for p in report.parity
+    )
+    return charts.panel(
+        f"Exported: {context.roots.shown(report.path)}",
+        charts.facts(
+            [
+                ("precision", report.precision),
+                ("size", f"{report.size_bytes / 2**20:.1f} MiB"),
+                ("run by", report.engine),
+                ("asked: equal labels", f"{report.bound:.2%}"),
+            ]
+        )
+        + '<h4>Compared with its source</h4><div class="scroll"><table class="plain"><thead><tr><th class="n">size, px</th>'
+        f'<th class="n">equal labels</th><th class="n">largest difference of logits</th><th class="n">their spread</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>",
+    )
+
+
+def _short(name: str) -> str:
+    return Path(name.removeprefix(RUN)).name
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text).lstrip(".") or "model"
+
+
+def _temporary() -> str:
+    """Gradio's own folder of this server, which it may serve from."""
+    from gradio.utils import get_upload_folder
+
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)

@@ -1,0 +1,1 @@
+"""The room that predicts: an image becomes a Segmentation, whatever computes it."""

@@ -1,0 +1,149 @@
+"""Exported models as engines: ONNX by onnxruntime, OpenVINO IR by OpenVINO, .pt2 by PyTorch.
+
+An exported file carries the same header as a checkpoint (config, classes, colours, bands, protocol), so it is opened
+wherever a checkpoint is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pspnet.config.model import ModelConfig
+from pspnet.errors import CheckpointError, ConfigError, require
+from pspnet.predict.engines import Engine
+from pspnet.weights.checkpoint import ModelCard, parse_header
+
+EXPORT_SUFFIXES = (".onnx", ".xml", ".pt2")
+CPU = torch.device("cpu")
+
+
+class OnnxEngine:
+    """onnxruntime on the processor: (B, bands, H, W) -> logits (B, K, H, W)."""
+
+    name = "onnxruntime"
+    device = CPU
+
+    def __init__(self, path: Path) -> None:
+        runtime = require("onnxruntime", "export")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
+            raise CheckpointError(f"'{path}' cannot be opened by onnxruntime: {_line(error)}") from error
+        self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
+
+    def coarse(self, images: Tensor) -> Tensor:
+        (logits,) = self._session.run(None, {"images": images.float().numpy()})
+        return torch.from_numpy(logits)
+
+
+class CompiledOpenVino:
+    """A model that OpenVINO has compiled: (B, bands, H, W) -> logits (B, K, h, w). Threads may share it."""
+
+    name = "openvino"
+    device = CPU
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._own = threading.local()  # a request serves one call at a time
+
+    def coarse(self, images: Tensor) -> Tensor:
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        # copied out: the request's own memory holds the next result
+        found = self._own.request.infer([np.ascontiguousarray(images.float().numpy())], share_inputs=True)
+        return torch.from_numpy(found[0])
+
+
+class OpenVinoEngine(CompiledOpenVino):
+    """A file run by OpenVINO on the processor. precision: fp32 or bf16; None: what the model was exported for."""
+
+    def __init__(self, path: Path, precision: str | None = None) -> None:
+        openvino = require("openvino", "export")
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+        except RuntimeError as error:
+            raise CheckpointError(f"'{path}' cannot be opened by OpenVINO: {_line(error)}") from error
+        self.header: str | None = _runtime_info(model, "pspnet")
+        # OpenVINO would choose bfloat16 by itself where the processor has it: an fp32 export means float32, an int8
+        # export leaves the rest to OpenVINO
+        precision = precision or _runtime_info(model, "pspnet_precision") or "fp32"
+        hint = {"bf16": "bf16", "fp16": "f32", "fp32": "f32"}.get(precision)
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        if hint:
+            settings["INFERENCE_PRECISION_HINT"] = hint
+        super().__init__(core.compile_model(model, "CPU", settings))
+
+
+class PortableEngine:
+    """A .pt2 file of torch.export."""
+
+    name = "torch.export"
+    device = CPU
+
+    def __init__(self, path: Path) -> None:
+        extra = {"pspnet": ""}
+        try:
+            program = torch.export.load(path, extra_files=extra)
+        except Exception as error:  # whatever the archive's parts raise
+            raise CheckpointError(f"'{path}' cannot be opened by torch.export: {_line(error)}") from error
+        self.header: str | None = extra["pspnet"] or None
+        self._module = program.module()
+
+    @torch.inference_mode()
+    def coarse(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._module(images.float())
+        return logits
+
+
+ENGINES: dict[str, Any] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": PortableEngine}
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path's ending is one of an exported model."""
+    return Path(path).suffix.lower() in ENGINES
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """The files that make an exported model: OpenVINO keeps the weights beside the .xml."""
+    path = Path(path)
+    return (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,)
+
+
+def open_exported(path: str | Path) -> tuple[Engine, ModelConfig, ModelCard]:
+    """An exported model, ready to run. Raises CheckpointError when it is missing, damaged or not one of ours."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"'{path}' does not exist")
+    if path.suffix.lower() == ".pt2" and os.environ.get("PSPNET_TRUST_PT2") != "1":
+        raise ConfigError(
+            f"'{path}': a .pt2 archive may hold pickled code, so it is opened only when you say that you trust it: "
+            "set the environment variable PSPNET_TRUST_PT2=1. An .onnx or .xml export needs no such trust"
+        )
+    engine = ENGINES[path.suffix.lower()](path)
+    if not engine.header:
+        raise CheckpointError(
+            f"'{path}' carries no pspnet header: it was not made by `pspnet export`, so its classes and normalisation "
+            "are not known"
+        )
+    config, card = parse_header(engine.header, path)
+    return engine, config, card
+
+
+def _runtime_info(model: Any, name: str) -> str | None:
+    return str(model.get_rt_info([name]).value) if model.has_rt_info([name]) else None
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else text[:297] + "..."

@@ -1,0 +1,311 @@
+"""One engine for every protocol: an image in, a map of probabilities or labels out.
+
+Windows run through the network in batches; each window's prediction is resized, weighted and added to the final map at
+once. Resizing is linear, so adding resized windows equals resizing the sum, and no map at a test scale ever exists:
+memory is one batch of windows and one map of the image's own size, at any number of scales. (One exception: where
+logits are averaged over several windows and then probabilities over scales, a second map is needed.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pspnet.config.protocol import PROTOCOLS, Protocol, find_protocol
+from pspnet.errors import ConfigError
+from pspnet.predict.resampling import Interpolation, taps
+from pspnet.tiling import Padding, padding, shares
+
+__all__ = ["PROTOCOLS", "Predictor", "Protocol", "find_protocol", "predict_labels", "predict_probabilities"]
+
+Logits = Callable[[Tensor], Tensor]
+_ROWS = 8  # rows of a map that are resized at once: at 150 classes and 512 px they stay in a core's cache
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What the engine needs of a model.
+
+    logits: (B, bands, h, w) float32 in the images' own range -> (B, K, h, w). mean: the fill colour for padding, a
+    number per band in the images' units. align_corners: the network's own resizing. batch_windows: windows at once.
+    """
+
+    logits: Logits
+    mean: Sequence[float] = ()
+    align_corners: bool = False
+    device: torch.device | str = "cpu"
+    batch_windows: int = 4
+
+
+def predict_probabilities(
+    predictor: Predictor | Logits, image: NDArray[np.generic], protocol: str | Protocol
+) -> NDArray[np.float32]:
+    """(H, W, bands) image -> (K, H, W) float32 probabilities that sum to 1, as the protocol says."""
+    predictor = _as_predictor(predictor)
+    protocol = find_protocol(protocol)
+    scores, are_logits = predict_map(predictor, image, protocol)
+    if are_logits:
+        _softmax_rows(scores)
+    elif protocol.map_interpolation == "antialias":
+        scores /= scores.sum(2, keepdim=True)  # the Caffe code does; the weights sum to 1 but for rounding
+    return scores.cpu().numpy().transpose(2, 0, 1)
+
+
+def predict_labels(
+    predictor: Predictor | Logits, image: NDArray[np.generic], protocol: str | Protocol
+) -> NDArray[np.uint8]:
+    """(H, W, bands) image -> (H, W) uint8 class indices: the most probable class, the first one of equals."""
+    scores, _ = predict_map(_as_predictor(predictor), image, find_protocol(protocol))
+    return scores.argmax(2).to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def predict_map(predictor: Predictor, image: NDArray[np.generic], protocol: Protocol) -> tuple[Tensor, bool]:
+    """(H, W, K) float32 on the predictor's device, and whether it holds logits (else probabilities).
+
+    The classes of a pixel lie side by side in memory: resizing then moves whole pixels, and a softmax reads in order.
+    With the classes first the same work took twenty times as long on a processor (benchmarks/protocols.py).
+    """
+    if image.ndim != 3 or 0 in image.shape:
+        raise ConfigError(f"an image is (height, width, bands); this one has the shape {image.shape}")
+    height, width = image.shape[:2]
+    passes = list(_passes(protocol))
+    many = len(passes) > 1
+    total: Tensor | None = None
+    for scale, mirrored in passes:
+        scaled, around = _scaled(image, protocol, predictor.mean, protocol.size(height, width, scale))
+        if mirrored:
+            scaled = np.ascontiguousarray(scaled[:, ::-1])
+        grid = _Grid(protocol, scaled.shape[0], scaled.shape[1], around, height, width, predictor.align_corners)
+        softmax_late = many and protocol.average == "logits"
+        apart: Tensor | None = None  # logits of this pass, when softmax must wait for all of its windows
+        for (row, column), found in _windows(predictor, protocol, scaled, grid):
+            if total is None:
+                total = torch.zeros(height, width, found.shape[2], device=found.device)
+            if softmax_late and not grid.single and apart is None:
+                apart = torch.zeros_like(total)
+            target = total if apart is None else apart
+            _add(target, found, grid.rows[row], grid.columns[column], mirrored, softmax_late and grid.single)
+        assert total is not None
+        if apart is not None:
+            _softmax_rows(apart)
+            total += apart
+    assert total is not None
+    if many:
+        total /= len(passes)
+    return total, protocol.average == "logits" and not many
+
+
+def _passes(protocol: Protocol) -> Iterator[tuple[float, bool]]:
+    for scale in protocol.scales:
+        yield scale, False
+        if protocol.mirror == "image":
+            yield scale, True
+
+
+def _scaled(
+    image: NDArray[np.generic], protocol: Protocol, mean: Sequence[float], size: tuple[int, int]
+) -> tuple[NDArray[np.float32], Padding]:
+    """The image at a test scale, padded: (h, w, bands) float32 in its own units, and where the padding lies."""
+    if size == image.shape[:2]:
+        scaled = image.astype(np.float32)
+    elif protocol.image_interpolation == "antialias":
+        scaled = _resized_by_taps(image, size)
+    else:
+        # in the image's own type OpenCV computes in fixed point, which is what MMSegmentation's images went through
+        native = protocol.pixels == "image" and image.dtype in (np.uint8, np.uint16, np.int16)
+        source = image if native else image.astype(np.float32)
+        # OpenCV drops a single band, and version 5 resizes 128 bands at most
+        parts = [np.ascontiguousarray(source[..., i : i + 64]) for i in range(0, image.shape[2], 64)]
+        resized = [cv2.resize(p, (size[1], size[0])).reshape(*size, -1) for p in parts]
+        scaled = np.concatenate(resized, axis=2).astype(np.float32)
+    if protocol.pixels == "image" and image.dtype.kind in "iu":
+        scaled = np.floor(scaled + 0.5)
+    if protocol.padding == "none" or protocol.window_px is None:
+        return scaled, Padding(0, 0, 0, 0)
+    around = padding(size[0], size[1], protocol.window_px, protocol.padding)
+    if not around.any:
+        return scaled, around
+    if len(mean) != image.shape[2]:
+        wanted = image.shape[2]
+        raise ConfigError(f"{protocol.name} pads with the mean colour: {wanted} values are needed, {len(mean)} given")
+    high, wide = size[0] + around.top + around.bottom, size[1] + around.left + around.right
+    padded = np.broadcast_to(np.asarray(mean, np.float32), (high, wide, len(mean))).copy()
+    padded[around.top : around.top + size[0], around.left : around.left + size[1]] = scaled
+    return padded, around
+
+
+def _resized_by_taps(image: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.float32]:
+    result = image.astype(np.float32)
+    for axis in (0, 1):
+        place, weight = taps(result.shape[axis], size[axis], "antialias")
+        shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+        result = sum(
+            (result.take(place[:, t], axis) * weight[:, t].reshape(shape) for t in range(place.shape[1])),
+            np.zeros((), np.float32),
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """One window along one side: its pixels first..first+length of the scaled image, and how they make output pixels.
+
+    Output pixels start..stop take source pixels `place` (n, T), counted from the window's first, times `weight` (n, T);
+    the weights carry the window's share of the blend. `plain`: one tap for one, in order.
+    """
+
+    first: int
+    length: int
+    start: int
+    stop: int
+    place: Tensor
+    weight: Tensor
+    plain: bool
+
+
+class _Grid:
+    """The windows of one pass, as the product of rows and columns."""
+
+    def __init__(
+        self, protocol: Protocol, high: int, wide: int, around: Padding, height: int, width: int, align_corners: bool
+    ) -> None:
+        kind: Interpolation
+        if protocol.map_interpolation == "model":
+            kind = "corners" if align_corners else "half_pixel"
+        else:
+            kind = protocol.map_interpolation
+        window = protocol.window_px or (high, wide)
+        stride = protocol.stride_px or window
+        sides = ((high, around.top, around.bottom, height, 0), (wide, around.left, around.right, width, 1))
+        self.rows, self.columns = (
+            _reaches(side, before, after, target, window[i], stride[i], protocol, kind)
+            for side, before, after, target, i in sides
+        )
+
+    @property
+    def single(self) -> bool:
+        return len(self.rows) == 1 and len(self.columns) == 1
+
+
+def _reaches(
+    side: int, before: int, after: int, target: int, window: int, stride: int, protocol: Protocol, kind: Interpolation
+) -> list[_Reach]:
+    place, weight = taps(side - before - after, target, kind)  # in pixels of the scaled image without padding
+    found = []
+    for first, share in shares(side, window, stride, protocol.fall_off):
+        local = place - (first - before)
+        inside = (local >= 0) & (local < len(share))
+        local = local.clip(0, len(share) - 1)
+        mine = weight * inside * share[local]
+        touched = np.flatnonzero(mine.any(1))
+        if not len(touched):
+            continue  # a window of nothing but padding
+        start, stop = int(touched[0]), int(touched[-1]) + 1
+        plain = place.shape[1] == 1 and bool(inside[start:stop].all())
+        found.append(
+            _Reach(
+                first,
+                len(share),
+                start,
+                stop,
+                torch.from_numpy(local[start:stop].astype(np.int64)),
+                torch.from_numpy(mine[start:stop].astype(np.float32)),
+                plain,
+            )
+        )
+    return found
+
+
+def _windows(
+    predictor: Predictor, protocol: Protocol, scaled: NDArray[np.float32], grid: _Grid
+) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Each window's place in the grid and its prediction (h, w, K): probabilities, or logits, as the protocol says."""
+    places = [(r, c) for r in range(len(grid.rows)) for c in range(len(grid.columns))]
+    for start in range(0, len(places), predictor.batch_windows):
+        batch = places[start : start + predictor.batch_windows]
+        crops = [
+            scaled[
+                grid.rows[r].first : grid.rows[r].first + grid.rows[r].length,
+                grid.columns[c].first : grid.columns[c].first + grid.columns[c].length,
+            ]
+            for r, c in batch
+        ]
+        pixels = torch.from_numpy(np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))).to(predictor.device)
+        predicted = _predict(predictor.logits, pixels, protocol)
+        yield from zip(batch, predicted, strict=True)
+
+
+def _predict(logits: Logits, pixels: Tensor, protocol: Protocol) -> Tensor:
+    """(B, bands, h, w) -> (B, h, w, K) predictions."""
+    found = _checked(logits(pixels), pixels)
+    turned = _checked(logits(pixels.flip(3)), pixels) if protocol.mirror == "window" else None
+    if turned is None and protocol.average == "logits":
+        return found
+    result = torch.empty_like(found)
+    for image in range(len(found)):
+        for top in range(0, found.shape[1], _ROWS):
+            part = (image, slice(top, top + _ROWS))
+            result[part] = _joined(found[part], None if turned is None else turned[part].flip(1), protocol)
+    return result
+
+
+def _joined(found: Tensor, turned: Tensor | None, protocol: Protocol) -> Tensor:
+    """A window's logits, and those of its mirror image turned back, as one prediction."""
+    if turned is None:
+        return found.softmax(-1)
+    if protocol.mirror_average == "logits_sum":
+        return (found + turned).softmax(-1)
+    if protocol.average == "probabilities":
+        return found.softmax(-1).add_(turned.softmax(-1)).div_(2)
+    return (found + turned) / 2
+
+
+def _checked(found: Tensor, pixels: Tensor) -> Tensor:
+    if found.ndim != 4 or found.shape[0] != pixels.shape[0] or found.shape[2:] != pixels.shape[2:]:
+        raise ConfigError(f"logits of shape {tuple(found.shape)} for images {tuple(pixels.shape)}: give (B, K, h, w)")
+    return found.float().permute(0, 2, 3, 1).contiguous()
+
+
+def _add(target: Tensor, found: Tensor, rows: _Reach, columns: _Reach, mirrored: bool, softmax: bool) -> None:
+    """Adds one window (h, w, K), resized and weighted, to its place in the map, some rows at a time."""
+    device = target.device
+    row_place, row_weight = rows.place.to(device), rows.weight.to(device)[..., None, None]
+    column_place, column_weight = columns.place.to(device), columns.weight.to(device)[..., None]
+    width = target.shape[1]
+    span = slice(width - columns.stop, width - columns.start) if mirrored else slice(columns.start, columns.stop)
+    step = _ROWS if device.type == "cpu" else rows.stop - rows.start  # a GPU gains nothing from small pieces
+    for top in range(rows.start, rows.stop, step):
+        bottom = min(top + step, rows.stop)
+        part = slice(top - rows.start, bottom - rows.start)
+        piece = _resample(found, 0, row_place[part], row_weight[part], rows.plain)
+        piece = _resample(piece, 1, column_place, column_weight, columns.plain)
+        if softmax:
+            piece = piece.softmax(-1)
+        target[top:bottom, span] += piece.flip(1) if mirrored else piece
+
+
+def _resample(values: Tensor, axis: int, place: Tensor, weight: Tensor, plain: bool) -> Tensor:
+    if plain:
+        return values.narrow(axis, int(place[0, 0]), len(place)) * weight[:, 0]
+    result = values.index_select(axis, place[:, 0]) * weight[:, 0]
+    for tap in range(1, place.shape[1]):
+        result.addcmul_(values.index_select(axis, place[:, tap]), weight[:, tap])
+    return result
+
+
+def _softmax_rows(scores: Tensor) -> None:
+    """Softmax over the classes, in place, some rows at a time."""
+    for top in range(0, len(scores), _ROWS):
+        part = scores[top : top + _ROWS]
+        part.copy_(part.softmax(-1))
+
+
+def _as_predictor(predictor: Predictor | Logits) -> Predictor:
+    return predictor if isinstance(predictor, Predictor) else Predictor(predictor)

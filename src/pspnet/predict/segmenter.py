@@ -1,0 +1,276 @@
+"""A model applied to images: any size, any number of them, with results that know what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pspnet.config.model import ModelConfig
+from pspnet.errors import ConfigError, ImageError
+from pspnet.images import read_image, with_bands
+from pspnet.labels import Colour
+from pspnet.nn import PSPNet
+from pspnet.nn.blocks import resize
+from pspnet.nn.upsampling import upsample_labels
+from pspnet.predict.engine_choice import Choice, choose_engine, engine_named
+from pspnet.predict.engines import Engine, TorchEngine, pick_device
+from pspnet.predict.exported import files_of, is_exported, open_exported
+from pspnet.predict.protocols import Predictor, predict_probabilities
+from pspnet.predict.segmentation import Segmentation
+from pspnet.predict.windows import as_float, blended_strips
+from pspnet.weights.bundled import find_model
+from pspnet.weights.checkpoint import ModelCard, card_for, load_checkpoint, save_checkpoint
+from pspnet.weights.importing import Classes, import_checkpoint
+
+WHOLE_PIXELS = 2048 * 1024  # an image up to this size is seen at once; a larger one in windows
+WINDOW_PX, OVERLAP_PX = 1024, 256
+
+
+class Segmenter:
+    """Applies one model to images.
+
+        seg = Segmenter.load("model.safetensors")
+        result = seg.segment("street.jpg")
+
+    device: "auto" (a GPU when there is one), "cpu", "cuda", ... precision: "auto", "fp32", "bf16". engine: what computes
+    the logits: "torch" (the default: it starts at once), "compile", "openvino", "onnxruntime", or "auto": the fastest of
+    those installed whose labels agree with PyTorch's in float32. `.engine.name` says which it is, `.choice` how it was
+    chosen, and the log "pspnet" too. A graph for OpenVINO or onnxruntime takes 10 to 60 s to make; it and the choice are
+    kept in the user's cache (see `pspnet.predict.engine_choice`), so a second start is quick. An engine of one's own (an object as
+    `pspnet.predict.engines.Engine`) may be given too; then the network may be left out and its config given in its place. files: what
+    such an engine was read from.
+    """
+
+    def __init__(
+        self,
+        model: PSPNet | ModelConfig,
+        card: ModelCard | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        engine: Engine | str | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        self.files = tuple(files)
+        self._model = model if isinstance(model, PSPNet) else None
+        self.config = model.config if isinstance(model, PSPNet) else model
+        self.card = card or card_for(self.model)
+        self.choice: Choice | None = None
+        if engine == "auto":
+            self.engine, self.choice = choose_engine(self.model, pick_device(device), precision)
+        elif isinstance(engine, str):
+            self.engine = engine_named(engine, self.model, pick_device(device), precision)
+        else:
+            self.engine = engine or TorchEngine(self.model, pick_device(device), precision)
+        mean = model.mean.tolist() if isinstance(model, PSPNet) else self.config.normalisation[0]
+        self.mean: tuple[float, ...] = tuple(mean)  # of each band, in the images' own units: the colour to pad with
+
+    @classmethod
+    def load(
+        cls, source: str | Path, *, device: str = "auto", precision: str = "auto", engine: str | None = None
+    ) -> Segmenter:
+        """A checkpoint, an exported model (.onnx, .xml, .pt2), or the name of a model that comes along.
+
+        An exported model runs in its own engine and precision. Raises CheckpointError saying what is wrong with the file,
+        ConfigError for an engine that does not exist or that an exported model does not have.
+        """
+        if is_exported(source):
+            own, config, exported_card = open_exported(source)
+            if engine not in (None, "auto", own.name):
+                raise ConfigError(
+                    f"engine = {engine!r} with '{source}': an exported model runs in {own.name}. Leave engine out, or give "
+                    "the checkpoint it was exported from"
+                )
+            return cls(config, exported_card, engine=own, files=files_of(source))
+        model, card = load_checkpoint(find_model(source))
+        return cls(model, card, device=device, precision=precision, engine=engine)
+
+    @property
+    def model(self) -> PSPNet:
+        """The network. Raises ConfigError for an exported model, which has none that could be trained or saved."""
+        if self._model is None:
+            raise ConfigError(
+                "an exported model is a graph without a PSPNet inside; use the checkpoint it was exported from"
+            )
+        return self._model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.card.label_space.names
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        return self.card.label_space.colours
+
+    def fingerprint(self) -> str:
+        """Engine and SHA-256 of what decides results: the network's weights, or an exported model's files; and the card."""
+        found = hashlib.sha256()
+        if self._model is not None:
+            for name, value in self._model.state_dict().items():
+                found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        for file in self.files:
+            found.update(file.read_bytes())
+        found.update(json.dumps(self.card.to_dict(), sort_keys=True, default=str).encode())
+        return f"{self.engine.name} {found.hexdigest()}"
+
+    def save(self, path: str | Path, half: bool = False) -> Path:
+        """Writes the checkpoint; `half` stores it in float16."""
+        return save_checkpoint(path, self.model, self.card, half)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, bands, H, W) in the images' own range -> logits (B, K, H, W) float32, on the engine's device."""
+        coarse = self.engine.coarse(images)
+        return resize(coarse, (images.shape[-2], images.shape[-1]), self.config.align_corners)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, bands, H, W) -> calibrated probabilities (B, K, H, W) float32."""
+        with torch.inference_mode():
+            # softmax in place: of a window of 1,024 px and 150 classes each copy is 600 MB
+            found = self.logits(images)
+            found -= found.amax(dim=1, keepdim=True)
+            if self.card.temperature != 1:
+                found /= self.card.temperature
+            found.exp_()
+            found /= found.sum(dim=1, keepdim=True)
+        return found
+
+    def labels(self, images: Tensor, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(B, bands, H, W) -> labels (B, H, W) uint8 and, if asked, confidence (B, H, W): never all logits at once."""
+        size = (images.shape[-2], images.shape[-1])
+        return upsample_labels(
+            self.engine.coarse(images), size, self.config.align_corners, confidence, self.card.temperature
+        )
+
+    def predictor(self) -> Predictor:
+        """This model as the protocols' engine wants it."""
+        return Predictor(
+            lambda images: self.logits(images) / self.card.temperature,
+            self.mean,
+            self.config.align_corners,
+            self.engine.device,
+            batch_windows=1 if self.engine.device.type == "cpu" else 8,
+        )
+
+    def read(self, image: str | Path | NDArray[Any]) -> NDArray[Any]:
+        """An image file or array -> (H, W, bands) in the range that the model knows. Raises ImageError.
+
+        Files: EXIF orientation applied, greyscale and RGBA as `pspnet.images` says. Arrays: (H, W) or (H, W, C), RGB.
+        """
+        bands = self.config.in_bands
+        eight_bit = self.card.value_range[1] <= 255
+        if isinstance(image, (str, Path)):
+            if bands not in (1, 3, 4):
+                raise ConfigError(
+                    f"the model reads {bands} bands; image files have 1, 3 or 4. For rasters: pspnet raster"
+                )
+            return read_image(image, bands=cast(Literal[1, 3, 4], bands), dtype="uint8" if eight_bit else "native")
+        pixels = np.asarray(image)
+        if pixels.ndim == 2:
+            pixels = pixels[..., None]
+        if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind not in "uif":
+            raise ImageError(
+                f"an array of shape {np.shape(image)} and type {pixels.dtype} is no image; give (H, W) or (H, W, C)"
+            )
+        if bands == 3 and pixels.shape[2] in (1, 4):
+            pixels = with_bands(pixels, 3)  # as for files
+        if pixels.shape[2] != bands:
+            raise ImageError(
+                f"an image of {pixels.shape[2]} bands for a model of {bands} bands: {', '.join(self.card.band_names)}"
+            )
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise ImageError("an image holds values that are not finite (NaN or infinity); replace them first")
+        low, high = self.card.value_range
+        if pixels.max() > 4 * max(high, 1.0) or (pixels.dtype.kind == "f" and eight_bit and 0 < pixels.max() <= 1.0):
+            warnings.warn(
+                f"image values reach from {pixels.min():g} to {pixels.max():g}; the model was trained on "
+                f"{low:g} to {high:g}. "
+                "Scale the image to that range",
+                stacklevel=3,
+            )
+        return pixels
+
+    def segment(
+        self,
+        image: str | Path | NDArray[Any],
+        *,
+        confidence: bool = True,
+        name: str | None = None,
+        protocol: str | None = None,
+    ) -> Segmentation:
+        """One image -> its Segmentation. Raises ImageError naming the file.
+
+        protocol: how the image is looked at, a name of `pspnet.predict.protocols.PROTOCOLS` such as "semseg-ms". None: up to 2 megapixels are seen at once; larger images in overlapping windows of 1024 px whose probabilities are
+        blended, so memory does not grow with K x H x W.
+        """
+        pixels = self.read(image)
+        height, width = pixels.shape[:2]
+        if protocol is not None:
+            found_map = predict_probabilities(self.predictor(), pixels, protocol)
+            labels, certainty = found_map.argmax(0).astype(np.uint8), found_map.max(0) if confidence else None
+        elif height * width <= WHOLE_PIXELS:
+            found, sure = self.labels(torch.from_numpy(as_float(pixels)[None]), confidence)
+            labels = found[0].cpu().numpy()
+            certainty = None if sure is None else sure[0].cpu().numpy()
+        else:
+            labels, certainty = self._segment_windows(pixels, confidence)
+        title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
+        return Segmentation(labels, self.card.label_space, certainty, _for_eyes(pixels), title)
+
+    def _segment_windows(
+        self, pixels: NDArray[Any], confidence: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        height, width = pixels.shape[:2]
+        labels = np.empty((height, width), np.uint8)
+        certainty = np.empty((height, width), np.float32) if confidence else None
+        for top, found in blended_strips(
+            lambda window: pixels[window.slices],
+            self.probabilities,
+            height,
+            width,
+            len(self.classes),
+            WINDOW_PX,
+            OVERLAP_PX,
+            batch_size=1 if self.engine.device.type == "cpu" else 4,
+        ):
+            rows = slice(top, top + found.shape[1])
+            labels[rows] = found.argmax(axis=0)
+            if certainty is not None:
+                certainty[rows] = found.max(axis=0)
+        return labels, certainty
+
+
+def import_weights(
+    path: str | Path,
+    source: str,
+    classes: Classes | None = None,
+    verify: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    check: bool = True,
+    device: str = "auto",
+) -> Segmenter:
+    """Another project's checkpoint, ready to use: source is semseg, mmseg, smp, csail, caffe or torchvision.
+
+    The other arguments and the errors are those of `pspnet.weights.importing.import_checkpoint`, which also gives the
+    report; a summary of it is in `.card.provenance`.
+    """
+    imported = import_checkpoint(path, source, classes=classes, settings=settings, verify=verify, check=check)
+    return Segmenter(imported.model, imported.card, device=device)
+
+
+def _for_eyes(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """The first three bands as RGB when they are 8-bit; grey when there is one; None otherwise."""
+    if pixels.dtype != np.uint8:
+        return None
+    if pixels.shape[2] >= 3:
+        return np.ascontiguousarray(pixels[..., :3])
+    return np.repeat(pixels[..., :1], 3, axis=2)

@@ -1,0 +1,114 @@
+"""The areas of a map as polygons in a GeoPackage, streamed: memory holds a strip and the areas that still go on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pspnet.errors import RasterError, require
+from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.predict.windows import ahead
+from pspnet.raster.label_strips import label_strips
+from pspnet.raster.polygonize import Areas, Tracer, polygons
+from pspnet.raster.sieve import Sieve
+
+BATCH = 20_000  # polygons that are written at once
+FIELDS = ("class", "value", "area_m2", "confidence_pct")
+
+
+def write_polygons(path: Path, target: Path, names: Mapping[int, str], min_area_m2: float = 0.0) -> int:
+    """Writes the regions (4 neighbours) of a map of labels and confidence; returns their number.
+
+    names: pixel value -> class. Fields: class, value, area in square metres (geodesic where the map is in degrees;
+    square units where it has no CRS), mean confidence in per cent. Borders of neighbours coincide exactly. Areas below
+    min_area_m2 are merged into their neighbours first. Raises RasterError where the file cannot be written.
+    """
+    with open_raster(str(path)) as dataset:
+        grid = grid_of(dataset)
+    sieve = None
+    if min_area_m2 > 0:
+        sieve = Sieve(min_area_m2)
+        for strip in label_strips(path):
+            sieve.look(strip)
+        sieve.decide()
+    writer = _Writer(target, grid, names)
+    ended = ahead(_ended(path, sieve), 1)
+    try:
+        for areas in ended:
+            writer.add(areas)
+    finally:
+        ended.close()
+    return writer.finish()
+
+
+def _ended(path: Path, sieve: Sieve | None) -> Generator[Areas, None, None]:
+    """Areas as they end, from top to bottom."""
+    tracer = Tracer()
+    for strip in label_strips(path):
+        if sieve is not None:
+            strip = sieve.clean(strip)
+        yield tracer.feed(strip.top, strip.left, strip.labels, strip.confidence, strip.row_areas)
+    yield tracer.finish()
+
+
+class _Writer:
+    """Collects finished areas and writes them in batches to one layer."""
+
+    def __init__(self, target: Path, grid: Grid, names: Mapping[int, str]) -> None:
+        self.target, self.grid = target, grid
+        self.names = np.full(256, "", object)
+        self.names[list(names)] = list(names.values())
+        self.waiting: list[tuple[Any, ...]] = []
+        self.count = self.pending = 0
+        self.begun = False
+        target.unlink(missing_ok=True)
+
+    def add(self, areas: Areas) -> None:
+        shapely = require("shapely", "raster")
+        if not len(areas.label):
+            return
+        geometry = shapely.to_wkb(polygons(areas, self.grid.to_map))
+        self.waiting.append(
+            (
+                geometry,
+                self.names[areas.label],
+                areas.label.astype(np.int32),
+                areas.area_m2,
+                np.round(areas.confidence / areas.pixels, 2),
+            )
+        )
+        self.pending += len(areas.label)
+        if self.pending >= BATCH:
+            self._write()
+
+    def finish(self) -> int:
+        if self.pending or not self.begun:
+            self._write()
+        return self.count
+
+    def _write(self) -> None:
+        pyogrio = require("pyogrio", "raster")
+        empty: Any = (np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int32), np.zeros(0), np.zeros(0))
+        columns = [np.concatenate(parts) for parts in zip(*(self.waiting or [empty]), strict=True)]
+        crs = None if self.grid.crs is None else self.grid.crs.to_wkt()
+        try:
+            pyogrio.raw.write(
+                self.target,
+                columns[0],
+                columns[1:],
+                list(FIELDS),
+                layer="areas",
+                driver="GPKG",
+                geometry_type="Polygon",
+                crs=crs,
+                append=self.begun,
+            )
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
+            raise RasterError(
+                f"'{self.target}' cannot be written: {error}. The map is kept; repeat the command to make the polygons"
+            ) from error
+        self.count += self.pending
+        self.waiting, self.pending, self.begun = [], 0, True

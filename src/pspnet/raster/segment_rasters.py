@@ -1,0 +1,219 @@
+"""Many rasters, on the processes of one machine or on a cluster: finished ones are skipped, failed ones tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pspnet.config.raster import RasterConfig
+from pspnet.errors import ConfigError, RasterError
+from pspnet.georaster.grids import open_raster
+from pspnet.predict.exported import is_exported, open_exported
+from pspnet.predict.segmenter import Segmenter
+from pspnet.raster.cluster import run_cluster
+from pspnet.raster.jobs import Job, Outcome, do_job, remove_parts, stitch
+from pspnet.raster.pool import default_workers, run_pool
+from pspnet.weights.bundled import find_model
+from pspnet.weights.checkpoint import read_header
+
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf")
+SUMMARY = "summary.json"
+Runner = Callable[[Sequence[Job]], Iterator[Outcome]]
+
+
+@dataclass(frozen=True)
+class ManyReport:
+    """What became of many rasters. skipped: targets that were there before. failed: source -> reason."""
+
+    folder: Path
+    done: list[Outcome] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def segment_rasters(
+    model: str | Path,
+    sources: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    config: RasterConfig | None = None,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    device: str = "auto",
+    retries: int = 1,
+    split_megapixels: float = 1000.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ManyReport:
+    """Classifies many rasters, each as `segment_raster` would, into FOLDER/NAME.tif, and writes FOLDER/summary.json.
+
+    model: a checkpoint or a name: every worker loads it once. sources: a folder (searched through), a text file with a
+    path a line, or paths. config.polygons: any name; it asks for FOLDER/NAME.gpkg. workers: processes, None: by the
+    machine. cluster: address of a Ray cluster, or "local"; None: this machine's own processes. Rasters above
+    2 x split_megapixels are divided into rows and put together at the end, tile by tile. retries: how often a failed
+    raster is tried again. Targets that exist are skipped without overwrite, so the same call goes on after a stop.
+    Raises ConfigError for sources and settings that cannot be; a raster's own faults are in the report.
+    """
+    config, folder = config or RasterConfig(), Path(folder)
+    checkpoint = str(find_model(model).absolute())
+    _check_model(checkpoint)  # a damaged model is one clear error, not one for each raster
+    workers = workers or default_workers()
+    rasters = dict(_targets(sources, folder))
+    report = ManyReport(folder)
+    whole: list[Job] = []
+    for source, target in rasters.items():
+        if target.exists() and not config.overwrite:
+            remove_parts(target)
+            report.skipped.append(source)
+        else:
+            polygons = str(target.with_suffix(".gpkg")) if config.polygons else None
+            whole.append(Job(source, str(target), polygons))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def run(jobs: Sequence[Job]) -> Iterator[Outcome]:
+        if cluster is not None:
+            return run_cluster(jobs, checkpoint, config, min(workers, len(jobs)), cluster)
+        if workers == 1:
+            return _here(jobs, checkpoint, config, device)
+        return run_pool(jobs, checkpoint, config, min(workers, len(jobs)), device)
+
+    jobs = _divided(whole, config, split_megapixels) if workers > 1 or cluster else whole
+    outcomes: dict[Job, Outcome] = {}
+    for _ in range(retries + 1):
+        left = [job for job in jobs if job not in outcomes or outcomes[job].error]
+        if not left:
+            break
+        for outcome in run(left):
+            outcomes[outcome.job] = outcome
+            if progress is not None:
+                progress(sum(1 for one in outcomes.values() if not one.error), len(jobs))
+    _gather(whole, outcomes, report, checkpoint, config)
+    _write_summary(report)
+    return report
+
+
+def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, Path]]:
+    """(source, name below the output folder) of a folder, a list file or paths. Raises ConfigError where none is found."""
+    if isinstance(sources, (str, Path)):
+        path = Path(sources)
+        if path.is_dir():
+            found = [
+                (str(p), p.relative_to(path))
+                for p in sorted(path.rglob("*"))
+                if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+            ]
+            if not found:
+                raise ConfigError(f"'{path}' holds no raster ({', '.join(SUFFIXES)})")
+            return found
+        if path.suffix.lower() in (".txt", ".lst", ".csv"):
+            if not path.is_file():
+                raise ConfigError(f"'{path}' does not exist; give a text file with a raster's path or URL a line")
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            sources = [line for line in lines if line and not line.startswith("#")]
+        else:
+            sources = [path]
+    found = [(str(source), Path(Path(str(source)).name)) for source in sources]
+    if not found:
+        raise ConfigError("the list of rasters is empty")
+    return found
+
+
+def _check_model(path: str) -> None:
+    if is_exported(path):
+        open_exported(path)
+    else:
+        read_header(path)
+
+
+def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    seen: dict[Path, str] = {}
+    for source, name in find_rasters(sources):
+        target = folder / name.with_suffix(".tif")
+        if target in seen:
+            raise ConfigError(
+                f"'{seen[target]}' and '{source}' would both become '{target}'; give them in two calls, or "
+                "name a folder above both"
+            )
+        seen[target] = source
+        yield source, target
+
+
+def _divided(jobs: Sequence[Job], config: RasterConfig, megapixels: float) -> list[Job]:
+    """Large rasters as several jobs. One that cannot be opened stays whole: its job tells why."""
+    found: list[Job] = []
+    for job in jobs:
+        height, width = _size(job.source)
+        if config.aoi is not None or height * width <= 2e6 * megapixels:  # an area's rows count from its own first one
+            found.append(job)
+            continue
+        # below eight rows of windows, the one that each part computes twice would cost too much
+        rows = max(int(megapixels * 1e6 / width), 8 * config.tile_px) // config.block_px * config.block_px
+        starts = range(0, height, max(rows, config.block_px))
+        found += [
+            Job(job.source, job.target, job.polygons, (start, min(start + starts.step, height))) for start in starts
+        ]
+    return found
+
+
+def _size(source: str) -> tuple[int, int]:
+    try:
+        with open_raster(source) as dataset:
+            return dataset.height, dataset.width
+    except RasterError:
+        return 0, 0
+
+
+def _gather(
+    whole: Sequence[Job], outcomes: dict[Job, Outcome], report: ManyReport, model: str, config: RasterConfig
+) -> None:
+    """Puts the parts of divided rasters together, and all outcomes into the report."""
+    segmenter: Segmenter | None = None
+    for job in whole:
+        mine = [outcome for one, outcome in outcomes.items() if one.target == job.target]
+        errors = [outcome.error for outcome in mine if outcome.error]
+        if errors:
+            report.failed[job.source] = errors[0]
+            continue
+        if mine[0].job.rows is None:
+            report.done.append(mine[0])
+            continue
+        segmenter = segmenter or Segmenter.load(model, device="cpu")
+        parts = sorted((outcome.job for outcome in mine), key=lambda one: one.rows or (0, 0))
+        try:
+            made = stitch(segmenter, parts, config)
+        except RasterError as error:
+            report.failed[job.source] = str(error)
+            continue
+        told = tuple(dict.fromkeys(text for outcome in mine for text in outcome.warnings))
+        report.done.append(
+            Outcome(
+                job,
+                "",
+                made.seconds + sum(outcome.seconds for outcome in mine),
+                made.shares,
+                made.data_share,
+                len(made.unreadable),
+                told,
+            )
+        )
+
+
+def _here(jobs: Sequence[Job], model: str, config: RasterConfig, device: str) -> Iterator[Outcome]:
+    """One after the other in this process."""
+    segmenter = Segmenter.load(model, device=device)
+    for job in jobs:
+        yield do_job(segmenter, job, config)
+
+
+def _write_summary(report: ManyReport) -> None:
+    content: dict[str, Any] = {
+        "done": [outcome.to_dict() for outcome in report.done],
+        "skipped": report.skipped,
+        "failed": report.failed,
+    }
+    temporary = report.folder / f".{SUMMARY}.tmp"
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, report.folder / SUMMARY)

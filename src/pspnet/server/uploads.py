@@ -1,0 +1,169 @@
+"""Bodies to images. What a body may cost is checked before it is paid: bytes while they come, pixels by the header.
+
+A body's type is told by its first bytes, because clients often send none or a wrong one (curl's --data-binary says it
+were a form). Only common photograph formats reach the decoder: some that Pillow knows run other programs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from pspnet.errors import ImageError
+from pspnet.images import decode_image, sniff_size
+from pspnet.predict.segmenter import Segmenter
+from pspnet.server.problems import Problem
+from pspnet.server.settings import ServerSettings
+
+_MAGIC = (
+    ("JPEG", b"\xff\xd8\xff"),
+    ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ("TIFF", b"II*\0"),
+    ("TIFF", b"MM\0*"),
+    ("GIF", b"GIF87a"),
+    ("GIF", b"GIF89a"),
+    ("BMP", b"BM"),
+)
+FORMATS = "JPEG, PNG, WebP, TIFF, BMP or GIF"
+# what senders say when they do not know, or mean bytes; the first bytes then decide
+_UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A body that may be decoded: its bytes, and the height and width that its header claims."""
+
+    data: bytes
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+async def read_body(request: Request, settings: ServerSettings) -> bytes:
+    """The image's bytes: the body itself, or the file of a multipart form. Raises Problem."""
+    coding = request.headers.get("content-encoding", "identity").lower()
+    if coding != "identity":
+        raise Problem("unsupported_type", f"content-encoding {coding!r}: send the image's file as it is")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _UNTOLD and not kind.startswith("image/") and kind != "multipart/form-data":
+        raise Problem("unsupported_type", f"content-type {kind!r}: send {FORMATS}, or multipart/form-data with a file")
+    data = await _read_limited(request, settings)
+    return await _file_of_form(request.headers, data) if kind == "multipart/form-data" else data
+
+
+def check(data: bytes, settings: ServerSettings) -> Upload:
+    """Type and extent by the first bytes. Raises Problem; decodes nothing."""
+    if not data:
+        raise Problem("bad_request", "the body is empty; send an image's bytes, such as: curl --data-binary @photo.jpg")
+    if not _is_known(data):
+        raise Problem("unsupported_type", f"the body is none of {FORMATS}: its first bytes are of no such file")
+    try:
+        height, width = _webp_size(data) if data[:4] == b"RIFF" else sniff_size(data, "image")
+    except ImageError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise Problem(
+                "too_large", f"far more pixels than the {settings.max_megapixels:g} million allowed"
+            ) from error
+        raise Problem("bad_image", _without_bytes(error)) from error
+    _check_extent(height, width, settings)
+    if data[:4] == b"RIFF":
+        try:
+            sniff_size(data, "image")  # now that its canvas is known to be small: WebP's decoder reserves it on opening
+        except ImageError as error:
+            raise Problem("bad_image", _without_bytes(error)) from error
+    return Upload(data, height, width)
+
+
+def decode(upload: Upload, segmenter: Segmenter) -> NDArray[Any]:
+    """(H, W, bands) as the model knows it. Raises Problem where the file is damaged or its values are out of range."""
+    bands = cast(Literal[1, 3, 4], segmenter.config.in_bands)
+    eight_bit = segmenter.card.value_range[1] <= 255
+    try:
+        pixels = decode_image(
+            upload.data, "image", bands=bands, dtype="uint8" if eight_bit else "native", max_pixels=upload.pixels
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values out of the trained range: told to a person, not to a log
+            return segmenter.read(pixels)
+    except ImageError as error:
+        raise Problem("bad_image", _without_bytes(error)) from error
+
+
+async def _read_limited(request: Request, settings: ServerSettings) -> bytes:
+    told = request.headers.get("content-length", "")
+    allowed = settings.max_bytes
+    if told.isdigit() and int(told) > allowed:
+        raise Problem("too_large", f"the body has {int(told):,} bytes; at most {allowed:,} are taken")
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > allowed:
+                raise Problem("too_large", f"the body has more than {allowed:,} bytes, the most that is taken")
+    except ClientDisconnect:
+        raise Problem("gone", "the connection closed before the body was complete") from None
+    return bytes(body)
+
+
+async def _file_of_form(headers: Headers, data: bytes) -> bytes:
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield data
+        yield b""
+
+    parser = MultiPartParser(headers, whole(), max_files=1, max_fields=16, max_part_size=4096)
+    parser.spool_max_size = len(data) + 1  # the body is in memory already; nothing of it goes to a disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError, AssertionError) as error:
+        told = getattr(error, "message", "") or "its parts cannot be told apart"
+        raise Problem("bad_request", f"the form is damaged: {told}") from error
+    files = [value for value in form.values() if isinstance(value, UploadFile)]
+    if not files:
+        raise Problem("bad_request", "the form has no file; send one, such as: curl -F image=@photo.jpg")
+    content = await files[0].read()
+    await form.close()
+    return content
+
+
+def _check_extent(height: int, width: int, settings: ServerSettings) -> None:
+    if height < 1 or width < 1:
+        raise Problem("bad_image", f"the image has {width} x {height} pixels: nothing to see")
+    if max(height, width) > settings.max_side_px or height * width > settings.max_pixels:
+        raise Problem(
+            "too_large",
+            f"the image has {width:,} x {height:,} pixels; allowed are {settings.max_megapixels:g} million in all and "
+            f"{settings.max_side_px:,} a side. Send it smaller; for rasters there is `pspnet raster`",
+        )
+
+
+def _is_known(data: bytes) -> bool:
+    return any(data.startswith(magic) for _, magic in _MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of a WebP's canvas, from its first chunk (RFC 9649, sections 2.5 to 2.7)."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) == 10 and kind == b"VP8X":
+        return 1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")
+    if len(body) == 10 and kind == b"VP8 ":
+        return int.from_bytes(body[8:10], "little") & 0x3FFF, int.from_bytes(body[6:8], "little") & 0x3FFF
+    if len(body) >= 5 and kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    raise ImageError("'image' is a WebP whose first chunk is cut off or unknown")
+
+
+def _without_bytes(error: ImageError) -> str:
+    """The message, without the file's first bytes that it may quote."""
+    return str(error).partition("; it begins with")[0].replace("'image' ", "the image ", 1)

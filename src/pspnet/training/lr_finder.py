@@ -1,0 +1,126 @@
+"""The learning-rate finder: a short run with a growing rate shows where learning is fastest (Smith 2017)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pspnet.config.train import TrainConfig
+from pspnet.data.transforms import Augmentation
+from pspnet.errors import TrainingError
+from pspnet.losses import build_loss
+from pspnet.predict.engines import compute_dtype
+from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
+from pspnet.training.initial_weights import first_model
+from pspnet.training.optimizer import build_optimizer
+from pspnet.training.resolve import DataSets, open_data, resolve
+from pspnet.training.seeding import own_random_numbers, seed_all
+from pspnet.training.step import to_tensors, total_loss
+
+LOWEST, HIGHEST = 1e-6, 1.0  # of the encoder's rate; the head learns head_lr_factor times as fast
+SMOOTHING = 0.9  # of the running mean of the losses
+DIVERGED = 4.0  # the search ends when the smoothed loss is this many times its lowest
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """rates, losses: (n,), the rates tried and the smoothed loss of each. suggestion: a value for learning_rate."""
+
+    rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    suggestion: float
+
+
+def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Path | None) -> RateSearch:
+    """See `pspnet.training.find_learning_rate`."""
+    sets = data or open_data(config.data, config.check_data)
+    config = resolve(config.changed(steps=steps, epochs=None, devices=1), sets)
+    with own_random_numbers():
+        rates, losses = _sweep(config, sets, steps)
+    smoothed = smooth(losses)
+    found = RateSearch(rates, smoothed, suggest(rates, smoothed))
+    if plot is not None:
+        draw_search(found, plot)
+    return found
+
+
+def _sweep(config: TrainConfig, data: DataSets, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(rates, losses) until `steps` or until the loss runs away."""
+    assert config.workers is not None
+    device = torch.device(config.device)
+    model = first_model(config, data.train.label_space)[0].to(device).train()
+    loss = build_loss(config.loss, config.model.num_classes).to(device)
+    optimizer = build_optimizer(model, config.optimizer)
+    base = [group["lr"] / config.optimizer.learning_rate for group in optimizer.param_groups]
+    plan = BatchPlan(len(data.train), config.batch_size, steps, config.seed)
+    vary = Augmentation(config.augmentation, config.model.normalisation[0])
+    loader = training_loader(
+        TrainingSamples(data.train, vary, config.seed), plan, 0, config.workers, device.type == "cuda"
+    )
+    dtype = compute_dtype(config.precision, device)
+    rates, losses, lowest, mean = [], [], math.inf, 0.0
+    for step, batch in enumerate(loader):
+        seed_all(config.seed, step, 0)
+        rate = LOWEST * (HIGHEST / LOWEST) ** (step / max(steps - 1, 1))
+        for group, factor in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = rate * factor
+        images, labels = (t.to(device) for t in to_tensors(batch, bool(config.channels_last)))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            outputs = model.forward_train(images)
+        total, _ = total_loss(outputs, labels, loss, config, config.model.align_corners)
+        value = float(total.detach())
+        if not math.isfinite(value):
+            break
+        rates.append(rate)
+        losses.append(value)
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        current = mean / (1 - SMOOTHING ** (step + 1))
+        lowest = min(lowest, current)
+        if step > steps // 10 and current > DIVERGED * lowest:
+            break
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    if len(rates) < 5:
+        raise TrainingError(
+            f"the loss is not finite after {len(rates)} steps at a rate of {LOWEST:g}: look at the data"
+        )
+    return np.array(rates), np.array(losses)
+
+
+def smooth(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The running mean with SMOOTHING, its start corrected: one batch's loss says little."""
+    smoothed, mean = np.empty_like(losses), 0.0
+    for i, value in enumerate(losses):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        smoothed[i] = mean / (1 - SMOOTHING ** (i + 1))
+    return smoothed
+
+
+def suggest(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) -> float:
+    """The rate at which the smoothed loss falls fastest per factor of the rate, before its lowest point."""
+    end = max(int(np.argmin(smoothed)) + 1, 3)
+    slope = np.gradient(smoothed[:end], np.log(rates[:end]))
+    return float(rates[int(np.argmin(slope))])
+
+
+def draw_search(found: RateSearch, path: Path) -> None:
+    """Loss over rate with the suggestion marked, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(found.rates, found.losses)
+    index = int(np.argmin(np.abs(found.rates - found.suggestion)))
+    axes.plot([found.suggestion], [found.losses[index]], "o", label=f"suggestion: {found.suggestion:.2g}")
+    axes.set(xscale="log", xlabel="learning rate of the encoder", ylabel="loss, smoothed")
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
