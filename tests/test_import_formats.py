@@ -139,7 +139,8 @@ def test_csail(tmp_path: Path) -> None:
         torch.testing.assert_close(model.coarse_logits(images), expected, rtol=1e-4, atol=1e-5)
         assert model.auxiliary is not None
         found = model.auxiliary(model.encoder(model.normalise(images))[-2])
-    torch.testing.assert_close(found, deep, rtol=1e-4, atol=1e-5)
+    spread = float(deep.std())  # an absolute bound would hold on one processor and not on another
+    torch.testing.assert_close(found, deep, rtol=1e-4, atol=1e-4 * spread)
     assert model.config.encoder == "resnet18s"
     assert model.config.pyramid_options.branch_channels == 24
     assert model.config.auxiliary_channels == 40
