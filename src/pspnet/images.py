@@ -13,6 +13,10 @@ alpha         composited on white where three bands or one are wanted: hidden pi
               file is thus not nearly black. `full_scale` fixes the divisor for a whole series.
 float         kept where dtype="native"; else 0..1 is multiplied by 255, 0..255 is taken as it is.
 palette, CMYK converted to RGB.  animated: the first frame.
+
+This is the one door to image decoders. A file's format is told by its first bytes, must be one of
+`image_headers.FORMATS`, and only that decoder is asked: Pillow, left to itself, starts Ghostscript for PostScript that is
+called .png. Whatever a decoder raises is an ImageError about that one file.
 """
 
 from __future__ import annotations
@@ -21,40 +25,23 @@ import io
 import os
 import secrets
 import struct
-import sys
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pspnet.errors import ImageError, LabelError
+from pspnet.image_headers import check_file, read_header
 from pspnet.labels import IGNORE, LabelSpace
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 MAX_PIXELS = 178_956_970  # twice Pillow's warning limit, where Pillow itself refuses; larger ones are rasters
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)
-# what Pillow's decoders raise on damaged files (found by flipping and cutting bytes of every format, test_images.py)
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    UnidentifiedImageError,
-    cv2.error,
-)
 
 # MAX_PIXELS is checked on every read; Pillow's own warning at half of it would only be noise on standard error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -96,8 +83,11 @@ def decode_image(
     try:
         image.load()  # the whole file, so that a cut one is noticed
         pixels = _deep_pixels(image, data, name) if _is_deep(image, data) else _pixels(image)
-    except (*_DAMAGE, MemoryError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # whatever a decoder raises
         raise _damaged(name, size, error) from error
+    _check_size(name, size, (pixels.shape[1], pixels.shape[0]))
     if exif:
         pixels = _oriented(pixels, _orientation(image))
     if dtype == "uint8":
@@ -109,13 +99,6 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     """(height, width) as `read_image` would give it, from the header alone. Raises ImageError as it does."""
     image, (width, height) = _open(_read_bytes(path), str(path), max_pixels)
     return (width, height) if _orientation(image) >= 5 else (height, width)
-
-
-def sniff_size(data: bytes, name: str) -> tuple[int, int]:
-    """(height, width) that a file's header claims, as stored, of any extent; no pixel is decoded. Raises ImageError."""
-    image, (width, height) = _open(data, name, sys.maxsize)
-    image.close()
-    return height, width
 
 
 def image_mode(path: str | Path) -> str:
@@ -138,7 +121,7 @@ def read_label(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     """
     data = _read_bytes(path)
     image, size = _open(data, str(path), max_pixels)
-    if image.format in ("JPEG", "WEBP", "JPEG2000"):
+    if image.format in ("JPEG", "MPO", "WEBP", "JPEG2000"):
         raise LabelError(f"'{path}' is {image.format}, which alters values when it is written; store labels as PNG")
     try:
         image.load()
@@ -151,7 +134,9 @@ def read_label(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
             codes = codes.astype(np.int32)
         else:
             return np.ascontiguousarray(np.asarray(image.convert("RGB")))
-    except (*_DAMAGE, MemoryError) as error:
+    except LabelError:
+        raise
+    except Exception as error:  # whatever a decoder raises
         raise _damaged(str(path), size, error) from error
     if codes.dtype == np.bool_:
         return codes.astype(np.uint8)
@@ -256,27 +241,28 @@ def _open(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, tuple[i
     """The image with nothing decoded but its header, and its stored (width, height)."""
     if not data:
         raise ImageError(f"'{name}' is empty (0 bytes); copy it again")
-    try:
-        image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
+    header = read_header(data, name)
+    if header.width * header.height > max_pixels:
         raise ImageError(
-            f"'{name}' says it has more than {MAX_PIXELS:,} pixels ({error}); if that is true, "
-            "treat it as a raster: `pspnet raster` reads it in windows"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"'{name}' is no image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, ...), or its header "
-            f"is damaged; it begins with {data[:8]!r}"
-        ) from error
-    except _DAMAGE as error:
-        raise ImageError(f"'{name}' has a damaged header ({error}); copy it again") from error
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"'{name}' has {width} x {height} pixels; at most {max_pixels:,} are read at once. "
+            f"'{name}' has {header.width} x {header.height} pixels; at most {max_pixels:,} are read at once. "
             "`pspnet raster` reads larger ones in windows"
         )
-    return image, (width, height)
+    check_file(data, header.format, name)
+    try:
+        image = Image.open(io.BytesIO(data), formats=(header.format,))
+    except Exception as error:  # whatever a decoder raises
+        raise ImageError(f"'{name}' has a damaged header ({error or type(error).__name__}); copy it again") from error
+    _check_size(name, (header.width, header.height), image.size)
+    return image, image.size
+
+
+def _check_size(name: str, by_header: tuple[int, int], by_decoder: tuple[int, int]) -> None:
+    """Limits were checked with the header's size, so no other one may be decoded. A TIFF may be turned meanwhile."""
+    if sorted(by_header) != sorted(by_decoder):
+        raise ImageError(
+            f"'{name}' says {by_header[0]} x {by_header[1]} pixels in its header, and its decoder finds "
+            f"{by_decoder[0]} x {by_decoder[1]}; it is damaged or made to deceive"
+        )
 
 
 def _damaged(name: str, size: tuple[int, int], error: BaseException) -> ImageError:

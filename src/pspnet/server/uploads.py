@@ -1,7 +1,7 @@
 """Bodies to images. What a body may cost is checked before it is paid: bytes while they come, pixels by the header.
 
 A body's type is told by its first bytes, because clients often send none or a wrong one (curl's --data-binary says it
-were a form). Only common photograph formats reach the decoder: some that Pillow knows run other programs.
+were a form). Width and height are read by our own bounded readers (`pspnet.image_headers`), never by a library.
 """
 
 from __future__ import annotations
@@ -12,26 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from pspnet.errors import ImageError
-from pspnet.images import decode_image, sniff_size
+from pspnet.image_headers import format_of, read_header
+from pspnet.images import decode_image
 from pspnet.predict.segmenter import Segmenter
 from pspnet.server.problems import Problem
 from pspnet.server.settings import ServerSettings
 
-_MAGIC = (
-    ("JPEG", b"\xff\xd8\xff"),
-    ("PNG", b"\x89PNG\r\n\x1a\n"),
-    ("TIFF", b"II*\0"),
-    ("TIFF", b"MM\0*"),
-    ("GIF", b"GIF87a"),
-    ("GIF", b"GIF89a"),
-    ("BMP", b"BM"),
-)
+# what the service takes of the formats that files may have; photographs travel in no other
+TAKEN = frozenset(("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"))
 FORMATS = "JPEG, PNG, WebP, TIFF, BMP or GIF"
 # what senders say when they do not know, or mean bytes; the first bytes then decide
 _UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
@@ -66,23 +59,14 @@ def check(data: bytes, settings: ServerSettings) -> Upload:
     """Type and extent by the first bytes. Raises Problem; decodes nothing."""
     if not data:
         raise Problem("bad_request", "the body is empty; send an image's bytes, such as: curl --data-binary @photo.jpg")
-    if not _is_known(data):
+    if format_of(data) not in TAKEN:
         raise Problem("unsupported_type", f"the body is none of {FORMATS}: its first bytes are of no such file")
     try:
-        height, width = _webp_size(data) if data[:4] == b"RIFF" else sniff_size(data, "image")
+        header = read_header(data, "image")
     except ImageError as error:
-        if isinstance(error.__cause__, Image.DecompressionBombError):
-            raise Problem(
-                "too_large", f"far more pixels than the {settings.max_megapixels:g} million allowed"
-            ) from error
         raise Problem("bad_image", _without_bytes(error)) from error
-    _check_extent(height, width, settings)
-    if data[:4] == b"RIFF":
-        try:
-            sniff_size(data, "image")  # now that its canvas is known to be small: WebP's decoder reserves it on opening
-        except ImageError as error:
-            raise Problem("bad_image", _without_bytes(error)) from error
-    return Upload(data, height, width)
+    _check_extent(header.height, header.width, settings)
+    return Upload(data, header.height, header.width)
 
 
 def decode(upload: Upload, segmenter: Segmenter) -> NDArray[Any]:
@@ -145,23 +129,6 @@ def _check_extent(height: int, width: int, settings: ServerSettings) -> None:
             f"the image has {width:,} x {height:,} pixels; allowed are {settings.max_megapixels:g} million in all and "
             f"{settings.max_side_px:,} a side. Send it smaller; for rasters there is `pspnet raster`",
         )
-
-
-def _is_known(data: bytes) -> bool:
-    return any(data.startswith(magic) for _, magic in _MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """(height, width) of a WebP's canvas, from its first chunk (RFC 9649, sections 2.5 to 2.7)."""
-    kind, body = data[12:16], data[20:30]
-    if len(body) == 10 and kind == b"VP8X":
-        return 1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")
-    if len(body) == 10 and kind == b"VP8 ":
-        return int.from_bytes(body[8:10], "little") & 0x3FFF, int.from_bytes(body[6:8], "little") & 0x3FFF
-    if len(body) >= 5 and kind == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
-    raise ImageError("'image' is a WebP whose first chunk is cut off or unknown")
 
 
 def _without_bytes(error: ImageError) -> str:
