@@ -5,7 +5,7 @@
 
 Each network is a process of its own (`pspnet.bench.interleaved`). Ratios are medians over the rounds of (their time / ours in
 the same round), by the clock and of processor time; on a busy machine read the latter. mmsegmentation's network and
-ours have the same weights (the golden formula of tests/golden_weights.py), so their labels can be compared too. The
+ours have the same weights (the golden formula of tests/support/golden_weights.py), so their labels can be compared too. The
 others are other networks: what differs stands beside their figures.
 """
 
@@ -42,14 +42,14 @@ NOTES = {
 
 def golden_input(size: int) -> np.ndarray[Any, Any]:
     """(1, 3, size, size) float32, normalised."""
-    from golden_weights import make_input
+    from support.golden_weights import make_input
 
     return make_input("input/mmseg_pspnet_r50/peers", (1, 3, size, size))
 
 
 def fill(model: torch.nn.Module, gain: float) -> None:
     """The golden weights, by name."""
-    from golden_weights import fill_entry
+    from support.golden_weights import fill_entry
 
     state = model.state_dict()
     model.load_state_dict({n: torch.from_numpy(fill_entry(n, tuple(v.shape), gain)) for n, v in state.items()})

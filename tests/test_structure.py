@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.paths import ROOT
+
 PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.

@@ -1,4 +1,4 @@
-"""Every data set by name. A new one is a file, a class table, a line here and a fake writer in tests/fakes.py."""
+"""Every data set by name. A new one is a file, a class table, a line here and a fake writer in tests/support/fakes.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,162 @@
+"""Runs that end early: killed, out of disk, stopped by a broken block. Nothing finished is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pspnet.errors import RasterError
+from pspnet.raster import Progress, segment_raster
+from pspnet.raster.tile_store import TileStore
+from support.paths import ROOT
+from support.rasters import MoodyEngine, broken, make_segmenter, read, scene, write_raster
+
+SMALL = {"tile_px": 48, "overlap_px": 12, "block_px": 32}
+RUN = """
+import sys
+sys.path.insert(0, {tests!r})
+from support.rasters import MoodyEngine, make_segmenter
+from pspnet.raster import segment_raster
+segment_raster(make_segmenter(engine=MoodyEngine(pause=0.15)), sys.argv[1], sys.argv[2], tile_px=48, overlap_px=12,
+               block_px=32, confidence=True)
+"""
+
+
+def committed(target: Path) -> int:
+    """Rows that the journal calls finished."""
+    journal = target.with_name(target.name + ".journal")
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []
+    return int(json.loads(lines[-1])["rows"]) if len(lines) > 1 else 0
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_file(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", scene(400, 100))
+    segment_raster(make_segmenter(engine=MoodyEngine()), source, tmp_path / "straight.tif", confidence=True, **SMALL)
+    target = tmp_path / "out.tif"
+    code = RUN.format(tests=str(ROOT / "tests"))
+    with subprocess.Popen([sys.executable, "-c", code, str(source), str(target)]) as process:
+        started = time.monotonic()
+        while committed(target) < 64:
+            assert time.monotonic() - started < 120
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not target.exists()
+    before = committed(target)
+    assert 64 <= before < 400
+    with open(target.with_name("out.tif.part"), "ab") as file:  # what was being written when the process died
+        file.write(b"half a tile")
+    with open(target.with_name("out.tif.journal"), "ab") as file:
+        file.write(b'{"rows": 400, "byt')
+    engine = MoodyEngine()
+    report = segment_raster(make_segmenter(engine=engine), source, target, confidence=True, **SMALL)
+    assert report.resumed_rows == before
+    assert engine.seen <= 3 * (-(-(400 - before) // 36) + 2)  # the rest, and the row of windows before it
+    assert target.read_bytes() == (tmp_path / "straight.tif").read_bytes().replace(b"straight", b"out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "in.tif",
+        "out.tif",
+        "out.tif.aux.xml",
+        "straight.tif",
+        "straight.tif.aux.xml",
+    ]
+
+
+def test_a_run_interrupted_at_every_place_ends_with_the_same_map(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", scene(230, 60))
+    segment_raster(make_segmenter(engine=MoodyEngine()), source, tmp_path / "straight.tif", **SMALL)
+
+    class StopError(Exception):
+        pass
+
+    def stop_at(pixels: int):  # type: ignore[no-untyped-def]
+        def progress(now: Progress) -> None:
+            if now.done_px >= pixels:
+                raise StopError
+
+        return progress
+
+    for share in (0.3, 0.7, 1.0):
+        target = tmp_path / f"{share}.tif"
+        with pytest.raises(StopError):
+            segment_raster(
+                make_segmenter(engine=MoodyEngine(pause=0.05)),
+                source,
+                target,
+                progress=stop_at(round(230 * 60 * share)),
+                **SMALL,
+            )
+        assert not target.exists()
+        segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
+        np.testing.assert_array_equal(read(target), read(tmp_path / "straight.tif"))
+
+
+def test_a_full_disk_is_told_and_the_work_kept(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", scene(300, 200))
+    target = tmp_path / "out.tif"
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the system then answers a write with an error
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
+    try:
+        with pytest.raises(RasterError, match=r"out.tif.part' cannot be written: .* What was finished is kept"):
+            segment_raster(make_segmenter(engine=MoodyEngine()), source, target, confidence=True, **SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert not target.exists()
+    rows = committed(target)
+    assert rows > 0
+    report = segment_raster(make_segmenter(engine=MoodyEngine()), source, target, confidence=True, **SMALL)
+    assert report.resumed_rows == rows
+
+
+def test_a_broken_block_ends_the_run_and_may_be_skipped(tmp_path: Path) -> None:
+    source, target = broken(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with pytest.raises(RasterError, match=r"rows 1\d\d to 1\d\d.*skip_errors.*kept"):
+        segment_raster(make_segmenter(), source, target, **SMALL)
+    rows = committed(target)
+    assert rows >= 64
+    report = segment_raster(make_segmenter(), source, target, skip_errors=True, **SMALL)
+    assert report.resumed_rows == rows
+    assert report.unreadable == [(128, 64, 32, 32)]
+    write_raster(tmp_path / "whole.tif", scene(200, 150))
+    segment_raster(make_segmenter(), tmp_path / "whole.tif", tmp_path / "whole_map.tif", **SMALL)
+    expected = read(tmp_path / "whole_map.tif")
+    expected[128:160, 64:96] = 255
+    np.testing.assert_array_equal(read(target), expected)
+
+
+def test_unfinished_work_of_another_run_is_never_used(tmp_path: Path) -> None:
+    source, target = broken(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with pytest.raises(RasterError, match="cannot be read"):
+        segment_raster(make_segmenter(), source, target, **SMALL)
+    with pytest.raises(RasterError, match=r"other settings \(tile_px\)"):
+        segment_raster(make_segmenter(), source, target, skip_errors=True, **{**SMALL, "tile_px": 64})
+    other = make_segmenter(temperature=2.0)
+    with pytest.raises(RasterError, match=r"other settings \(model\)"):
+        segment_raster(other, source, target, skip_errors=True, **SMALL)
+    os.utime(source, (1, 1))
+    with pytest.raises(RasterError, match=r"other settings \(source_state\)"):
+        segment_raster(make_segmenter(), source, target, skip_errors=True, **SMALL)
+    assert committed(target) > 0
+    report = segment_raster(other, source, target, skip_errors=True, overwrite=True, **SMALL)
+    assert report.resumed_rows == 0
+
+
+def test_two_runs_do_not_write_one_map(tmp_path: Path) -> None:
+    source, target = write_raster(tmp_path / "in.tif", scene(300, 100)), tmp_path / "out.tif"
+    busy = TileStore(target, 32, {}, overwrite=False)
+    with pytest.raises(RasterError, match="another process"):
+        segment_raster(make_segmenter(), source, target, **SMALL)
+    busy.discard()
+    segment_raster(make_segmenter(), source, target, **SMALL)
