@@ -2,9 +2,8 @@
 
     python benchmarks/training_step.py [--precision bf16] [--batch 4] [--size 241] [--threads 2] [--rounds 7]
 
-The plain network is stated here as semseg and MMSegmentation write it: torchvision's dilated ResNet-50, the pyramid
-resized and joined to 4096 channels, a 3x3 fusion, an auxiliary head; bfloat16 autocast, channels-last, SGD with
-momentum. Ours has the same layers; `ours, plain fusion` shows what the fold alone does. A step is forward, both losses,
+The plain network is stated in plain_pspnet.py as semseg and MMSegmentation write it; bfloat16 autocast, channels-last,
+SGD with momentum. Ours has the same layers; `ours, plain fusion` shows what the fold alone does. A step is forward, both losses,
 backward, update. live MiB: the most that tensors held at once during a step, weights and momentum left out.
 """
 
@@ -17,68 +16,35 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pspnet.bench.interleaved import Contestant, ratios, serve, take_turns
+
+if TYPE_CHECKING:
+    from pspnet import PSPNet
 
 ROOT = Path(__file__).parents[1]
 CLASSES = 150
 CONTESTANTS = ("plain PyTorch", "ours, plain fusion", "ours")
 
 
-class PlainPSPNet(nn.Module):
-    """The usual way: (B, 3, H, W) -> logits and auxiliary logits, (B, K, H, W) both."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from torchvision.models import resnet50
-
-        net = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
-        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        self.branches = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(bins), *_layer(2048, 512, 1)) for bins in (1, 2, 3, 6)
-        )
-        self.head = nn.Sequential(*_layer(4096, 512, 3), nn.Dropout2d(0.1), nn.Conv2d(512, CLASSES, 1))
-        self.auxiliary = nn.Sequential(*_layer(1024, 256, 3), nn.Dropout2d(0.1), nn.Conv2d(256, CLASSES, 1))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        middle = self.layer3(self.layer2(self.layer1(self.stem(images))))
-        deep = self.layer4(middle)
-        side = deep.shape[2:]
-        levels = [F.interpolate(branch(deep), side, mode="bilinear", align_corners=False) for branch in self.branches]
-        logits = self.head(torch.cat([deep, *levels], dim=1))
-        return tuple(
-            F.interpolate(x, images.shape[2:], mode="bilinear", align_corners=False)
-            for x in (logits, self.auxiliary(middle))
-        )  # type: ignore[return-value]
-
-
-def _layer(inside: int, outside: int, kernel: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outside),
-        nn.ReLU(inplace=True),
-    ]
-
-
-def plain_step(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
-    model = PlainPSPNet().train().to(memory_format=torch.channels_last)
+def plain_step(images: Tensor, labels: Tensor, dtype: torch.dtype, model: nn.Module) -> Callable[[], Tensor]:
+    """A step of a network that gives logits, or (logits, auxiliary logits), as such a loop is usually written."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     criterion = nn.CrossEntropyLoss(ignore_index=255)
     mean, std = (
-        torch.tensor([123.675, 116.28, 103.53])[:, None, None],
-        torch.tensor([58.395, 57.12, 57.375])[:, None, None],
+        torch.tensor(values, device=images.device)[:, None, None]
+        for values in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
     )
 
     def step() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits, auxiliary = model((images - mean) / std)
-            loss = criterion(logits, labels) + 0.4 * criterion(auxiliary, labels)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            found = model((images - mean) / std)
+            logits, *auxiliary = found if isinstance(found, tuple) else (found,)
+            loss = criterion(logits, labels) + sum(0.4 * criterion(other, labels) for other in auxiliary)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -87,21 +53,23 @@ def plain_step(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[
     return step
 
 
-def our_step(images: Tensor, labels: Tensor, dtype: torch.dtype, fusion: str) -> Callable[[], Tensor]:
-    from pspnet.config import ModelConfig, TrainConfig
+def our_step(
+    images: Tensor, labels: Tensor, dtype: torch.dtype, model: PSPNet, compiled: bool = False
+) -> Callable[[], Tensor]:
+    """A step of ours as `pspnet train` takes it: its losses, its parameter groups. compiled: the network, not the loss."""
+    from pspnet.config import TrainConfig
     from pspnet.losses import build_loss
-    from pspnet.nn import PSPNet
     from pspnet.training.optimizer import build_optimizer
     from pspnet.training.step import total_loss
 
-    config = TrainConfig(model=ModelConfig(encoder="resnet50", num_classes=CLASSES, fusion=fusion))
-    model = PSPNet(config.model).train().to(memory_format=torch.channels_last)
+    config = TrainConfig(model=model.config)
     optimizer = build_optimizer(model, config.optimizer)
-    criterion = build_loss(config.loss, CLASSES)
+    criterion = build_loss(config.loss, model.config.num_classes).to(images.device)
+    forward = torch.compile(model.forward_train) if compiled else model.forward_train
 
     def step() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            outputs = model.forward_train(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs = forward(images)
             loss, _ = total_loss(outputs, labels, criterion, config, False)
             del outputs
         optimizer.zero_grad(set_to_none=True)
@@ -113,6 +81,8 @@ def our_step(images: Tensor, labels: Tensor, dtype: torch.dtype, fusion: str) ->
 
 
 def prepare(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
+    from plain_pspnet import PlainPSPNet
+    from pspnet import ModelConfig, PSPNet
     from pspnet.inspection import CallLedger
 
     torch.manual_seed(0)
@@ -125,9 +95,12 @@ def prepare(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     labels = torch.randint(0, CLASSES, (job["batch"], side, side), generator=random)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[job["precision"]]
     if job["name"] == "plain PyTorch":
-        step = plain_step(images, labels, dtype)
+        model = PlainPSPNet(CLASSES).train().to(memory_format=torch.channels_last)
+        step = plain_step(images, labels, dtype, model)
     else:
-        step = our_step(images, labels, dtype, "plain" if "plain" in job["name"] else "folded")
+        fusion = "plain" if "plain" in job["name"] else "folded"
+        network = PSPNet(ModelConfig(encoder="resnet50", num_classes=CLASSES, fusion=fusion))
+        step = our_step(images, labels, dtype, network.train().to(memory_format=torch.channels_last))
     if job["profile"]:
         step()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
