@@ -147,6 +147,8 @@ def main() -> None:
     ]
     found = take_turns(contestants, given.rounds, 0, told=lambda text: print(text, file=sys.stderr, flush=True))
     first = found[CONTESTANTS[0]]
+    if first.failure:
+        sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")
     lines = []
     print(
         f"{machine}\n\n{'':20s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'live MiB':>8s} {'peak MiB':>8s}"
