@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import statistics
 import time
@@ -52,6 +53,7 @@ class Bench:
     sizes: Sizes
     machine: Hardware
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    networks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -70,13 +72,19 @@ class Bench:
         return images.contiguous(memory_format=torch.channels_last)
 
     def ours(self, **choices: Any) -> PSPNet:
-        torch.manual_seed(0)
         choices = {"encoder": self.sizes.encoder, "num_classes": self.sizes.classes} | choices
-        return alive(PSPNet(ModelConfig(**choices)))
+        return self._made("ours", choices, lambda: PSPNet(ModelConfig(**choices)))
 
     def plain(self) -> PlainPSPNet:
-        torch.manual_seed(0)
-        return alive(PlainPSPNet(self.sizes.classes, self.sizes.encoder))
+        return self._made("plain", {}, lambda: PlainPSPNet(self.sizes.classes, self.sizes.encoder))
+
+    def _made(self, kind: str, choices: Row, make: Callable[[], Network]) -> Network:
+        """Each network is made once, in the CPU's memory, and handed out as a copy: a second is much on a lent card."""
+        key = f"{kind} {choices}"
+        if key not in self.networks:
+            torch.manual_seed(0)
+            self.networks[key] = alive(make())
+        return copy.deepcopy(self.networks[key])
 
     def segmenter(self, engine: str = "torch") -> Segmenter:
         return Segmenter(self.ours(), device=str(self.device), precision="bf16", engine=engine)
