@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    "errors": 0,
+    **dict.fromkeys(("errors", "machine", "files"), 0),
     **dict.fromkeys(("labels", "config", "image_headers", "images", "tiling", "georaster"), 1),
     **dict.fromkeys(("nn", "losses", "metrics"), 2),
     **dict.fromkeys(("weights", "data"), 3),
@@ -28,6 +28,8 @@ FLOORS = {
 
 # (from, to): why an arrow between rooms of one floor, or upwards, is right. One that is no longer needed fails.
 ALLOWED = {
+    ("files", "errors"): "what cannot be written is told in one class",
+    ("files", "machine"): "what a dead process left is told from what a living one writes",
     ("images", "image_headers"): "the size that is admitted is read before a decoder starts",
     ("images", "labels"): "a label PNG is written in the classes' colours",
     ("georaster", "labels"): "a label raster is decoded into classes",
