@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pspnet.errors import ImageError, LabelError
-from pspnet.images import decode_image, image_size, read_image, read_label, write_bytes, write_label, write_png
+from pspnet.errors import ImageError, LabelError, OutputError
+from pspnet.files import write_bytes
+from pspnet.images import decode_image, image_size, read_image, read_label, write_label, write_png
 from pspnet.labels import LabelSpace
 
 SPACE = LabelSpace(
@@ -285,7 +286,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     target = tmp_path / "a.png"
     target.write_bytes(b"before")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(ImageError, match=r"a\.png' cannot be written: No space left"):
+    with pytest.raises(OutputError, match=r"a\.png' cannot be written: the disk is full"):
         write_bytes(target, b"after")
     assert target.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -35,7 +35,7 @@ from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, PspnetError
 from pspnet.evaluation import assess
 from pspnet.exporting import export
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]

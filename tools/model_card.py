@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet.data.dataset import Dataset
 from pspnet.evaluation import Evaluation
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.predict.segmenter import Segmenter
 

@@ -11,7 +11,7 @@ from statistics import fmean
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 
 POINTS = 128  # lines of the table at most
 

@@ -22,8 +22,6 @@ called .png. Whatever a decoder raises is an ImageError about that one file.
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import struct
 import warnings
 from pathlib import Path
@@ -35,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pspnet.errors import ImageError, LabelError
+from pspnet.files import write_bytes
 from pspnet.image_headers import check_file, read_header
 from pspnet.labels import IGNORE, LabelSpace
 
@@ -208,24 +207,6 @@ def encode_png(image: NDArray[Any], name: str = "image") -> bytes:
     if not done:
         raise ImageError(f"'{name}': OpenCV could not encode {image.shape} {image.dtype} as PNG")
     return encoded.tobytes()
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a file whole or not at all: to a temporary name beside it, then renamed. Makes its folder.
-
-    Raises ImageError naming the file and the reason.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ImageError(f"'{path}' cannot be written: {error.strerror or error}") from error
 
 
 def _read_bytes(path: str | Path) -> bytes:

@@ -21,9 +21,10 @@ import yaml
 from PIL import Image
 
 from pspnet.errors import CheckpointError, ConfigError, DataError, ImageError, RunInterrupted, TrainingError
+from pspnet.machine import at_work
 from pspnet.nn import PSPNet
 from pspnet.training import find_learning_rate, import_lightning, resume, train
-from pspnet.training.run_folder import RunFolder, at_work
+from pspnet.training.run_folder import RunFolder
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import load_checkpoint
 from support.toys import Toys, ended, in_child, toy_model, toy_run

@@ -15,7 +15,7 @@ from pspnet.config.evaluation import EvaluationConfig
 from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, RunInterrupted
 from pspnet.evaluation import assess
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
 from pspnet.training import import_lightning, resume, train
 

@@ -13,7 +13,7 @@ import numpy as np
 from pspnet.ablation.grid import GridTable, Row, protocols_of
 from pspnet.ablation.runs import Cell, cell_of
 from pspnet.config.ablation import AblationConfig
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 
 # Student's t at 97.5 % for 1, 2, ... degrees of freedom; beyond them 1.96
 _T = (

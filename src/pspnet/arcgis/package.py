@@ -8,7 +8,6 @@ Esri's own classes, which nothing else can read.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any
 
 from pspnet import __version__
 from pspnet.errors import CheckpointError
+from pspnet.files import new_file, write_bytes
 from pspnet.labels import IGNORE, Colour, LabelSpace, distinct_colours
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.checkpoint import read_header
@@ -60,28 +60,25 @@ def write_package(
     .emd, such as accuracy. files: more files (path in the folder -> content), also put into the .dlpk.
     """
     name = folder.name
-    folder.mkdir(parents=True, exist_ok=True)
     segmenter.save(folder / f"{name}.safetensors")
     function = resources.files("pspnet.arcgis").joinpath("raster_function.py").read_bytes()
-    _write(folder / FUNCTION, function)
+    write_bytes(folder / FUNCTION, function)
     for inner, content in (files or {}).items():
-        _write(folder / inner, content)
+        write_bytes(folder / inner, content)
     emd = folder / f"{name}.emd"
-    _write(
+    write_bytes(
         emd,
         json.dumps(
             describe(segmenter, f"{name}.safetensors", tile_px, padding_px) | dict(facts or {}), indent=2
         ).encode(),
     )
     inside = [f"{name}.safetensors", emd.name, FUNCTION, *(files or {})]
-    temporary = folder / f".{name}.dlpk.{os.getpid()}.tmp"
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for inner in inside:
-                archive.write(folder / inner, inner)
-        os.replace(temporary, folder / f"{name}.dlpk")
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        new_file(folder / f"{name}.dlpk") as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        for inner in inside:
+            archive.write(folder / inner, inner)
     return emd
 
 
@@ -224,15 +221,3 @@ def _colours(entries: list[tuple[int, str, Any]]) -> tuple[Colour, ...]:
         given = colour if isinstance(colour, list) and len(colour) >= 3 and min(colour[:3]) >= 0 else other
         found.append((int(given[0]), int(given[1]), int(given[2])))
     return tuple(found)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"'{path}' cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

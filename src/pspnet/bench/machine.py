@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 import re
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pspnet import __version__
+from pspnet.machine import memory_bytes, processor_name, source_commit
 from pspnet.predict.engines import has_bfloat16
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
@@ -79,7 +78,7 @@ def hardware(device: torch.device) -> Hardware:
         name = torch.cuda.get_device_name(device)
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
-        name, memory = processor_name(), _memory_bytes()
+        name, memory = processor_name(), memory_bytes()
     return Hardware(
         name,
         device.type,
@@ -129,31 +128,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def processor_name() -> str:
-    """As Linux tells it, else Python."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        family = f" family {fields['cpu family']}" if "cpu family" in fields else ""  # some machines hide the model
-        return fields.get("model name", platform.processor()) + family
-    except OSError:
-        return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-
-
 def commit() -> str:
     """The source's commit; the release where there is no checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        return done.stdout.strip()
-    from importlib.metadata import version
-
-    return version("pspnet")
+    return source_commit() or __version__
 
 
 def stamp(hardware_slug: str) -> str:

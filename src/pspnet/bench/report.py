@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pspnet.bench.machine import Hardware, commit, stamp
+from pspnet.files import write_text
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,6 @@ class BenchReport:
 
     def save(self, folder: str | Path) -> Path:
         """Writes FOLDER/bench-HARDWARE-DATE-COMMIT.json; a run of the same day and commit replaces the one before."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"bench-{stamp(self.hardware.slug)}.json"
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        path = Path(folder) / f"bench-{stamp(self.hardware.slug)}.json"
+        write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
         return path

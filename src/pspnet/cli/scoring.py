@@ -12,7 +12,7 @@ from pspnet.data.catalog import LAYOUTS, write_submission
 from pspnet.data.dataset import Dataset
 from pspnet.evaluation import Comparison, Evaluation, assess, compare_models, predict_dataset
 from pspnet.evaluation.run import Keep
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-import os
 import shutil
 import tarfile
 import zipfile
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pspnet.errors import DataError
+from pspnet.files import new_file
 
 Progress = Callable[[int, int], None]  # (files done, files in all)
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
@@ -147,11 +147,5 @@ def _is_there(path: Path, size: int) -> bool:
 
 
 def _write(path: Path, source: IO[bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as part, part.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)

@@ -10,11 +10,13 @@ import pickle
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from pspnet.data.dataset import Dataset, Sample
-from pspnet.errors import ConfigError, DataError
+from pspnet.errors import ConfigError, DataError, OutputError
+from pspnet.files import write_bytes
 
 Cache = Literal["off", "memory", "disk"]
 SHARE_OF_MEMORY = 0.6  # of what is free; the rest is the network's
@@ -74,13 +76,8 @@ class OnDisk:
             return _read(path)
         except FileNotFoundError:
             sample = self.dataset[index]
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                pickle.dump(sample, file, protocol=5)
-            os.replace(part, path)
-        except OSError:  # the disk is full: this sample is decoded again next time
-            part.unlink(missing_ok=True)
+        with suppress(OutputError):  # the disk is full: this sample is decoded again next time
+            write_bytes(path, pickle.dumps(sample, protocol=5))
         return sample
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from pspnet.data.layouts.arcgis_chips import pair_up
 from pspnet.data.layouts.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
 from pspnet.data.layouts.raster import RasterWindows
 from pspnet.errors import ConfigError, DataError, require
+from pspnet.files import new_folder, write_text
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.images import write_label, write_png
 from pspnet.labels import IGNORE, Colour, LabelSpace
@@ -44,31 +43,20 @@ def write_tiles(
 
     classified_tiles: class values are the label space's codes; where one of them is 0, which means "no class" there, they
     are 1, 2, 3, ... instead. folder: images/, labels/, classes.csv, which `open_dataset("folder", ...)` and
-    ("raster", ...) read. The folder appears whole or not at all. Raises DataError when it exists, without overwrite.
+    ("raster", ...) read. The folder appears whole or not at all. Raises OutputError when it exists, without overwrite.
     """
     folder = Path(folder)
     if layout not in ("classified_tiles", "folder"):
         raise ConfigError(f"layout = {layout!r}: classified_tiles or folder")
     if image_format not in SUFFIXES:
         raise ConfigError(f"image_format = {image_format!r}: {', '.join(SUFFIXES)}")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise DataError(f"'{folder}' exists and is not empty; choose another name, or replace it with overwrite")
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with new_folder(folder, overwrite=overwrite) as unfinished:
         for name in ("images", "labels"):
             (unfinished / name).mkdir(parents=True)
         if layout == "classified_tiles":
             _write_classified(dataset, unfinished, image_format, start_index, progress)
         else:
             _write_folder(dataset, unfinished, image_format, progress)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(unfinished, folder)
-    except OSError as error:
-        raise DataError(f"'{folder}' cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
@@ -91,9 +79,7 @@ def repair_tiles(folder: str | Path) -> tuple[str, ...]:
     pairs = [(chip.images[0].relative_to(folder), chip.label.relative_to(folder)) for chip in chips]
     texts = _texts(counts, pairs, classes, metadata.band_names)
     for name in metadata.missing:
-        temporary = folder / f".{name}.tmp"
-        temporary.write_text(texts[name], encoding="utf-8")
-        os.replace(temporary, folder / name)
+        write_text(folder / name, texts[name])
     return metadata.missing
 
 

@@ -12,8 +12,8 @@ from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES
 from pspnet.demo import gallery
 from pspnet.demo.gallery import Shown
 from pspnet.demo.run import Outcome, Report
+from pspnet.files import write_text
 from pspnet.metrics import percent
-from pspnet.training.run_folder import write_text
 
 _KINDS = {
     "relationship": (
@@ -54,7 +54,6 @@ def write_page(report: Report) -> None:
         "worst": _row(gallery.row(report, gallery.least_helped(report))),
         "settings": _settings(report),
     }
-    report.page.parent.mkdir(parents=True, exist_ok=True)
     write_text(report.page, Template(template).substitute(fields))
 
 

@@ -18,11 +18,12 @@ from pspnet.config import AugmentConfig, ModelConfig, TrainConfig
 from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
 from pspnet.data.dataset import Sample
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Scenes
+from pspnet.files import write_text
 from pspnet.metrics import ConfusionMatrix, Scores, percent
 from pspnet.nn import PSPNet
 from pspnet.predict.engines import pick_device
 from pspnet.training import train
-from pspnet.training.run_folder import RunFolder, write_text
+from pspnet.training.run_folder import RunFolder
 from pspnet.weights.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:

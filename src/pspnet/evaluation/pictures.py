@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pspnet.errors import require
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.metrics import CalibrationCounter, Scores, percent
 
 NAMED_CLASSES = 60  # with more, names would overlap and only the picture is drawn

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol
 from pspnet.errors import DataError
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.metrics import (
     ABSENT_RULES,
     BoundaryCounter,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pspnet.explorer.failures import BORDER_PX, Box, Object
 from pspnet.explorer.report import Example, Kind, Missed, Report
-from pspnet.images import write_bytes
+from pspnet.files import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.metrics import percent
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, ExportError
 from pspnet.exporting.parity import Parity, Quality, compare, quality_of
 from pspnet.exporting.quantising import QualityJudge, write_openvino
+from pspnet.files import check_output, new_files
 from pspnet.predict.graphs import GraphNetwork, write_onnx, write_pt2
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import as_float
@@ -69,6 +67,8 @@ def export(
     dataset: Dataset | None = None,
     max_drop: float | None = None,
     accuracy_aware: bool = False,
+    inputs: Sequence[str | Path] = (),
+    overwrite: bool = True,
 ) -> ExportReport:
     """Writes an exported model that takes (B, bands, H, W) float32 images, any B, H and W, in their own range.
 
@@ -82,20 +82,22 @@ def export(
     back to floating point, the most harmful first, until max_drop is kept; it evaluates the data set many times, so some
     dozens of images are enough.
 
+    inputs, overwrite: files that the export must not replace, and whether it may replace others (`files.check_output`).
+
     A PointRend model is exported for the size of the first image only. Raises ConfigError for a combination that does
-    not exist, ExportError when the parity check fails; then nothing is written.
+    not exist, OutputError where the file cannot be written, ExportError when the parity check fails; then nothing is.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     _check_request(segmenter, path, precision, images, argmax)
     _check_quality_request(precision, argmax, check, dataset, max_drop, accuracy_aware)
+    for file in (path, path.with_suffix(".bin")) if suffix == ".xml" else (path,):  # before minutes of work
+        check_output(file, inputs=inputs, overwrite=overwrite)
     samples = [np.asarray(image) for image in images] if images is not None else _made_up(segmenter)
     network = GraphNetwork(segmenter.model, "labels" if argmax else "logits")
     example = torch.from_numpy(as_float(samples[0])[None])
     fixed = segmenter.config.pointrend
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
+    with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
         made = folder / path.name
         header = header_text(segmenter.config, segmenter.card)
         if suffix == ".pt2":
@@ -125,10 +127,6 @@ def export(
                     f"{100 * max_drop:.2f} were asked. Nothing was written"
                     + ("" if accuracy_aware or precision != "int8" else ". Try accuracy_aware, or bf16")
                 )
-        for file in sorted(folder.iterdir(), key=lambda f: f.suffix == suffix):  # the named file appears last
-            os.replace(file, path.parent / file.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     size = sum(f.stat().st_size for f in (path, path.with_suffix(".bin")) if f.is_file())
     return ExportReport(path, precision, engine, size, parity, bound, quality)
 

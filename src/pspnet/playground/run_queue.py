@@ -26,7 +26,9 @@ from typing import Any
 
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
-from pspnet.training.run_folder import RunFolder, at_work, new_run_dir, write_text
+from pspnet.files import write_text
+from pspnet.machine import at_work
+from pspnet.training.run_folder import RunFolder, new_run_dir
 
 # -P: a file in the working folder is no module of the program
 PROGRAM = (sys.executable, "-P", "-m", "pspnet", "train")

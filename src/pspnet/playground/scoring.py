@@ -15,12 +15,13 @@ from pspnet.data.dataset import Dataset
 from pspnet.errors import DataError
 from pspnet.evaluation import assess
 from pspnet.evaluation.report import read_per_image
+from pspnet.files import write_text
 from pspnet.metrics import Scores, worst
 from pspnet.playground.context import RUN, Context
 from pspnet.playground.run_queue import plain_words
 from pspnet.training.pictures import Example, draw, shrink
 from pspnet.training.resolve import open_data
-from pspnet.training.run_folder import RunFolder, write_text
+from pspnet.training.run_folder import RunFolder
 
 EVALUATION = "evaluation"  # folder inside the run's
 

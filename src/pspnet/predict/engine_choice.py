@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import os
 import platform
 import statistics
 import time
@@ -24,7 +23,9 @@ import torch
 from torch import Tensor
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import ConfigError, MissingExtraError
+from pspnet.errors import ConfigError, MissingExtraError, OutputError
+from pspnet.files import write_text
+from pspnet.machine import processor_name
 from pspnet.nn import PSPNet
 from pspnet.predict.engines import CompiledEngine, Engine, TorchEngine, compute_dtype, has_bfloat16
 from pspnet.predict.exported import OnnxEngine, OpenVinoEngine
@@ -182,15 +183,7 @@ def _seconds(work: Callable[[Tensor], Tensor], image: Tensor) -> float:
 
 
 def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "CPU part")))
-    except (OSError, StopIteration):
-        return platform.processor()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {processor_name()}"
 
 
 def _release(name: str) -> str:
@@ -209,13 +202,10 @@ def _remembered(note: Path, circumstances: list[object]) -> Choice | None:
 
 
 def _remember(note: Path, circumstances: list[object], choice: Choice) -> None:
-    part = note.with_name(f"{note.name}.{os.getpid()}.part")
+    trials = [asdict(trial) for trial in choice.trials]
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        trials = [asdict(trial) for trial in choice.trials]
-        part.write_text(
-            json.dumps({"engine": choice.engine, "trials": trials, "circumstances": circumstances}, indent=1)
+        write_text(
+            note, json.dumps({"engine": choice.engine, "trials": trials, "circumstances": circumstances}, indent=1)
         )
-        os.replace(part, note)
-    except OSError as error:  # a read-only home: the next start measures again
+    except OutputError as error:  # a read-only home: the next start measures again
         log.info("the choice of engine could not be kept: %s", error)

@@ -10,7 +10,8 @@ from typing import Any
 
 from pspnet.data.dataset import Sample
 from pspnet.errors import ConfigError, DataError, PspnetError
-from pspnet.images import IMAGE_SUFFIXES, write_bytes
+from pspnet.files import write_bytes
+from pspnet.images import IMAGE_SUFFIXES
 from pspnet.predict.segmenter import Segmenter
 
 

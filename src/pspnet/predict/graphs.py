@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pspnet.errors import ConfigError, require
+from pspnet.files import new_files
 from pspnet.nn import PSPNet
 
 KEPT_GRAPHS = 6  # a ResNet-50's is 190 MB; the graph that was used longest ago goes first
@@ -91,12 +91,9 @@ def kept_onnx(model: PSPNet) -> Path:
     if path.is_file():
         os.utime(path)  # used now: the others go first
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=folder) as part:
-        made = Path(part) / path.name
+    with new_files(path) as part:
         example = torch.zeros(1, model.config.in_bands, *EXAMPLE_PX)
-        write_onnx(GraphNetwork(model, "coarse"), example, False, made, "")
-        os.replace(made, path)
+        write_onnx(GraphNetwork(model, "coarse"), example, False, part / path.name, "")
     for old in sorted(folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime)[:-KEPT_GRAPHS]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError
-from pspnet.images import write_bytes, write_label, write_png
+from pspnet.files import write_bytes
+from pspnet.images import write_label, write_png
 from pspnet.labels import IGNORE, Colour, LabelSpace
 
 

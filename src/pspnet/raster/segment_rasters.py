@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, RasterError
+from pspnet.files import write_text
 from pspnet.georaster.grids import open_raster
 from pspnet.predict.exported import is_exported, open_exported
 from pspnet.predict.segmenter import Segmenter
@@ -214,6 +214,4 @@ def _write_summary(report: ManyReport) -> None:
         "skipped": report.skipped,
         "failed": report.failed,
     }
-    temporary = report.folder / f".{SUMMARY}.tmp"
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, report.folder / SUMMARY)
+    write_text(report.folder / SUMMARY, json.dumps(content, indent=1))

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pspnet.machine import memory_trimmer
 from pspnet.predict.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX, Segmenter
 from pspnet.predict.windows import as_float, blended_strips
-from pspnet.server.memory import trimmer
 from pspnet.server.settings import ServerSettings
 from pspnet.tiling import Window
 
@@ -114,7 +114,7 @@ class Batcher:
         return (job.model, -(-height // step) * step, -(-width // step) * step)
 
     def _run(self) -> None:
-        trim = trimmer()
+        trim = memory_trimmer()
         while True:
             bucket, jobs = self._next()
             if not jobs:

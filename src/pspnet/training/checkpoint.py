@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import time
@@ -15,6 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from pspnet.config.train import TrainConfig
 from pspnet.errors import RunInterrupted, TrainingError
+from pspnet.files import new_file
 from pspnet.training.processes import agree
 from pspnet.training.run_folder import RunFolder
 from pspnet.training.signals import Interruption
@@ -28,18 +28,8 @@ class StateFile(CheckpointIO):  # type: ignore[misc]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())  # a rename may reach the disk before the content does
-            os.replace(part, target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise TrainingError(
-                f"'{target}' cannot be written: {error}. The state that was saved before is still there"
-            ) from error
+        with new_file(target, durable=True, after="The state that was saved before is still there") as part:
+            torch.save(checkpoint, part)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
         return read_state_file(Path(path))

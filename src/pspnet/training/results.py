@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,13 @@ import torch
 
 from pspnet import __version__
 from pspnet.config.train import TrainConfig
+from pspnet.files import new_file, write_text
+from pspnet.machine import processor_name, source_commit
 from pspnet.metrics import Scores
 from pspnet.nn.pspnet import PSPNet
 from pspnet.training.reporting import Clock
 from pspnet.training.resolve import DataSets, value_range
-from pspnet.training.run_folder import RunFolder, write_text
+from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingModule
 from pspnet.training.validation import Validation
 from pspnet.weights.checkpoint import card_for, save_checkpoint
@@ -72,9 +72,8 @@ class Results:
         self._save(self.folder.last_model, module.best, last[1] if last and last[0] == step else None, step)
         best = self._scores("best")
         if best is None or not self.folder.best_model.exists():
-            part = self.folder.best_model.with_suffix(".part")
-            shutil.copyfile(self.folder.last_model, part)
-            os.replace(part, self.folder.best_model)
+            with new_file(self.folder.best_model, durable=True) as part:
+                shutil.copyfile(self.folder.last_model, part)
         seconds = max(clock.trained_s, 1e-9)
         summary = {
             "steps": step,
@@ -128,32 +127,9 @@ def shareable(config: TrainConfig) -> dict[str, Any]:
 
 def hardware(config: TrainConfig) -> dict[str, Any]:
     """What the run computed on."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
+    processor = processor_name()
     found: dict[str, Any] = {"name": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     if config.device == "cuda":
         found |= {"name": torch.cuda.get_device_name(), "processor": processor, "gpus": config.devices}
         found["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     return found
-
-
-def source_commit() -> str | None:
-    """The commit of the source that runs, where it is a git checkout; a '+' says that files were changed since."""
-    folder = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

@@ -29,6 +29,8 @@ from typing import Any, Literal
 from pspnet.config.base import read_yaml
 from pspnet.config.train import TrainConfig
 from pspnet.errors import TrainingError
+from pspnet.files import write_text
+from pspnet.machine import at_work
 
 Status = Literal["preparing", "running", "validating", "finished", "interrupted", "failed"]
 COLUMNS = (
@@ -85,7 +87,6 @@ class RunFolder:
                 f"'{self.path}' already holds a run. Continue it with: pspnet train --resume {self.path}, "
                 "or give another run_dir"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config, config.to_yaml())
 
     def read_config(self) -> TrainConfig:
@@ -167,36 +168,6 @@ def new_run_dir(config: TrainConfig, parent: str | Path = "runs") -> Path:
     name = config.name or "-".join((config.data.format, config.model.encoder, config.model.decoder))
     candidates = (Path(parent) / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
     return next(path for path in candidates if not path.exists())
-
-
-def at_work(pid: int, known_at: float) -> bool:
-    """Whether the process that had this id at the time `known_at` (seconds since 1970) is still at work on this machine.
-
-    Where /proc tells, a process that ended and was not yet waited for is not at work, and neither is another one that
-    got the same id later.
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives, as another user's
-        pass
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-    except (OSError, StopIteration):
-        return True
-    if fields[0] in ("Z", "X"):
-        return False
-    began = int(booted.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return began <= known_at + 5.0  # btime is a whole second, and clocks are set
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _read_lines(path: Path) -> list[dict[str, float]]:

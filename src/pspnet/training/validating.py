@@ -11,11 +11,12 @@ import torch.distributed as dist
 
 from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset
+from pspnet.files import write_text
 from pspnet.images import write_png
 from pspnet.training.checkpoint import Keeper, interrupted
 from pspnet.training.pictures import draw
 from pspnet.training.reporting import Reporter
-from pspnet.training.run_folder import RunFolder, write_text
+from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingModule
 from pspnet.training.validation import Validation, chosen, validate
 

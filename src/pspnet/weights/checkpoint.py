@@ -8,7 +8,6 @@ code of the file ever runs.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from pspnet.config.model import ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
+from pspnet.files import new_file
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
 
@@ -75,10 +75,10 @@ def card_for(model: PSPNet, label_space: LabelSpace | None = None, **fields: Any
 
 
 def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool = False) -> Path:
-    """Writes one .safetensors file, by a temporary name and a rename. Returns its path.
+    """Writes one .safetensors file, whole or not at all. Returns its path.
 
     half: stores floating-point weights as float16 (they load as float32 again), at half the size. Raises
-    CheckpointError when the card does not fit the model, or the file cannot be written.
+    CheckpointError when the card does not fit the model, OutputError when the file cannot be written.
     """
     path = Path(path)
     if card.label_space.num_classes != model.config.num_classes:
@@ -92,15 +92,11 @@ def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool
         .contiguous()
         for name, value in model.state_dict().items()
     }
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path, durable=True, also=(SafetensorError,)) as part:
+        part.touch()
+        mode = part.stat().st_mode
         save_file(state, part, metadata={"pspnet": header_text(model.config, card)})
-        part.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a model is as readable as any file
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"'{path}' cannot be written: {error}") from error
+        part.chmod(mode)  # safetensors writes for the owner alone; a model is as readable as any file
     return path
 
 
@@ -181,12 +177,6 @@ def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
     if broken:
         raise CheckpointError(f"'{path}' holds values that are not finite in {broken[0]} ({len(broken)} tensors)")
     return model.eval(), card
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _damaged(path: Path, error: Exception) -> str:

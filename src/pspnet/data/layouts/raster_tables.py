@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.layouts.folder import read_classes
-from pspnet.errors import ConfigError, DataError, require
+from pspnet.errors import ConfigError, DataError, OutputError, require
+from pspnet.files import write_text
 from pspnet.georaster.grids import BandReader, open_raster
 from pspnet.georaster.vectors import read_features
 from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace
@@ -114,12 +114,8 @@ def _stored(store: Path) -> dict[str, Any]:
 
 
 def _keep(store: Path, content: dict[str, Any]) -> None:
-    temporary = store.with_name(f".{store.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(temporary, store)
-    except OSError:  # a folder that only can be read: it is measured again the next time
-        temporary.unlink(missing_ok=True)
+    with suppress(OutputError):  # a folder that only can be read: it is measured again the next time
+        write_text(store, json.dumps(content))
 
 
 def classes_of(

@@ -21,7 +21,8 @@ from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.matfile import read_mat_field
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.errors import DataError
-from pspnet.images import write_bytes, write_label
+from pspnet.files import write_bytes
+from pspnet.images import write_label
 from pspnet.labels import LabelSpace
 
 _SPLITS = ("train", "val", "trainval", "trainaug", "test")
