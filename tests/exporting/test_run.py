@@ -11,8 +11,9 @@ import torch
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.data.catalog import open_dataset
 from pspnet.data.dataset import Sample
+from pspnet.data.views import Subset
 from pspnet.errors import CheckpointError, ConfigError, ExportError
-from pspnet.exporting import Chosen, ExportReport, export
+from pspnet.exporting import ExportReport, export
 from pspnet.exporting.parity import quality_of
 from pspnet.exporting.quantising import QualityJudge
 from pspnet.predict.exported import OpenVinoEngine
@@ -112,7 +113,7 @@ def test_quality_is_the_mean_iou_of_both(source: Segmenter, folder: Path) -> Non
     assert found.images == 3
     assert found.source == 1.0
     assert found.exported > 0.99
-    worse = quality_of(source, folder / "model.onnx", Chosen(Painted(source, wrong=24), [0, 2]))
+    worse = quality_of(source, folder / "model.onnx", Subset(Painted(source, wrong=24), [0, 2]))
     assert worse.images == 2
     assert worse.source < 0.8
     assert abs(worse.drop) < 0.01

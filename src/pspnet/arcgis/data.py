@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from pspnet.config import AugmentConfig, DataConfig
 from pspnet.data import open_dataset
 from pspnet.data.dataset import Dataset
 from pspnet.data.statistics import Statistics, dataset_statistics
+from pspnet.data.views import Renamed
 from pspnet.errors import ConfigError
-from pspnet.labels import LabelSpace
 
 # arguments of arcgis.learn that have no counterpart here, and why
 NOT_SUPPORTED = {
@@ -108,7 +108,7 @@ def prepare_data(
     config = DataConfig(format=format, root=folders[0], options=settings)
     train, valid = (open_dataset(format, folders[0], split, **settings) for split in ("train", "val"))
     if class_mapping:
-        train, valid = (_Renamed(one, class_mapping) for one in (train, valid))
+        train, valid = (Renamed(one, class_mapping) for one in (train, valid))
     return TrainingData(
         train,
         valid,
@@ -141,26 +141,3 @@ def _augmentation(transforms: Any, chip_size: int) -> AugmentConfig:
         f"transforms = {type(transforms).__name__}: fastai's transforms are not supported; give None, False or a "
         "pspnet.config.AugmentConfig"
     )
-
-
-class _Renamed:
-    """A data set with other names for some classes (a Dataset)."""
-
-    def __init__(self, dataset: Dataset, names: Mapping[int, str]) -> None:
-        space = dataset.label_space
-        unknown = sorted(set(names) - set(space.codes))
-        if unknown:
-            raise ConfigError(
-                f"class_mapping names the value {unknown[0]}; the chips have {', '.join(map(str, space.codes))}"
-            )
-        self.dataset, self.bands = dataset, dataset.bands
-        self.label_space: LabelSpace = replace(
-            space, names=tuple(names.get(code, name) for code, name in zip(space.codes, space.names, strict=True))
-        )
-        self.band_names = getattr(dataset, "band_names", None)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]

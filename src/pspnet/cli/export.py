@@ -53,7 +53,7 @@ def export(
     --data data/camvid --format camvid --max-drop 0.005
     """
     from pspnet.data.catalog import open_dataset
-    from pspnet.exporting import Chosen
+    from pspnet.data.views import evenly
     from pspnet.exporting import export as write
     from pspnet.predict.folders import find_images
     from pspnet.predict.segmenter import Segmenter
@@ -62,7 +62,7 @@ def export(
     files = find_images([images])[:limit] if images else None
     dataset = open_dataset(format or "folder", data, split, **options_of(option)) if data or format else None
     if dataset is not None and len(dataset) > limit:
-        dataset = Chosen(dataset, range(0, len(dataset), -(-len(dataset) // limit)))
+        dataset = evenly(dataset, limit)
     report = write(
         segmenter,
         out,

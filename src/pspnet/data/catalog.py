@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pspnet.data.archives import Source
 from pspnet.data.dataset import Dataset
+from pspnet.data.faults import errors_of
 from pspnet.data.layouts import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
-from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import ConfigError
 
 
@@ -71,13 +71,14 @@ def open_dataset(format: str, root: str | Path | None = None, split: str = "trai
     decoded when read; `check_dataset` decodes them all.
     """
     dataset = open_unchecked(format, root, split, **options)
-    if isinstance(dataset, PairedFiles):
-        dataset.raise_faults()
+    errors = [fault for fault in dataset.faults if fault.severity == "error"]
+    if errors:
+        raise errors_of(dataset.name, errors)
     return dataset
 
 
 def open_unchecked(format: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Dataset:
-    """As `open_dataset`, but a PairedFiles keeps the listing's faults in `.faults`."""
+    """As `open_dataset`, but the faults of the listing are left in `.faults`."""
     layout = layout_of(format)
     unknown = sorted(set(options) - set(layout.options()))
     if unknown:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.data.faults import Fault, fault_of
+from pspnet.errors import DataError
 from pspnet.labels import LabelSpace
+
+if TYPE_CHECKING:
+    from pspnet.georaster.grids import Grid
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,75 @@ class Sample:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Any data set. Every layout in this package and `open_dataset` gives one; a user's own class may be one too."""
+    """Any data set: every layout in this package, every view of one, and a class of a user's own.
+
+    A class of your own needs label_space, bands, `__len__` and `__getitem__`; derive it from Dataset and the rest has
+    the defaults below. Where it does not, `as_dataset` supplies them.
+
+    name: what messages call it. band_names: one for each band; empty where nobody named them. faults: what its listing
+    found wrong, before any file was decoded.
+    """
 
     label_space: LabelSpace
     bands: int
+    name: str = ""
+    band_names: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample:
         """Decodes sample `index`, 0 <= index < len. Raises ImageError or LabelError naming the file."""
         ...
+
+    def grid(self, index: int) -> Grid | None:
+        """Where sample `index` lies on the Earth; None where it has no place."""
+        return None
+
+    def sources(self) -> Iterable[Path]:
+        """The files that samples are read from, as far as they are known without reading one."""
+        return ()
+
+    def inspect(self, index: int) -> tuple[Sample | None, list[Fault]]:
+        """Sample `index` and every fault of its files; the sample is None where there is one."""
+        try:
+            return self[index], []
+        except DataError as error:
+            return None, [fault_of(error, f"sample {index}")]
+
+
+def as_dataset(given: Any) -> Dataset:
+    """`given` itself where it has all that a Dataset has, else `given` with the defaults of what it lacks.
+
+    The one door for data sets of a user's own: behind it nobody asks what a data set can do.
+    """
+    return given if isinstance(given, Dataset) else _Completed(given)
+
+
+class _Completed(Dataset):
+    """A class of a user's own, completed (a Dataset)."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+        self.label_space, self.bands = given.label_space, given.bands
+        self.name = str(getattr(given, "name", "") or type(given).__name__)
+        self.band_names = tuple(getattr(given, "band_names", None) or ())
+        self.faults = tuple(getattr(given, "faults", ()))
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample: Sample = self.given[index]
+        return sample
+
+    def sources(self) -> Iterable[Path]:
+        own = getattr(self.given, "sources", None)
+        return () if own is None else own()
+
+    def grid(self, index: int) -> Grid | None:
+        own = getattr(self.given, "grid", None)
+        return None if own is None else own(index)
 
 
 def threads_will_read() -> None:

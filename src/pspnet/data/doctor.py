@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.catalog import available_splits, layout_of, open_unchecked
-from pspnet.data.dataset import Dataset, Sample
-from pspnet.data.faults import DataReport, Fault, fault_of
+from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.data.faults import DataReport, Fault
 from pspnet.data.fingerprints import Fingerprint, closest, fingerprint
 from pspnet.data.paired_files import PairedFiles, decode_codes
 from pspnet.data.statistics import Progress, map_samples
@@ -30,8 +30,9 @@ def check_dataset(dataset: Dataset, progress: Progress | None = None, workers: i
     Found: pairs that lack a half, files that cannot be read, codes and colours outside the class table, labels of
     another size than their image, an empty data set. `report.raise_errors()` turns errors into one DataError.
     """
+    dataset = as_dataset(dataset)
     name, faults = _listing(dataset)
-    for _, found in map_samples(lambda index: _inspect(dataset, index), len(dataset), progress, workers):
+    for _, found in map_samples(dataset.inspect, len(dataset), progress, workers):
         faults += found
     return DataReport(name, len(dataset), tuple(faults))
 
@@ -106,24 +107,15 @@ class _Look:
 
 def _listing(dataset: Dataset) -> tuple[str, list[Fault]]:
     """The data set's name and what its listing found."""
-    if not isinstance(dataset, PairedFiles):
-        name = type(dataset).__name__
-        empty = Fault("error", "empty", name, f"{name} has no samples", "Look at the root and the split")
-        return name, [] if len(dataset) else [empty]
-    return dataset.name, list(dataset.faults)
-
-
-def _inspect(dataset: Dataset, index: int) -> tuple[Sample | None, list[Fault]]:
-    if isinstance(dataset, PairedFiles):
-        return dataset.inspect(index)
-    try:
-        return dataset[index], []
-    except DataError as error:
-        return None, [fault_of(error, f"sample {index}")]
+    name = dataset.name or type(dataset).__name__
+    faults = list(dataset.faults)
+    if not len(dataset) and not faults:
+        faults.append(Fault("error", "empty", name, f"{name} has no samples", "Look at the root and the split"))
+    return name, faults
 
 
 def _look(dataset: Dataset, index: int) -> _Look:
-    sample, faults = _inspect(dataset, index)
+    sample, faults = dataset.inspect(index)
     if sample is None:
         return _Look(faults)
     space, counts = dataset.label_space, None

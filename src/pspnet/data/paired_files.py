@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Sample
-from pspnet.data.faults import Fault, errors_of, fault_of
+from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.faults import Fault, fault_of
 from pspnet.errors import ConfigError, DataError, LabelError
 from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
 from pspnet.labels import Colour, LabelSpace
@@ -58,7 +58,7 @@ def decoder(name: str, label_space: LabelSpace) -> LabelDecoder:
     return DECODERS[name]
 
 
-class PairedFiles:
+class PairedFiles(Dataset):
     """A data set of pairs (a Dataset). `faults` holds what was wrong with the listing: pairs that lack a half, ...
 
     bands: 3 (RGB), 1 or 4, as in `read_image`. dtype: "uint8", or "native" to keep deep images as they are. exif: turn
@@ -85,6 +85,7 @@ class PairedFiles:
         self.pairs = tuple(pairs)
         self.label_space = label_space
         self.bands: int = bands
+        self.band_names = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}[bands]
         self.faults = tuple(faults)
         self.decode = decode
         self._bands, self._dtype, self._exif = bands, dtype, exif
@@ -100,14 +101,10 @@ class PairedFiles:
             raise _size_error(pair, image.shape[:2], labels.shape)
         return Sample(image, labels, pair.name, pair.image, pair.label)
 
-    def raise_faults(self) -> None:
-        """Raises one DataError with every fault of the listing, if there is one."""
-        errors = [fault for fault in self.faults if fault.severity == "error"]
-        if errors:
-            raise errors_of(self.name, errors)
+    def sources(self) -> Iterable[Path]:
+        return (path for pair in self.pairs for path in (pair.image, pair.label) if path is not None)
 
     def inspect(self, index: int) -> tuple[Sample | None, list[Fault]]:
-        """Sample `index` and every fault of its two files; the sample is None where there is one."""
         pair, faults = self.pairs[index], []
         image = labels = None
         try:

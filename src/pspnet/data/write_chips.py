@@ -13,18 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Dataset
-from pspnet.data.layouts.arcgis import ClassifiedTiles
+from pspnet.data.dataset import Dataset, as_dataset
 from pspnet.data.layouts.arcgis_chips import pair_up
 from pspnet.data.layouts.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
-from pspnet.data.layouts.raster import RasterWindows
 from pspnet.errors import ConfigError, DataError, require
 from pspnet.files import new_folder, write_text
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.images import write_label, write_png
 from pspnet.labels import IGNORE, Colour, LabelSpace
 
-Placed = RasterWindows | ClassifiedTiles  # data sets whose samples have a place on the Earth
 Progress = Callable[[int, int], None]  # (chips done, chips in all)
 SUFFIXES = {"TIFF": ".tif", "PNG": ".png", "JPEG": ".jpg"}
 
@@ -45,7 +42,7 @@ def write_tiles(
     are 1, 2, 3, ... instead. folder: images/, labels/, classes.csv, which `open_dataset("folder", ...)` and
     ("raster", ...) read. The folder appears whole or not at all. Raises OutputError when it exists, without overwrite.
     """
-    folder = Path(folder)
+    folder, dataset = Path(folder), as_dataset(dataset)
     if layout not in ("classified_tiles", "folder"):
         raise ConfigError(f"layout = {layout!r}: classified_tiles or folder")
     if image_format not in SUFFIXES:
@@ -141,8 +138,7 @@ def _write_classified(dataset: Dataset, folder: Path, image_format: str, start: 
         if progress is not None:
             progress(index + 1, len(dataset))
     classes = {value: (name, colour) for value, name, colour in zip(values, space.names, space.colours, strict=True)}
-    names = dataset.band_names if isinstance(dataset, Placed) else ()
-    for name, text in _texts(counts, pairs, classes, names).items():
+    for name, text in _texts(counts, pairs, classes, dataset.band_names).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
@@ -170,10 +166,8 @@ def _write_folder(dataset: Dataset, folder: Path, image_format: str, progress: P
 
 
 def _grid(dataset: Dataset, index: int) -> Grid | None:
-    if not isinstance(dataset, Placed):
-        return None
     grid = dataset.grid(index)
-    return None if grid.transform.is_identity else grid
+    return None if grid is None or grid.transform.is_identity else grid
 
 
 def _write_image(path: Path, image: NDArray[Any], image_format: str, grid: Grid | None) -> None:

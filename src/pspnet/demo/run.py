@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from pspnet.config import AugmentConfig, ModelConfig, TrainConfig
 from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
-from pspnet.data.dataset import Sample
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Scenes
+from pspnet.data.views import InMemory
 from pspnet.files import write_text
 from pspnet.metrics import ConfusionMatrix, Scores, percent
 from pspnet.nn import PSPNet
@@ -91,23 +90,6 @@ class Report:
     @property
     def pspnet(self) -> Outcome:
         return self.outcomes[-1]
-
-
-class Kept:
-    """Scenes drawn once and held in memory: a Dataset for all three networks."""
-
-    def __init__(self, scenes: Scenes, drawn: Callable[[], None] = lambda: None) -> None:
-        self.label_space, self.bands = scenes.label_space, scenes.bands
-        self.samples: list[Sample] = []
-        for index in range(len(scenes)):
-            self.samples.append(scenes[index])
-            drawn()
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
 
 
 def training_config(plan: Plan, contender: Contender, run_dir: Path | None) -> TrainConfig:
@@ -190,14 +172,14 @@ def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
     return report
 
 
-def _draw(plan: Plan, console: Console) -> tuple[Kept, Kept, Kept]:
+def _draw(plan: Plan, console: Console) -> tuple[InMemory, InMemory, InMemory]:
     from rich.progress import Progress
 
     counts = {"train": plan.train_scenes, "val": min(plan.val_scenes, plan.test_scenes), "test": plan.test_scenes}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("drawing scenes", total=sum(counts.values()))
         train_data, val_data, test_data = (
-            Kept(Scenes(count, plan.seed, plan.size_px, split), lambda: bar.advance(task))
+            InMemory(Scenes(count, plan.seed, plan.size_px, split), lambda: bar.advance(task))
             for split, count in counts.items()
         )
     return train_data, val_data, test_data

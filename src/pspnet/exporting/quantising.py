@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.evaluation import EvaluationConfig
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset
+from pspnet.data.views import Subset
 from pspnet.errors import require
 from pspnet.evaluation import assess
 from pspnet.metrics import PerImage, mean_of_known
@@ -48,20 +49,6 @@ def write_openvino(
     openvino.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
 
 
-class Chosen:
-    """Some samples of a data set, by their places (a Dataset)."""
-
-    def __init__(self, dataset: Dataset, places: Sequence[int]) -> None:
-        self.dataset, self.places = dataset, list(places)
-        self.label_space, self.bands = dataset.label_space, dataset.bands
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[self.places[index]]
-
-
 class QualityJudge:
     """What NNCF asks: (a compiled model, places of samples) -> mean IoU of all, and of each image by itself."""
 
@@ -71,7 +58,7 @@ class QualityJudge:
     def __call__(self, compiled: Any, places: Iterable[int]) -> tuple[float, list[float]]:
         engine = CompiledOpenVino(compiled)
         tried = Segmenter(self.segmenter.config, self.segmenter.card, engine=engine)
-        found = assess(tried, Chosen(self.dataset, list(places)), EvaluationConfig(resamples=0), protocol="whole")
+        found = assess(tried, Subset(self.dataset, list(places)), EvaluationConfig(resamples=0), protocol="whole")
         single = [
             PerImage([name], [row]).total()
             for name, row in zip(found.per_image.names, found.per_image.rows, strict=True)

@@ -77,7 +77,7 @@ def export(
     calibration (required there; 100 to 300 are usual). argmax: the graph ends with labels (B, H, W) int64, for other
     programs. bound: least share of equal labels with the source at each of three sizes.
 
-    dataset: labelled images; the report then holds the mean IoU of source and export on them (`Chosen` takes a part).
+    dataset: labelled images; the report then holds the mean IoU of source and export on them (`data.views.Subset` takes a part).
     max_drop: greatest loss of mean IoU, 0..1 (0.005 is half a point); needs dataset. accuracy_aware: with int8, layers go
     back to floating point, the most harmful first, until max_drop is kept; it evaluates the data set many times, so some
     dozens of images are enough.

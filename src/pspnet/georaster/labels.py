@@ -22,8 +22,9 @@ from pspnet.tiling import Window
 
 
 class LabelSource(Protocol):
-    """Labels that lie somewhere on the Earth."""
+    """Labels that lie somewhere on the Earth, in the file `path`."""
 
+    path: str
     label_space: LabelSpace
 
     def read(self, grid: Grid) -> NDArray[np.uint8]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.data.dataset import Dataset
-from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import ConfigError
 
 MAX_FOLDERS = 300  # that a list on the page shows
@@ -81,14 +80,12 @@ class Roots:
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Refuses a data set whose files lie outside, by a link or by a list of files."""
-        if isinstance(dataset, PairedFiles):
-            for pair in dataset.pairs:
-                for file in (pair.image, pair.label):
-                    if file is not None and not self.holds(file):
-                        raise ConfigError(
-                            f"'{file}' of this data set lies outside the folders of this page "
-                            f"({', '.join(map(str, self.folders))}); start the playground with a --root that holds it"
-                        )
+        for file in dataset.sources():
+            if not self.holds(file):
+                raise ConfigError(
+                    f"'{file}' of this data set lies outside the folders of this page "
+                    f"({', '.join(map(str, self.folders))}); start the playground with a --root that holds it"
+                )
 
 
 def _children(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pspnet.data.dataset import Sample
+from pspnet.data.dataset import Dataset, Sample
 from pspnet.errors import ConfigError, DataError, PspnetError
 from pspnet.files import write_bytes
 from pspnet.images import IMAGE_SUFFIXES
@@ -35,18 +35,22 @@ class FolderReport:
         return {"done": len(self.results), "skipped": self.skipped, "failures": self.failures, "images": self.results}
 
 
-class Unlabelled:
+class Unlabelled(Dataset):
     """Image files as a Dataset without labels, read as a model reads them."""
 
     def __init__(self, segmenter: Segmenter, files: Sequence[ImageFile]) -> None:
-        self.segmenter, self.files = segmenter, files
+        self.segmenter, self.images = segmenter, list(files)
         self.label_space, self.bands = segmenter.card.label_space, segmenter.config.in_bands
+        self.band_names = segmenter.card.band_names
+
+    def sources(self) -> Iterable[Path]:
+        return (file.path for file in self.images)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        file = self.files[index]
+        file = self.images[index]
         return Sample(self.segmenter.read(file.path), None, file.name)
 
 

@@ -13,12 +13,12 @@ import torch
 from pspnet.config.data import DataConfig
 from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
-from pspnet.data.caching import cached
 from pspnet.data.catalog import available_splits, open_unchecked
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset, as_dataset
 from pspnet.data.doctor import check_dataset
 from pspnet.data.faults import errors_of
 from pspnet.data.statistics import Progress, Statistics, dataset_statistics
+from pspnet.data.views import Joined, cached, evenly
 from pspnet.errors import ConfigError, DataError
 from pspnet.losses import class_weights_from_shares
 from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
@@ -32,28 +32,14 @@ MAX_WORKERS = 8
 
 @dataclass(frozen=True)
 class DataSets:
-    """What is trained on and what is validated on; the latter may be missing."""
+    """What is trained on and what is validated on; the latter may be missing. A user's own classes are completed."""
 
     train: Dataset
     val: Dataset | None
 
-
-class Joined:
-    """Data sets with one class table, end to end (a Dataset); or a choice of a data set's samples."""
-
-    def __init__(self, parts: Sequence[Dataset], every: int = 1) -> None:
-        tables = {part.label_space.names for part in parts}
-        if len(tables) > 1:
-            raise ConfigError("data.train_splits: the parts have different class tables; they cannot be put end to end")
-        self.label_space, self.bands = parts[0].label_space, parts[0].bands
-        self.places = [(part, index) for part in parts for index in range(0, len(part), every)]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Sample:
-        part, place = self.places[index]
-        return part[place]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", as_dataset(self.train))
+        object.__setattr__(self, "val", None if self.val is None else as_dataset(self.val))
 
 
 def open_data(config: DataConfig, check: bool, progress: Progress | None = None) -> DataSets:
@@ -85,14 +71,14 @@ def _check(parts: Sequence[Dataset], decode: bool, progress: Progress | None) ->
         if decode:
             faults += list(check_dataset(part, progress).errors)
         else:
-            faults += [fault for fault in getattr(part, "faults", ()) if fault.severity == "error"]
+            faults += [fault for fault in part.faults if fault.severity == "error"]
     if faults:
         raise errors_of("data", faults)
 
 
 def measure(dataset: Dataset) -> Statistics:
     """Statistics of up to MEASURED_IMAGES evenly spread samples. Raises DataError where no pixel is labelled."""
-    found = dataset_statistics(Joined([dataset], every=-(-len(dataset) // MEASURED_IMAGES)))
+    found = dataset_statistics(evenly(dataset, MEASURED_IMAGES))
     if not sum(found.class_pixels):
         raise DataError(f"no pixel of the {found.images} training images looked at has a class: all labels are ignored")
     return found

@@ -39,7 +39,7 @@ class Results:
 
     def _save(self, path: Path, model: PSPNet, scores: Scores | None, step: int) -> None:
         self._range = self._range or value_range(self.data.train)
-        names = getattr(self.data.train, "band_names", None)
+        names = self.data.train.band_names
         provenance: dict[str, Any] = {
             "data": self.config.data.format,
             "training_images": len(self.data.train),
@@ -59,7 +59,7 @@ class Results:
             value_range=self._range,
             protocol="whole",
             provenance=provenance,
-            **({"band_names": tuple(names)} if names else {}),
+            **({"band_names": names} if names else {}),
         )
         save_checkpoint(path, model, card)
 

@@ -13,14 +13,14 @@ Written from Esri's public descriptions and from published exports; no Esri code
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Sample
+from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.arcgis_chips import Chip, divide, exports, pair_up
 from pspnet.data.layouts.arcgis_metadata import TileMetadata, merge, read_metadata
 from pspnet.data.layouts.folder import existing, no_split, read_classes
@@ -69,7 +69,7 @@ def classified_tiles_splits(root: Path) -> tuple[str, ...]:
     return "train", "val"
 
 
-class ClassifiedTiles:
+class ClassifiedTiles(Dataset):
     """Chips with their labels (a Dataset). Nodata in a chip is IGNORE and holds the band's mean."""
 
     def __init__(
@@ -113,10 +113,13 @@ class ClassifiedTiles:
             labels[~valid] = IGNORE
         return Sample(image, labels, chip.name, chip.images[0], chip.label)
 
-    def grid(self, index: int) -> Grid:
-        """Where chip `index` lies; pixels from 0 where it has no place on the Earth."""
+    def sources(self) -> Iterable[Path]:
+        return (path for chip in self.chips for path in (*chip.images, chip.label))
+
+    def grid(self, index: int) -> Grid | None:
         with open_raster(str(self.chips[index].images[0])) as dataset:
-            return grid_of(dataset)
+            grid = grid_of(dataset)
+        return None if grid.transform.is_identity else grid
 
     def _image(self, chip: Chip) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         planes: dict[tuple[int, int], NDArray[Any]] = {}

@@ -12,14 +12,14 @@ Without split folders and without a split column, blocks of the ground are divid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Sample
+from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.folder import existing
 from pspnet.data.layouts.raster_blocks import Block, block_side, blocks_of, divide, grid_windows, random_window
 from pspnet.data.layouts.raster_files import VECTOR_SUFFIXES, choose_bands, find_files, raster_splits
@@ -119,7 +119,7 @@ def raster(
     )
 
 
-class RasterWindows:
+class RasterWindows(Dataset):
     """Windows of labelled rasters (a Dataset). What is nodata in an image is IGNORE in the labels and holds the band's
     mean in the image. `band_names` are the file's; `grid(index)` is a window's place on the Earth."""
 
@@ -243,8 +243,10 @@ class RasterWindows:
         except ImageError:
             return True
 
+    def sources(self) -> Iterable[Path]:
+        return (*self.images, *(Path(source.path) for source in self.labels))
+
     def grid(self, index: int) -> Grid:
-        """Where sample `index` lies."""
         number, window = self.place(index)
         return self.grids[number].part(window)
 

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from pspnet.data.dataset import Sample
+from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.scenes import bedroom, waterside
 from pspnet.data.scenes.bedroom import Bedroom
 from pspnet.data.scenes.brush import Canvas, develop
@@ -66,7 +66,7 @@ MIN_SIZE_PX = 32
 _BEDROOMS = 0.4  # share of the scenes
 
 
-class Scenes:
+class Scenes(Dataset):
     """`count` generated scenes as a Dataset: image (size, size, 3) uint8 RGB, labels (size, size) uint8, no ignore.
 
     Scene i is a function of (seed, split, i) alone, so splits do not share scenes and a longer set begins with a
@@ -75,6 +75,7 @@ class Scenes:
 
     label_space = SCENE_CLASSES
     bands = 3
+    band_names = ("red", "green", "blue")
 
     def __init__(self, count: int = 1000, seed: int = 0, size: int = 256, split: str = "train") -> None:
         if count < 1:
@@ -84,6 +85,7 @@ class Scenes:
         if seed < 0:
             raise ConfigError(f"seed = {seed}: use 0 or a positive number")
         self.count, self.seed, self.size, self.split = count, seed, size, split
+        self.name = f"scenes ({split})"
 
     def __len__(self) -> int:
         return self.count
