@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "pspnet"
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
     **dict.fromkeys(("errors", "machine", "files"), 0),
-    **dict.fromkeys(("labels", "config", "image_headers", "images", "tiling", "georaster"), 1),
+    **dict.fromkeys(("labels", "config", "image_headers", "images", "decoder_process", "tiling", "georaster"), 1),
     **dict.fromkeys(("nn", "losses", "metrics"), 2),
     **dict.fromkeys(("weights", "data"), 3),
     "predict": 4,
@@ -31,6 +31,7 @@ ALLOWED = {
     ("files", "errors"): "what cannot be written is told in one class",
     ("files", "machine"): "what a dead process left is told from what a living one writes",
     ("images", "image_headers"): "the size that is admitted is read before a decoder starts",
+    ("decoder_process", "images"): "an image is decoded by the same function in a process of its own",
     ("images", "labels"): "a label PNG is written in the classes' colours",
     ("georaster", "labels"): "a label raster is decoded into classes",
     ("georaster", "tiling"): "a grid is cut into windows",

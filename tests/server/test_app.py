@@ -531,7 +531,7 @@ def test_models_get_names() -> None:
 def test_an_application_without_models_starts() -> None:
     from fastapi.testclient import TestClient
 
-    with TestClient(create_app()) as http:
+    with TestClient(create_app(settings=ServerSettings(hosts=("testserver",)))) as http:
         assert http.get("/healthz").status_code == 200
         until = time.monotonic() + 10
         while http.get("/readyz").status_code != 200:

@@ -125,7 +125,8 @@ def main() -> None:
 
     config = ModelConfig(encoder="resnet18", num_classes=2)
     seg = Segmenter(config, ModelCard(LabelSpace(("dark", "bright"))), engine=Sleeping())
-    run_server(create_app({"brightness": seg}, ServerSettings(**settings)), port=0)
+    limits = ServerSettings(**settings)
+    run_server(create_app({"brightness": seg}, limits), port=0, drain_s=limits.drain_s)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,16 @@ def serve(
     ] = 60.0,
     max_mib: Annotated[float, typer.Option(help="Greatest body, in MiB.", min=0.001)] = 32.0,
     max_megapixels: Annotated[float, typer.Option(help="Greatest image, in megapixels.", min=0.0001)] = 16.0,
+    decoders: Annotated[int, typer.Option(help="Processes that decode images.", min=1)] = 2,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name, besides localhost and IP addresses, under which the server may be asked; repeat it."
+        ),
+    ] = None,
+    any_host: Annotated[
+        bool, typer.Option("--any-host", help="Answer every host name, and pages of other origins in a browser.")
+    ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve models over HTTP: POST an image to /v1/segment, get labels, an overlay, run lengths or polygons.
@@ -81,7 +91,10 @@ def serve(
         drain_s=drain,
         max_mib=max_mib,
         max_megapixels=max_megapixels,
+        decoders=decoders,
         api_keys=keys,
+        hosts=_host_names(host, allow_host or []),
+        any_host=any_host,
     )
     named = name_models(models)
     check_sources(named)
@@ -92,3 +105,8 @@ def serve(
     if host not in ("127.0.0.1", "localhost", "::1") and not keys:
         logger.warning("open to all: no PSPNET_API_KEY is set, and the address is not this machine's own")
     run_server(create_app(named, settings), host, port, drain_s=drain, log_level=log_level)
+
+
+def _host_names(host: str, allowed: list[str]) -> tuple[str, ...]:
+    """Names under which the server may be asked: those allowed, and that of the address it listens at."""
+    return (*allowed, *([] if host.replace(".", "").isdigit() or ":" in host else [host]))

@@ -88,7 +88,7 @@ def service(models: Mapping[str, str] | None = None) -> Any:
     from pspnet.server.logs import logger
 
     logger.setLevel("WARNING")  # a page that watches a run asks every second
-    return create_server(dict(models or {}), ServerSettings())
+    return create_server(dict(models or {}), ServerSettings(any_host=True))  # the page's Guard looks at hosts
 
 
 def run_playground(

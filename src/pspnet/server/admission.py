@@ -1,16 +1,22 @@
-"""Who may enter: a bound on requests and on their pixels, taken before the work and given back after it.
+"""Who may enter: bounds on requests, on their pixels and on their bodies, taken before the work and given back after it.
+
+A place among the requests in work is taken when a body is there: clients that send slowly, or nothing, take nobody's place.
+Bodies that are still coming are bounded by their bytes; when there are too many, the sender that was silent the longest
+leaves.
 
 Used from the event loop's thread only, so it needs no lock.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import TracebackType
 
 from pspnet.server.problems import Problem
 from pspnet.server.settings import ServerSettings
 
+SILENT_S = 0.5  # without a byte: a sender that may have to leave
 _MEMORY = 0.9  # share of the past in the moving mean of seconds a request
 
 
@@ -26,10 +32,14 @@ class Gate:
         self._seconds_each = 0.05  # a guess, until requests have left
         self._last_left = 0.0
 
-    def enter(self) -> Ticket:
-        """A place, before any byte of the body is read."""
+    def check(self) -> None:
+        """Raises Problem when there is no place: told before a body is read."""
         if self.requests >= self.most_requests:
             raise Problem("full", f"{self.requests} requests are in work, the most that is taken", self.wait_s())
+
+    def enter(self) -> Ticket:
+        """A place among the requests in work."""
+        self.check()
         self.requests += 1
         self.preparing += 1
         return Ticket(self)
@@ -80,3 +90,61 @@ class Ticket:
         self.gate.requests -= 1
         self.gate.pixels -= self.pixels
         self.gate.left()
+
+
+class Bodies:
+    """The bytes of bodies in memory. `with bodies.enter() as body:`, and `body.grow(n)` for what has come."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.most_bytes = int(settings.queue_mib * 2**20)
+        self.held = 0
+        self.coming: set[Body] = set()
+
+    def enter(self) -> Body:
+        return Body(self)
+
+    def make_room(self, new: Body) -> None:
+        """Ends the reading of the body that was silent the longest. Raises Problem where none was silent."""
+        now = time.monotonic()
+        silent = [one for one in self.coming if one is not new and one.bytes and now - one.moved > SILENT_S]
+        if not silent:
+            raise Problem("full", f"bodies of {self.held / 2**20:.0f} MiB are in memory, the most that is held", 1.0)
+        longest = min(silent, key=lambda one: one.moved)
+        longest.give_back()
+        longest.ended = True
+        longest.task.cancel()
+
+
+class Body:
+    """One body's bytes. ended: another one took its room; its reader was cancelled."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.bodies, self.task, self.bytes, self.ended, self.moved = bodies, task, 0, False, time.monotonic()
+
+    def grow(self, count: int) -> None:
+        """So many bytes more are in memory. Raises Problem where there is no room."""
+        self.moved = time.monotonic()
+        self.bytes += count
+        self.bodies.held += count
+        while self.bodies.held > self.bodies.most_bytes:
+            self.bodies.make_room(self)
+
+    def complete(self) -> None:
+        """The whole body is there: nobody takes its room any more."""
+        self.bodies.coming.discard(self)
+
+    def give_back(self) -> None:
+        self.bodies.held -= self.bytes
+        self.bytes = 0
+        self.bodies.coming.discard(self)
+
+    def __enter__(self) -> Body:
+        self.bodies.coming.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_back()

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
+from starlette.types import Receive, Scope, Send
 
 from pspnet import __version__
-from pspnet.server.admission import Gate
+from pspnet.server.admission import Bodies, Gate
 from pspnet.server.batching import Batcher, Found, Job
+from pspnet.server.decoding import DecoderPool
 from pspnet.server.logs import Observed, logger
 from pspnet.server.metrics import Metrics
 from pspnet.server.models import Library, Source, describe
 from pspnet.server.negotiation import Format, choose_format
 from pspnet.server.problems import Problem, add_handlers
+from pspnet.server.request_checks import Checked, is_key
 from pspnet.server.responses import Wanted, make_answer, pick_classes
 from pspnet.server.schema import (
     BODY,
@@ -34,10 +36,11 @@ from pspnet.server.schema import (
     State,
 )
 from pspnet.server.settings import ServerSettings
-from pspnet.server.uploads import check, decode, read_body
+from pspnet.server.uploads import as_known, check, decode, read_body
 
 T = TypeVar("T")
-HELPERS = 2  # threads that decode and encode; the libraries release the interpreter's lock meanwhile
+SLICE = 256 * 1024  # bytes of an answer that wait for its reader
+HELPERS = 2  # threads that encode; the libraries release the interpreter's lock meanwhile
 
 ModelName = Annotated[str | None, Query(description="Name of the model; the first where it is left out.")]
 
@@ -61,6 +64,7 @@ def create_app(models: Mapping[str, Source] | None = None, settings: ServerSetti
     )
     app.state.service = service
     app.state.draining = False
+    app.add_middleware(Checked, settings=settings)
     app.add_middleware(Observed, owner=app, metrics=service.metrics)
     add_handlers(app)
     _add_routes(app, service)
@@ -74,7 +78,8 @@ class Service:
     def __init__(self, models: Mapping[str, Source], settings: ServerSettings) -> None:
         self.settings = settings
         self.library = Library(models, settings)
-        self.gate = Gate(settings)
+        self.gate, self.bodies = Gate(settings), Bodies(settings)
+        self.decoders = DecoderPool(settings.decoders, settings.max_pixels)
         self.metrics = Metrics(lambda: self.gate.requests, lambda: self.batcher.waiting(), lambda: self.library.ready)
         self.batcher = Batcher(settings, lambda: self.gate.preparing, self.metrics.batch)
         self.helpers = ThreadPoolExecutor(HELPERS, "pspnet-helper")
@@ -85,10 +90,15 @@ class Service:
         opening = threading.Thread(target=self._open, args=(stop,), name="pspnet-opening", daemon=True)
         self.batcher.start()
         opening.start()
-        yield
-        stop.set()
-        self.batcher.stop()
-        self.helpers.shutdown()
+        if self.library.sources:
+            await self.decoders.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            self.decoders.close()
+            self.batcher.stop()
+            self.helpers.shutdown()
 
     def _open(self, stop: threading.Event) -> None:
         began = time.monotonic()
@@ -120,16 +130,23 @@ class Service:
         def passed(stage: str) -> None:
             stages[stage] = time.monotonic() - began - sum(stages.values())
 
-        with self.gate.enter() as ticket:
+        self.gate.check()
+        with ExitStack() as held:
             try:
                 async with asyncio.timeout(deadline_s):
-                    data = await read_body(request, self.settings)
+                    body = held.enter_context(self.bodies.enter())
+                    data = await read_body(request, self.settings, body)
                     part = "deadline"
                     upload = check(data, self.settings)
                     notes |= {"bytes_in": len(data), "width": upload.width, "height": upload.height}
                     passed("read")
+                    ticket = held.enter_context(self.gate.enter())
                     ticket.take_pixels(upload.pixels)
-                    pixels = await self.help(decode, upload, segmenter)
+                    left_s = began + deadline_s - time.monotonic()
+                    pixels = await decode(upload, segmenter, self.decoders, left_s)
+                    del data, upload
+                    body.give_back()
+                    pixels = await self.help(as_known, pixels, segmenter)
                     passed("decode")
                     job = Job(name, segmenter, pixels, wanted.needs_confidence, began + deadline_s)
                     self.batcher.submit(job)
@@ -144,7 +161,18 @@ class Service:
                     part, f"{deadline_s:g} s passed; send less, allow more, or come when it is quieter"
                 ) from None
         headers = {"x-model": name, "x-batch-size": str(found.batch), "vary": "accept", **answer.headers}
-        return Response(answer.body, headers=headers, media_type=answer.media_type)
+        return Sliced(answer.body, headers=headers, media_type=answer.media_type)
+
+
+class Sliced(Response):
+    """A response that is handed to the connection as the client takes it, instead of all at once."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = memoryview(self.body)
+        for at in range(0, max(1, len(body)), SLICE):
+            more = at + SLICE < len(body)
+            await send({"type": "http.response.body", "body": bytes(body[at : at + SLICE]), "more_body": more})
 
 
 async def _result_or_gone(job: Job, request: Request) -> Found:
@@ -171,13 +199,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     settings, library = service.settings, service.library
 
     def need_key(request: Request) -> None:
-        if not settings.api_keys:
-            return
-        bearer = request.headers.get("authorization", "")
-        given = request.headers.get("x-api-key") or bearer.removeprefix("Bearer ").strip()
-        # compared in constant time, with every key, so that time tells nothing
-        right = [hmac.compare_digest(given.encode(), key.encode()) for key in settings.api_keys]
-        if not any(right):
+        if settings.api_keys and not is_key(request.headers, settings.api_keys):
             raise Problem("no_key", "give this server's key in the header X-API-Key, or as Authorization: Bearer KEY")
 
     guarded = [Depends(need_key)]

@@ -15,6 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 KINDS = {
     "bad_request": (400, "The request cannot be understood"),
     "no_key": (401, "An API key is needed"),
+    "other_origin": (403, "Requests of other pages and unknown host names are not answered"),
     "not_found": (404, "There is no such thing"),
     "not_allowed": (405, "The method is not allowed here"),
     "not_acceptable": (406, "No answer has the type asked for"),

@@ -2,15 +2,18 @@
 
 On SIGTERM or Ctrl-C the server stops listening at once, so new connections are refused and go elsewhere. Connections that
 are open still get their answers, each of which closes its connection; a request that was on its way when the signal came
-is answered too. When all is still for a moment, or `drain_s` has passed, the process ends. A second signal ends it at once.
+is answered too. When all is still for a moment, or `drain_s` has passed, the process ends: connections and decoders in work
+are cut off then, and after GRACE_S more the process is ended whatever its threads do. A second signal ends it at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import socket
+import threading
 from types import FrameType
 from typing import Any
 
@@ -18,8 +21,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from pspnet.errors import ServiceError
+from pspnet.server.connections import Connections
 from pspnet.server.logs import log_to_stderr, logger
+from pspnet.server.memory import trimmer
+from pspnet.server.settings import ServerSettings
 
+GRACE_S = 3.0  # for cutting off what is left at the end
+ACCEPTED_AT_ONCE = 16  # connections between two looks at how many there are; more wait in the system's list
+WAITING_CONNECTIONS = 2048
 LINGER_S = 0.5  # an open connection that is silent for so long has nothing under way
 
 
@@ -33,20 +42,24 @@ def run_server(
     """
     log_to_stderr(log_level)
     sockets = listen(host, port)
+    settings = app.state.service.settings if hasattr(app.state, "service") else ServerSettings()
+    connections = Connections(settings)
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
-        http="h11",
+        http=connections.protocol,
+        ws="none",
         lifespan="on",
-        timeout_graceful_shutdown=max(1, round(drain_s)),
+        timeout_graceful_shutdown=1,  # our own draining has waited
         timeout_keep_alive=30,
         server_header=False,
+        backlog=ACCEPTED_AT_ONCE,
     )
     bound = sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     logger.info("listening", extra={"fields": {"url": f"http://{shown}:{bound}", "port": bound}})
-    server = DrainingServer(config, app, drain_s)
+    server = DrainingServer(config, app, connections, drain_s)
     server.run(sockets=sockets)
     failure = _failure(app)
     if failure is not None:
@@ -90,9 +103,12 @@ def _why(host: str, port: int, error: OSError) -> str:
 class DrainingServer(uvicorn.Server):
     """uvicorn's server with a gentler end, and an early one when the models cannot be opened."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, connections: Connections, drain_s: float) -> None:
         super().__init__(config)
-        self.app, self.drain_s = app, drain_s
+        self.app, self.connections, self.drain_s = app, connections, drain_s
+        self.trim = trimmer()
+        self.listening: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[Any]] = []
         self.since: float | None = None  # when draining began
         self.still: float | None = None  # since when nothing is in work
 
@@ -105,29 +121,77 @@ class DrainingServer(uvicorn.Server):
         self.app.state.draining = True
         self.app.state.signal = signal.Signals(sig).name
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening = sockets or []
+        for one in self.listening:
+            one.listen(WAITING_CONNECTIONS)  # asyncio took the smaller number for both
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but what drags on is ended: a reader that reads nothing, a thread in a library."""
+        end = threading.Timer(GRACE_S, _end_now, (self._captured_signals[-1:],))
+        end.daemon = True
+        end.start()
+        try:
+            self.connections.end_work()
+            await super().shutdown(sockets)  # waits for the threads
+        finally:
+            end.cancel()
+
     async def on_tick(self, counter: int) -> bool:
         """Each tenth of a second: goes on with the shutdown, if there is one."""
         if _failure(self.app) is not None:
             self.should_exit = True
         if self.app.state.draining and not self.should_exit:
             self._drain(asyncio.get_running_loop().time())
+        if counter % 5 == 0:
+            self.trim()
+            self.connections.sweep(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     def _drain(self, now: float) -> None:
         if self.since is None:
             self.since = now
+            self._take_waiting()
             for server in self.servers:
                 server.close()
             in_work = len(self.server_state.tasks)
             fields: dict[str, Any] = {"signal": self.app.state.signal, "requests_in_work": in_work}
             logger.info("draining", extra={"fields": fields})
-        if self.server_state.tasks:
+        if self.server_state.tasks or self.connections.sending():
             self.still = None
         elif self.still is None:
             self.still = now
         if (self.still is not None and now - self.still >= LINGER_S) or now - self.since > self.drain_s:
             logger.info("ending", extra={"fields": {"unfinished": len(self.server_state.tasks)}})
             self.should_exit = True
+
+    def _take_waiting(self) -> None:
+        """Accepts who has connected already: the system would reset these connections when the socket closes."""
+        loop = asyncio.get_running_loop()
+        for listening in self.listening:
+            while True:
+                try:
+                    one, _ = listening.accept()
+                except OSError:  # nobody waits any more
+                    break
+                one.setblocking(False)
+                self._accepting.append(loop.create_task(loop.connect_accepted_socket(self._connection, one)))
+
+    def _connection(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None
+        )
+        return made
+
+
+def _end_now(signals: list[int]) -> None:
+    """Ends the process although threads are at work: Python would wait for them."""
+    logger.warning("ended", extra={"fields": {"reason": f"threads were still at work {GRACE_S:g} s after the end"}})
+    for handler in logger.handlers:
+        handler.flush()
+    os._exit(128 + signals[0] if signals else 1)
 
 
 def _failure(app: FastAPI) -> BaseException | None:

@@ -33,9 +33,21 @@ class ServerSettings(Settings):
     )
     deadline_s: float = Field(30.0, gt=0, description="Longest time from a request's first byte to its answer.")
     drain_s: float = Field(60.0, gt=0, description="Longest time that a shutdown waits for accepted requests.")
+    stall_s: float = Field(
+        6.0, gt=0, description="Longest time in which a client may neither send nor take a byte that is waited for."
+    )
+    connections: int = Field(512, ge=1, description="Greatest number of open connections; the idlest make room.")
+    queue_mib: float = Field(
+        256.0, gt=0, description="Greatest sum of the bodies in memory, in MiB; the idlest senders make room."
+    )
+    decoders: int = Field(2, ge=1, description="Processes that decode images.")
     max_mib: float = Field(32.0, gt=0, description="Greatest size of a body, in MiB.")
     max_megapixels: float = Field(16.0, gt=0, description="Greatest image, in megapixels, by its header.")
     max_side_px: int = Field(65_535, ge=1, description="Greatest height or width, in pixels, by its header.")
+    hosts: tuple[str, ...] = Field(
+        (), description="Host names, besides localhost and IP addresses, under which the server may be asked."
+    )
+    any_host: bool = Field(False, description="Answer every host name and pages of every origin.")
     api_keys: tuple[str, ...] = Field((), description="Keys that /v1 asks for; none: open to all.")
 
     @model_validator(mode="after")
@@ -44,6 +56,11 @@ class ServerSettings(Settings):
             raise ValueError(
                 f"max_megapixels = {self.max_megapixels:g} is above queue_megapixels = {self.queue_megapixels:g}: an "
                 "image could never enter the queue; raise the queue's or lower the image's"
+            )
+        if self.max_mib > self.queue_mib:
+            raise ValueError(
+                f"max_mib = {self.max_mib:g} is above queue_mib = {self.queue_mib:g}: a body could never be read; raise "
+                "the queue's or lower the body's"
             )
         if any(not key.strip() or not key.isascii() for key in self.api_keys):
             raise ValueError("api_keys: a key is empty or has letters beyond ASCII, which no header can carry")

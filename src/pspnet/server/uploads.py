@@ -6,6 +6,7 @@ were a form). Width and height are read by our own bounded readers (`pspnet.imag
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from typing import Any, Literal, cast
 
 from numpy.typing import NDArray
 from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from pspnet.errors import ImageError
 from pspnet.image_headers import format_of, read_header
-from pspnet.images import decode_image
 from pspnet.predict.segmenter import Segmenter
+from pspnet.server.admission import Body
+from pspnet.server.decoding import DecoderPool
 from pspnet.server.problems import Problem
 from pspnet.server.settings import ServerSettings
 
@@ -43,15 +45,15 @@ class Upload:
         return self.height * self.width
 
 
-async def read_body(request: Request, settings: ServerSettings) -> bytes:
-    """The image's bytes: the body itself, or the file of a multipart form. Raises Problem."""
+async def read_body(request: Request, settings: ServerSettings, body: Body) -> bytes:
+    """The image's bytes: the body itself, or the file of a multipart form. body: takes account of them. Raises Problem."""
     coding = request.headers.get("content-encoding", "identity").lower()
     if coding != "identity":
         raise Problem("unsupported_type", f"content-encoding {coding!r}: send the image's file as it is")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _UNTOLD and not kind.startswith("image/") and kind != "multipart/form-data":
         raise Problem("unsupported_type", f"content-type {kind!r}: send {FORMATS}, or multipart/form-data with a file")
-    data = await _read_limited(request, settings)
+    data = await _read_limited(request, settings, body)
     return await _file_of_form(request.headers, data) if kind == "multipart/form-data" else data
 
 
@@ -69,14 +71,23 @@ def check(data: bytes, settings: ServerSettings) -> Upload:
     return Upload(data, header.height, header.width)
 
 
-def decode(upload: Upload, segmenter: Segmenter) -> NDArray[Any]:
-    """(H, W, bands) as the model knows it. Raises Problem where the file is damaged or its values are out of range."""
+async def decode(upload: Upload, segmenter: Segmenter, decoders: DecoderPool, seconds: float) -> NDArray[Any]:
+    """(H, W, bands) as the file has them, 8 bits or its own range as the model knows it.
+
+    Raises Problem where the file is damaged, or costs more than its size may.
+    """
     bands = cast(Literal[1, 3, 4], segmenter.config.in_bands)
     eight_bit = segmenter.card.value_range[1] <= 255
+    size = (upload.height, upload.width)
     try:
-        pixels = decode_image(
-            upload.data, "image", bands=bands, dtype="uint8" if eight_bit else "native", max_pixels=upload.pixels
-        )
+        return await decoders.decode(upload.data, size, bands, "uint8" if eight_bit else "native", seconds)
+    except ImageError as error:
+        raise Problem("bad_image", _without_bytes(error)) from error
+
+
+def as_known(pixels: NDArray[Any], segmenter: Segmenter) -> NDArray[Any]:
+    """(H, W, bands) in the range that the model knows. Raises Problem."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values out of the trained range: told to a person, not to a log
             return segmenter.read(pixels)
@@ -84,20 +95,35 @@ def decode(upload: Upload, segmenter: Segmenter) -> NDArray[Any]:
         raise Problem("bad_image", _without_bytes(error)) from error
 
 
-async def _read_limited(request: Request, settings: ServerSettings) -> bytes:
+async def _read_limited(request: Request, settings: ServerSettings, body: Body) -> bytes:
     told = request.headers.get("content-length", "")
     allowed = settings.max_bytes
-    if told.isdigit() and int(told) > allowed:
-        raise Problem("too_large", f"the body has {int(told):,} bytes; at most {allowed:,} are taken")
-    body = bytearray()
+    if told.isdigit() and (len(told) > 18 or int(told) > allowed):
+        raise Problem("too_large", f"the body has {int(told[:18]):,} bytes; at most {allowed:,} are taken")
+    data = bytearray()
+    parts = request.stream()
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > allowed:
+        while True:
+            try:
+                async with asyncio.timeout(settings.stall_s):
+                    part = await anext(parts, None)
+            except TimeoutError:
+                raise Problem("slow_body", f"no byte came for {settings.stall_s:g} s") from None
+            if part is None:
+                break
+            data += part
+            body.grow(len(part))
+            if len(data) > allowed:
                 raise Problem("too_large", f"the body has more than {allowed:,} bytes, the most that is taken")
     except ClientDisconnect:
         raise Problem("gone", "the connection closed before the body was complete") from None
-    return bytes(body)
+    except asyncio.CancelledError:
+        if not body.ended:
+            raise
+        body.task.uncancel()
+        raise Problem("slow_body", "others needed the memory, and this body came the slowest; send it again") from None
+    body.complete()
+    return bytes(data)
 
 
 async def _file_of_form(headers: Headers, data: bytes) -> bytes:
@@ -109,7 +135,7 @@ async def _file_of_form(headers: Headers, data: bytes) -> bytes:
     parser.spool_max_size = len(data) + 1  # the body is in memory already; nothing of it goes to a disk
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError, AssertionError) as error:
+    except Exception as error:  # whatever the parser raises
         told = getattr(error, "message", "") or "its parts cannot be told apart"
         raise Problem("bad_request", f"the form is damaged: {told}") from error
     files = [value for value in form.values() if isinstance(value, UploadFile)]
