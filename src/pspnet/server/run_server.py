@@ -21,9 +21,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from pspnet.errors import ServiceError
+from pspnet.machine import memory_trimmer
 from pspnet.server.connections import Connections
 from pspnet.server.logs import log_to_stderr, logger
-from pspnet.server.memory import trimmer
 from pspnet.server.settings import ServerSettings
 
 GRACE_S = 3.0  # for cutting off what is left at the end
@@ -106,7 +106,7 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, connections: Connections, drain_s: float) -> None:
         super().__init__(config)
         self.app, self.connections, self.drain_s = app, connections, drain_s
-        self.trim = trimmer()
+        self.trim = memory_trimmer()
         self.listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[Any]] = []
         self.since: float | None = None  # when draining began
