@@ -17,7 +17,9 @@ PACKAGE = ROOT / "src" / "pspnet"
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
     **dict.fromkeys(("errors", "machine", "files"), 0),
-    **dict.fromkeys(("labels", "config", "image_headers", "images", "decoder_process", "tiling", "georaster"), 1),
+    **dict.fromkeys(
+        ("labels", "config", "image_headers", "image_bands", "images", "decoder_process", "tiling", "georaster"), 1
+    ),
     **dict.fromkeys(("nn", "losses", "metrics"), 2),
     **dict.fromkeys(("weights", "data"), 3),
     "predict": 4,
@@ -32,6 +34,8 @@ ALLOWED = {
     ("files", "machine"): "what a dead process left is told from what a living one writes",
     ("images", "image_headers"): "the size that is admitted is read before a decoder starts",
     ("decoder_process", "images"): "an image is decoded by the same function in a process of its own",
+    ("images", "image_bands"): "what is no photograph is refused before a decoder takes it for one",
+    ("image_bands", "image_headers"): "a TIFF's directory has one reader",
     ("images", "labels"): "a label PNG is written in the classes' colours",
     ("georaster", "labels"): "a label raster is decoded into classes",
     ("georaster", "tiling"): "a grid is cut into windows",

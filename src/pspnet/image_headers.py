@@ -18,6 +18,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 from pspnet.errors import ImageError
 
@@ -201,7 +202,7 @@ def _check_chunks(data: bytes) -> None:
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
-    values = _directory(data, None)
+    values = tiff_directory(data, None)
     sides = []
     for tag, what in ((257, "height"), (256, "width")):
         if tag not in values:
@@ -214,7 +215,7 @@ def _tiff_size(data: bytes) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _directory(data: bytes, start: int | None) -> dict[int, tuple[int, int, int]]:
+def tiff_directory(data: bytes | mmap, start: int | None) -> dict[int, tuple[int, int, int]]:
     """A TIFF directory: tag -> (field type, number of values, where they stand). start: None for the file's first.
 
     Refuses tags that come twice (Pillow takes the last, libtiff the first) and values that together are longer than the
@@ -252,7 +253,7 @@ def _check_sub_directories(data: bytes) -> None:
     order = "<" if data[:2] == b"II" else ">"
     waiting: list[int | None] = [None]
     for _ in range(1 + len(_SUB_DIRECTORIES)):
-        values = _directory(data, waiting.pop()) if waiting else {}
+        values = tiff_directory(data, waiting.pop()) if waiting else {}
         for tag in _SUB_DIRECTORIES:
             kind, count, at = values.get(tag, (0, 0, 0))
             if count == 1 and kind in (4, 13, 16):

@@ -34,6 +34,7 @@ from PIL import Image
 
 from pspnet.errors import ImageError, LabelError
 from pspnet.files import write_bytes
+from pspnet.image_bands import why_no_photograph
 from pspnet.image_headers import check_file, read_header
 from pspnet.labels import IGNORE, LabelSpace
 
@@ -229,6 +230,12 @@ def _open(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, tuple[i
             "`pspnet raster` reads larger ones in windows"
         )
     check_file(data, header.format, name)
+    bands_said = why_no_photograph(data, header.format)
+    if bands_said:
+        raise ImageError(
+            f"'{name}' is a raster, no photograph: it has {bands_said}. Photographs are grey, RGB or RGBA; "
+            "`pspnet raster`, and every layout of training data, read such a file with all its bands"
+        )
     try:
         image = Image.open(io.BytesIO(data), formats=(header.format,))
     except Exception as error:  # whatever a decoder raises

@@ -92,7 +92,7 @@ def describe(segmenter: Segmenter, model_file: str, tile_px: int, padding_px: in
         "ModelType": "ImageClassification",
         "InferenceFunction": FUNCTION,
         "ModelFile": model_file,
-        "ExtractBands": list(range(config.in_bands)),
+        "ExtractBands": [n - 1 for n in card.band_numbers] or list(range(config.in_bands)),
         "BandNames": list(card.band_names),
         "DataRange": list(card.value_range),
         "ImageHeight": tile_px,

@@ -16,6 +16,7 @@ from pspnet.errors import DataError
 from pspnet.labels import LabelSpace
 
 if TYPE_CHECKING:
+    from pspnet.georaster.bands import BandInfo
     from pspnet.georaster.grids import Grid
 
 
@@ -42,7 +43,8 @@ class Dataset(Protocol):
     A class of your own needs label_space, bands, `__len__` and `__getitem__`; derive it from Dataset and the rest has
     the defaults below. Where it does not, `as_dataset` supplies them.
 
-    name: what messages call it. band_names: one for each band; empty where nobody named them. faults: what its listing
+    name: what messages call it. band_names: one for each band; empty where nobody named them. band_numbers: theirs in the
+    files, from 1; empty for photographs. band_info: what the first raster says of its bands, None for photographs. faults: what its listing
     found wrong, before any file was decoded.
     """
 
@@ -50,6 +52,8 @@ class Dataset(Protocol):
     bands: int
     name: str = ""
     band_names: tuple[str, ...] = ()
+    band_numbers: tuple[int, ...] = ()
+    band_info: BandInfo | None = None
     faults: tuple[Fault, ...] = ()
 
     def __len__(self) -> int: ...
@@ -90,6 +94,8 @@ class _Completed(Dataset):
         self.label_space, self.bands = given.label_space, given.bands
         self.name = str(getattr(given, "name", "") or type(given).__name__)
         self.band_names = tuple(getattr(given, "band_names", None) or ())
+        self.band_numbers = tuple(getattr(given, "band_numbers", None) or ())
+        self.band_info = getattr(given, "band_info", None)
         self.faults = tuple(getattr(given, "faults", ()))
 
     def __len__(self) -> int:

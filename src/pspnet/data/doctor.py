@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.catalog import available_splits, layout_of, open_unchecked
-from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.data.dataset import Dataset, Sample, as_dataset
+from pspnet.data.dataset_bands import unlike_bands
 from pspnet.data.faults import DataReport, Fault
 from pspnet.data.fingerprints import Fingerprint, closest, fingerprint
 from pspnet.data.paired_files import PairedFiles, decode_codes
 from pspnet.data.statistics import Progress, map_samples
-from pspnet.errors import DataError
+from pspnet.errors import DataError, ImageError
+from pspnet.image_bands import is_raster
 from pspnet.images import image_mode, read_palette
 from pspnet.labels import IGNORE, LabelSpace
 
@@ -133,11 +137,21 @@ def _look(dataset: Dataset, index: int) -> _Look:
         fingerprint(sample.image),
         hash((sample.image.shape, sample.image.tobytes())),
         sample.image_path is not None,
-        image_mode(sample.image_path) if sample.image_path else "",
+        _mode(sample),
         None if counts is None else counts[: space.num_classes],
         0 if counts is None else int(counts[IGNORE]),
         palette,
     )
+
+
+def _mode(sample: Sample) -> str:
+    """How the image is stored: Pillow's word for a photograph, bands and type for a raster; "" without a file."""
+    if sample.image_path is None:
+        return ""
+    if not is_raster(sample.image_path):
+        with suppress(ImageError):  # a format of GDAL's alone
+            return image_mode(sample.image_path)
+    return f"{sample.image.shape[2]} bands of {sample.image.dtype}"
 
 
 def _contradictions(
@@ -250,6 +264,12 @@ def _between_splits(looks: Mapping[str, list[_Look]], opened: Mapping[str, Datas
                 continue
             mine, yours = (other, one) if _is_training(one) else (one, other)
             faults += _shared(mine, ours, yours, theirs)
+    for one, other in itertools.pairwise(names):
+        told = unlike_bands(opened[one], opened[other])
+        if told:
+            faults.append(
+                Fault("error", "bands", other, f"{other}: {told} ({one})", "Make the splits of one kind of images")
+            )
     training = [look.classes for name, found in looks.items() if _is_training(name) for look in found]
     seen = [classes for classes in training if classes is not None]
     for split, found in looks.items():

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import Fault, fault_of
+from pspnet.data.image_files import image_files
 from pspnet.errors import ConfigError, DataError, LabelError
 from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
-from pspnet.labels import Colour, LabelSpace
+from pspnet.labels import IGNORE, Colour, LabelSpace
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def decoder(name: str, label_space: LabelSpace) -> LabelDecoder:
 class PairedFiles(Dataset):
     """A data set of pairs (a Dataset). `faults` holds what was wrong with the listing: pairs that lack a half, ...
 
-    bands: 3 (RGB), 1 or 4, as in `read_image`. dtype: "uint8", or "native" to keep deep images as they are. exif: turn
-    images as their EXIF orientation says; False where labels were drawn on the pixels as stored.
+    bands: of photographs 3 (RGB), 1 or 4, as in `read_image`; of rasters a list of numbers, None: all. dtype: "uint8", or
+    "native" to keep deep photographs as they are; rasters always are. exif: turn photographs as their EXIF orientation
+    says; False where labels were drawn on the pixels as stored. What is nodata in a raster is IGNORE in its labels.
     """
 
     def __init__(
@@ -72,33 +74,35 @@ class PairedFiles(Dataset):
         label_space: LabelSpace,
         *,
         decode: LabelDecoder = decode_codes,
-        bands: Literal[1, 3, 4] = 3,
+        bands: Literal[1, 3, 4] | Sequence[int] | None = None,
         dtype: Literal["uint8", "native"] = "uint8",
         exif: bool = True,
         faults: Iterable[Fault] = (),
     ) -> None:
-        if bands not in (1, 3, 4):
-            raise ConfigError(f"bands = {bands!r}: an image file is read with 1, 3 or 4; rasters have any number")
-        if dtype not in ("uint8", "native"):
-            raise ConfigError(f"dtype = {dtype!r}: 'uint8' or 'native'")
         self.name = name
         self.pairs = tuple(pairs)
         self.label_space = label_space
-        self.bands: int = bands
-        self.band_names = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}[bands]
+        self.images = image_files([pair.image for pair in self.pairs[:1]], bands, dtype, exif)
+        self.bands, self.band_names, self.band_numbers = (
+            self.images.bands,
+            self.images.band_names,
+            self.images.band_numbers,
+        )
+        self.band_info = self.images.band_info
         self.faults = tuple(faults)
         self.decode = decode
-        self._bands, self._dtype, self._exif = bands, dtype, exif
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image = read_image(pair.image, bands=self._bands, dtype=self._dtype, exif=self._exif)
+        image, valid = self.images.read(pair.image)
         labels = self.decode(pair.label, pair.name, self.label_space) if pair.label else None
         if labels is not None and labels.shape != image.shape[:2]:
             raise _size_error(pair, image.shape[:2], labels.shape)
+        if labels is not None and valid is not None:
+            labels[~valid] = IGNORE
         return Sample(image, labels, pair.name, pair.image, pair.label)
 
     def sources(self) -> Iterable[Path]:
@@ -106,9 +110,9 @@ class PairedFiles(Dataset):
 
     def inspect(self, index: int) -> tuple[Sample | None, list[Fault]]:
         pair, faults = self.pairs[index], []
-        image = labels = None
+        image = valid = labels = None
         try:
-            image = read_image(pair.image, bands=self._bands, dtype=self._dtype, exif=self._exif)
+            image, valid = self.images.read(pair.image)
         except DataError as error:
             faults.append(fault_of(error, str(pair.image)))
         try:
@@ -121,6 +125,8 @@ class PairedFiles(Dataset):
             faults.append(fault_of(_size_error(pair, image.shape[:2], size), str(pair.label)))
         if image is None or faults:
             return None, faults
+        if labels is not None and valid is not None:
+            labels[~valid] = IGNORE
         return Sample(image, labels, pair.name, pair.image, pair.label), []
 
 

@@ -39,7 +39,7 @@ class View(Dataset):
         first = self.parts[0]
         self.label_space, self.bands = first.label_space, first.bands
         self.name = ", ".join(dict.fromkeys(part.name for part in self.parts))
-        self.band_names = first.band_names
+        self.band_names, self.band_numbers, self.band_info = first.band_names, first.band_numbers, first.band_info
         self.faults = tuple(fault for part in self.parts for fault in part.faults)
 
     def locate(self, index: int) -> tuple[Dataset, int]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.dataset import Dataset, Sample, threads_will_read
+from pspnet.data.dataset_bands import wrong_bands
 from pspnet.errors import ConfigError, DataError
 from pspnet.evaluation.objects import Objects, objects_beside
 from pspnet.evaluation.report import Evaluation
@@ -69,7 +70,7 @@ def assess(
     """
     config = config or EvaluationConfig()
     chosen = find_protocol(protocol or config.protocol)
-    _refuse_empty(dataset)
+    refuse_unlike(segmenter, dataset)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
     space = dataset.label_space
     matrix, per_image = ConfusionMatrix(space.num_classes), PerImage()
@@ -123,7 +124,7 @@ def predict_dataset(
     """Predicts every sample, labelled or not, and hands it on: keep(sample, labels), (H, W) uint8 in the data set's
     classes. Raises what `assess` raises."""
     config = config or EvaluationConfig()
-    _refuse_empty(dataset)
+    refuse_unlike(segmenter, dataset)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
     predictions = predict_all(segmenter, read_ahead(dataset), find_protocol(config.protocol), config, labelled=False)
     for done, (sample, (labels, _), _) in enumerate(predictions, start=1):
@@ -132,9 +133,13 @@ def predict_dataset(
             progress(done, len(dataset))
 
 
-def _refuse_empty(dataset: Dataset) -> None:
+def refuse_unlike(segmenter: Segmenter, dataset: Dataset) -> None:
+    """Raises DataError for an empty data set, ConfigError for one whose bands are not those that the model reads."""
     if len(dataset) == 0:
         raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
+    told = wrong_bands(segmenter.card.band_names, dataset)
+    if told:
+        raise ConfigError(f"the data set is not what the model was trained for: {told}")
 
 
 def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] | None:

@@ -9,8 +9,7 @@ import numpy as np
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.dataset import Dataset
-from pspnet.errors import DataError
-from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead
+from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead, refuse_unlike
 from pspnet.explorer.failures import Findings, look_at
 from pspnet.explorer.page import Picture, write_page
 from pspnet.explorer.report import Report, choose
@@ -35,9 +34,8 @@ def explore(
     examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
     each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does.
     """
-    if len(dataset) == 0:
-        raise DataError("the data set is empty: there is nothing to explore; check its folder and split")
     space, chosen = dataset.label_space, find_protocol(protocol)
+    refuse_unlike(segmenter, dataset)
     translation = class_translation(segmenter.card.label_space, space)
     config = EvaluationConfig(batch_size=batch_size, resamples=0)
     findings = Findings(space.num_classes)

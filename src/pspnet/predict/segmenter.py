@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import ConfigError, ImageError
+from pspnet.errors import ConfigError, ImageError, RasterError
+from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
+from pspnet.georaster.whole import read_bands, read_whole
+from pspnet.image_bands import is_raster
 from pspnet.images import read_image, with_bands
 from pspnet.labels import Colour
 from pspnet.nn import PSPNet
@@ -167,12 +171,21 @@ class Segmenter:
         """
         bands = self.config.in_bands
         eight_bit = self.card.value_range[1] <= 255
+        if isinstance(image, (str, Path)) and is_raster(image):
+            return self._read_raster(image)
         if isinstance(image, (str, Path)):
             if bands not in (1, 3, 4):
                 raise ConfigError(
                     f"the model reads {bands} bands; image files have 1, 3 or 4. For rasters: pspnet raster"
                 )
-            return read_image(image, bands=cast(Literal[1, 3, 4], bands), dtype="uint8" if eight_bit else "native")
+            kind: Literal["uint8", "native"] = "uint8" if eight_bit else "native"
+            if self.card.band_names in OF_PHOTOGRAPHS.values() or all(
+                re.fullmatch(r"band_\d+", name) for name in self.card.band_names
+            ):
+                return read_image(image, bands=cast(Literal[1, 3, 4], bands), dtype=kind)
+            # trained on bands with names: an alpha channel is no near infrared, and blue may come first
+            order = self._numbers(BandInfo.of_photograph(str(image)))
+            return np.ascontiguousarray(read_image(image, bands=3, dtype=kind)[..., [n - 1 for n in order]])
         pixels = np.asarray(image)
         if pixels.ndim == 2:
             pixels = pixels[..., None]
@@ -197,6 +210,23 @@ class Segmenter:
                 stacklevel=3,
             )
         return pixels
+
+    def _read_raster(self, path: str | Path) -> NDArray[Any]:
+        """A raster's bands that the model reads, by name and number. Raises ImageError where one is missing."""
+        pixels, valid = read_whole(path, self._numbers(read_bands(path)))
+        if valid is not None:
+            warnings.warn(
+                f"'{path}' has no data in {1 - valid.mean():.1%} of its pixels; their labels mean nothing. "
+                "`pspnet raster` leaves them out",
+                stacklevel=4,
+            )
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+    def _numbers(self, info: BandInfo) -> tuple[int, ...]:
+        try:
+            return find_bands(info, self.card.band_names, self.card.band_numbers)
+        except RasterError as error:
+            raise ImageError(str(error)) from error
 
     def segment(
         self,

@@ -46,7 +46,7 @@ class Run:
     def of(cls, segmenter: Segmenter, source: str | Path, config: RasterConfig) -> Run:
         """Looks at the raster. Raises RasterError and ConfigError as `examine` and `MapBands.of` do."""
         card = segmenter.card
-        found = examine(source, config, card.band_names, segmenter.mean, card.value_range)
+        found = examine(source, config, card, segmenter.mean)
         return cls(segmenter, found, config, MapBands.of(config, card.label_space))
 
     @property

@@ -12,9 +12,11 @@ import numpy as np
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import RasterError, require
+from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
 from pspnet.raster.area_of_interest import area_of_interest, window_of
 from pspnet.tiling import Window
+from pspnet.weights.checkpoint import ModelCard
 
 SAMPLES, SAMPLE_PX = 3, 256  # places along each side where values are looked at before the start, and their size
 
@@ -46,28 +48,20 @@ class Source:
 def examine(
     path: str | Path,
     config: RasterConfig,
-    band_names: Sequence[str],
+    card: ModelCard,
     fill: Sequence[float],
-    trained_range: tuple[float, float],
 ) -> Source:
-    """Opens a raster and finds out how to read it for a model with these bands.
+    """Opens a raster and finds out how to read it for the model of a card.
 
-    fill: the model's mean of each band. Warns where the values are unlike `trained_range`, where bands had to be
-    guessed, or where the file has no CRS. Raises RasterError where bands are missing or the area of interest is empty.
+    fill: the model's mean of each band. Warns where the values are unlike those trained on, where bands had to be guessed, or where the file has no CRS. Raises RasterError where bands are missing or the area of interest is empty.
     """
     name = str(path)
     with open_raster(name) as dataset:
         grid = grid_of(dataset)
         if any(np.dtype(kind).kind == "c" for kind in dataset.dtypes):
             raise RasterError(f"'{name}' holds complex numbers; write its amplitude to a real raster first")
-        indexes = config.bands or choose_bands(dataset, band_names, name)
-        if len(indexes) != len(band_names):
-            raise RasterError(
-                f"bands = {indexes} names {len(indexes)} bands; the model reads {len(band_names)}: "
-                f"{', '.join(band_names)}"
-            )
-        if max(indexes) > dataset.count:
-            raise RasterError(f"'{name}' has no band {max(indexes)}, only 1 to {dataset.count}")
+        info = BandInfo.of(dataset)
+        indexes = find_bands(info, card.band_names, card.band_numbers, config.bands)
         if grid.crs is None:
             warnings.warn(
                 f"'{name}' has no coordinate system; the map will have none either. If you know it, set it "
@@ -91,7 +85,7 @@ def examine(
             dataset.tags().get("AREA_OR_POINT"),
         )
         seen = _sample(source, dataset)
-    low, high = trained_range
+    low, high = card.value_range
     if seen is not None and (
         seen[1] > high + 0.5 * (high - low) or seen[0] < low - 0.5 * (high - low) or seen[1] < low + 0.05 * (high - low)
     ):
@@ -101,30 +95,6 @@ def examine(
             stacklevel=3,
         )
     return Source(**{**source.__dict__, "value_range": seen})
-
-
-def choose_bands(dataset: Any, band_names: Sequence[str], name: str) -> tuple[int, ...]:
-    """Band numbers for the model's bands: by description, by colour, or the first ones that are not alpha."""
-    colours = [kind.name.lower() for kind in dataset.colorinterp]
-    wanted = [band.lower() for band in band_names]
-    for known in ([(d or "").lower() for d in dataset.descriptions], colours):
-        if all(known.count(band) == 1 for band in wanted):
-            return tuple(known.index(band) + 1 for band in wanted)
-    plain = [i + 1 for i, colour in enumerate(colours) if colour != "alpha"]
-    if len(plain) < len(wanted):
-        hint = " (it has a palette: gdal_translate -expand rgb makes it three bands)" if "palette" in colours else ""
-        raise RasterError(
-            f"'{name}' has {len(plain)} band{'s' * (len(plain) != 1)} besides alpha{hint}; the model reads {len(wanted)}: "
-            f"{', '.join(band_names)}"
-        )
-    chosen = tuple(plain[: len(wanted)])
-    if len(plain) > len(wanted):
-        warnings.warn(
-            f"'{name}' has {len(plain)} bands that do not say what they are; bands {chosen} are taken as "
-            f"{', '.join(band_names)}. Give bands=... if they are in another order",
-            stacklevel=4,
-        )
-    return chosen
 
 
 def _sample(source: Source, dataset: Any) -> tuple[float, float] | None:

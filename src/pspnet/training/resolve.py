@@ -15,6 +15,7 @@ from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
 from pspnet.data.catalog import available_splits, open_unchecked
 from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.data.dataset_bands import unlike_bands, wrong_bands
 from pspnet.data.doctor import check_dataset
 from pspnet.data.faults import errors_of
 from pspnet.data.statistics import Progress, Statistics, dataset_statistics
@@ -60,6 +61,10 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
         parts.append(open_unchecked(config.format, config.root, split, **options))
     if config.root is not None:
         _check(parts, check, progress)
+    for split, part in zip(splits[1:], parts[1:], strict=True):
+        told = unlike_bands(parts[0], part)
+        if told:
+            raise ConfigError(f"data: the part {split!r} cannot be used beside {splits[0]!r}: {told}")
     train = parts[: len(config.train_splits)]
     joined = train[0] if len(train) == 1 else Joined(train)
     return DataSets(cached(joined, config.cache, config.cache_folder), parts[-1] if with_val else None)
@@ -100,6 +105,9 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
             f"data: training has the classes {', '.join(dataset.label_space.names[:5])} ... and validation "
             f"{', '.join(data.val.label_space.names[:5])} ...; give both the same table"
         )
+    told = "" if data.val is None else unlike_bands(dataset, data.val)
+    if told:
+        raise ConfigError(f"data: of the validation part, {told} (the training part). Make both of one kind of images")
     if isinstance(weights, tuple) and len(weights) != dataset.label_space.num_classes:
         raise ConfigError(
             f"loss.class_weights has {len(weights)} numbers, the data set {dataset.label_space.num_classes} classes: "
@@ -115,11 +123,14 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
         changes[name] = there
     derives_weights = weights in ("inverse", "tempered")
     derives_mean = normalises_by_data(model, dataset.bands)
-    if config.init_from is not None and model.mean is None and model.std is None:
-        changes["mean"], changes["std"] = read_header(find_model(str(config.init_from)))[
-            0
-        ].normalisation  # what its weights expect
-        derives_mean = False
+    if config.init_from is not None:
+        before, card = read_header(find_model(str(config.init_from)))
+        told = wrong_bands(card.band_names, dataset) if before.in_bands == dataset.bands else ""
+        if told:
+            raise ConfigError(f"init_from = {config.init_from}: the data set is not what it was trained on: {told}")
+        if model.mean is None and model.std is None:
+            changes["mean"], changes["std"] = before.normalisation  # what its weights expect
+            derives_mean = False
     if derives_mean or derives_weights:
         found = measure(dataset)
         if derives_mean:

@@ -39,7 +39,7 @@ class Results:
 
     def _save(self, path: Path, model: PSPNet, scores: Scores | None, step: int) -> None:
         self._range = self._range or value_range(self.data.train)
-        names = self.data.train.band_names
+        names, numbers = self.data.train.band_names, self.data.train.band_numbers
         provenance: dict[str, Any] = {
             "data": self.config.data.format,
             "training_images": len(self.data.train),
@@ -60,6 +60,7 @@ class Results:
             protocol="whole",
             provenance=provenance,
             **({"band_names": names} if names else {}),
+            **({"band_numbers": numbers} if numbers else {}),
         )
         save_checkpoint(path, model, card)
 

@@ -31,7 +31,8 @@ FORMAT = 1  # raised when an older pspnet would misread the file
 class ModelCard:
     """What a model needs besides its weights.
 
-    label_space: classes, colours, source codes. band_names: one for each input band. value_range: lowest and highest
+    label_space: classes, colours, source codes. band_names: one for each input band. band_numbers: the bands' numbers,
+    from 1, in the files trained on; empty where that is unknown. value_range: lowest and highest
     value of the images trained on, in their own units, to warn about others. protocol: name of the evaluation
     protocol that its scores were measured with. temperature: divides the logits before softmax (calibration).
     provenance: free JSON (data, recipe, commit, hardware, scores).
@@ -43,11 +44,13 @@ class ModelCard:
     protocol: str = "whole"
     temperature: float = 1.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    band_numbers: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "label_space": self.label_space.to_dict(),
             "band_names": list(self.band_names),
+            **({"band_numbers": list(self.band_numbers)} if self.band_numbers else {}),
             "value_range": list(self.value_range),
             "protocol": self.protocol,
             "temperature": self.temperature,
@@ -64,6 +67,7 @@ class ModelCard:
             str(data["protocol"]),
             float(data.get("temperature", 1.0)),
             dict(data["provenance"]),
+            tuple(int(number) for number in data.get("band_numbers", ())),
         )
 
 

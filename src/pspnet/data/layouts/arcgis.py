@@ -12,6 +12,7 @@ Written from Esri's public descriptions and from published exports; no Esri code
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,9 +26,10 @@ from pspnet.data.layouts.arcgis_chips import Chip, divide, exports, pair_up
 from pspnet.data.layouts.arcgis_metadata import TileMetadata, merge, read_metadata
 from pspnet.data.layouts.folder import existing, no_split, read_classes
 from pspnet.errors import DataError, ImageError, LabelError, RasterError, require
-from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
+from pspnet.georaster.bands import BandInfo
+from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.georaster.whole import read_bands, read_whole
 from pspnet.labels import IGNORE, LabelSpace
-from pspnet.tiling import Window
 
 
 def classified_tiles(
@@ -81,21 +83,16 @@ class ClassifiedTiles(Dataset):
         bands: Sequence[int] | None,
     ) -> None:
         self.name, self.chips, self.label_space, self.metadata = name, list(chips), label_space, metadata
-        counts = [_plain_bands(path) for path in self.chips[0].images]
-        together = [(file, band) for file, found in enumerate(counts) for band in found]
+        infos = [read_bands(path) for path in self.chips[0].images]
+        together = [(file, band) for file, info in enumerate(infos) for band in info.plain]
         wanted = list(bands) if bands is not None else list(range(1, len(together) + 1))
         if not wanted or min(wanted) < 1 or max(wanted) > len(together):
             raise DataError(f"bands = {wanted}: '{self.chips[0].images[0]}' has the bands 1 to {len(together)}")
         self._places = [together[band - 1] for band in wanted]
         self.bands = len(wanted)
-        names = (
-            metadata.band_names
-            if len(metadata.band_names) == len(together)
-            else tuple(
-                ("red", "green", "blue")[i] if len(together) == 3 else f"band_{i + 1}" for i in range(len(together))
-            )
-        )
-        self.band_names = tuple(names[band - 1].lower() for band in wanted)
+        self.band_numbers = tuple(wanted)
+        self.band_info = infos[0]
+        self.band_names = _band_names(metadata, infos, len(together), wanted)
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -128,7 +125,7 @@ class ClassifiedTiles(Dataset):
             own = sorted({band for f, band in self._places if f == file})
             if not own:
                 continue
-            pixels, known = _read(path, own)
+            pixels, known = read_whole(path, own)
             planes |= {(file, band): plane for band, plane in zip(own, pixels, strict=True)}
             if known is not None:
                 valid = known if valid is None else valid & known
@@ -136,6 +133,19 @@ class ClassifiedTiles(Dataset):
         if len(shapes) > 1:
             raise ImageError(f"'{chip.images[-1]}' has another size than '{chip.images[0]}'")
         return np.stack([planes[place] for place in self._places], axis=-1), valid
+
+
+def _band_names(
+    metadata: TileMetadata, infos: Sequence[BandInfo], count: int, wanted: Sequence[int]
+) -> tuple[str, ...]:
+    """What the export calls its bands, else the chips themselves, else their numbers (`band_N`)."""
+    given = [name.strip().lower() for name in metadata.band_names]
+    # "Band_1" is a number, not a name: ArcGIS writes it where the raster has none
+    if len(given) != count or len(set(given)) < count or all(re.fullmatch(r"band[_ ]?\d+", name) for name in given):
+        given = [name for info in infos for name in (info.names[n - 1] for n in info.plain)]
+    if len(set(given)) < count:
+        given = [""] * count
+    return tuple(given[band - 1] or f"band_{band}" for band in wanted)
 
 
 def read_labels(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
@@ -185,31 +195,3 @@ def _space(metadata: TileMetadata, chips: Sequence[Chip], background: str | None
         tuple(values),
         tuple({IGNORE, *([] if 0 in found else [0])}),
     )
-
-
-def _plain_bands(path: Path) -> list[int]:
-    try:
-        with open_raster(str(path)) as dataset:
-            return [i + 1 for i, kind in enumerate(dataset.colorinterp) if kind.name != "alpha"]
-    except RasterError as error:
-        raise ImageError(str(error)) from error
-
-
-def _read(path: Path, bands: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """(bands, h, w) with gaps filled by the mean of what the chip has, and where it has data."""
-    try:
-        with open_raster(str(path)) as dataset:
-            if max(bands) > dataset.count:
-                raise ImageError(f"'{path}' has {dataset.count} bands, the first chip has {max(bands)} or more")
-            reader = BandReader(dataset, bands, [0.0] * len(bands))
-            pixels, valid = reader.read(Window(0, 0, dataset.height, dataset.width))
-    except RasterError as error:
-        raise ImageError(str(error)) from error
-    except require("rasterio.errors", "raster").RasterioIOError as error:
-        raise ImageError(
-            f"'{path}' cannot be read: {error.__cause__ or error}. Export it again or remove it"
-        ) from error
-    if valid is not None and valid.any():
-        for plane in pixels:
-            plane[~valid] = plane[valid].mean()
-    return pixels, valid

@@ -36,7 +36,7 @@ def folder(
     labels: str = "labels",
     image_suffix: str = "",
     label_suffix: str = "",
-    bands: Literal[1, 3, 4] = 3,
+    bands: Literal[1, 3, 4] | Sequence[int] | None = None,
     dtype: Literal["uint8", "native"] = "uint8",
     exif: bool = True,
     val_share: float = 0.2,

@@ -27,6 +27,7 @@ from pspnet.data.layouts.raster_tables import BandStatistics, band_statistics, c
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.grids import BandReader, Grid, OpenRasters, grid_of, open_raster
 from pspnet.georaster.labels import LabelSource, RasterLabels, VectorLabels, bounds_in
+from pspnet.georaster.whole import read_bands
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
 
@@ -143,8 +144,10 @@ class RasterWindows(Dataset):
         self.images = [image for image, _, _ in rasters]
         self.grids = [grid for _, grid, _ in rasters]
         self.labels = [source for _, _, source in rasters]
-        self.indexes, self.band_names = choose_bands(self.images, bands)
-        self.bands = len(self.indexes)
+        self.indexes, self.band_names = choose_bands(self.images, bands)  # of each image: files order them differently
+        self.band_numbers = self.indexes[0]
+        self.bands = len(self.band_names)
+        self.band_info = read_bands(self.images[0])
         self.statistics: BandStatistics = band_statistics(self.images, self.indexes, nodata)
         self._open = OpenRasters()
         names = [image.name for image in self.images]
@@ -261,7 +264,7 @@ class RasterWindows(Dataset):
         path = str(self.images[number])
         try:
             dataset = self._open.get(path)
-            return BandReader(dataset, self.indexes, self.statistics.mean, self.nodata).read(window)
+            return BandReader(dataset, self.indexes[number], self.statistics.mean, self.nodata).read(window)
         except (errors.RasterioIOError, RasterError) as error:
             raise ImageError(
                 f"'{path}' cannot be read at rows {window.top} to {window.bottom - 1}, columns {window.left} to "

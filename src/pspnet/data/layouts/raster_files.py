@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pspnet.data.layouts.folder import existing, no_split
-from pspnet.errors import ConfigError, DataError
+from pspnet.errors import ConfigError, DataError, RasterError
+from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import open_raster
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf", ".png", ".jpg", ".jpeg")
@@ -111,41 +111,44 @@ def _rows(table: Path) -> list[Mapping[str, str]]:
     return [{"split": "", **row} for row in rows]
 
 
-def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Band numbers and names, the same in every image. Raises DataError where they differ."""
-    seen: dict[tuple[int, tuple[str, ...]], Path] = {}
+def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+    """Band numbers of each image, and the bands' names: those of the first image, found by name in the others.
+
+    wanted: numbers in the first image; None: all but alpha. Raises ConfigError for numbers that are not there, DataError
+    where an image lacks a band or its values cannot be compared with the first one's; warns where names contradict.
+    """
+    infos = []
     for image in images:
         with open_raster(str(image)) as dataset:
-            colours = [kind.name for kind in dataset.colorinterp]
-            plain = [i + 1 for i, colour in enumerate(colours) if colour != "alpha"]
-            chosen = tuple(wanted) if wanted else tuple(plain)
-            if not chosen or max(chosen) > dataset.count or min(chosen) < 1:
-                raise ConfigError(f"bands = {list(chosen)}: '{image}' has the bands 1 to {dataset.count}")
-            names = tuple(
-                (dataset.descriptions[i - 1] or "").strip().lower()
-                or (colours[i - 1] if colours[i - 1] in ("red", "green", "blue") else f"band_{i}")
-                for i in chosen
+            infos.append(BandInfo.of(dataset))
+    first = infos[0]
+    numbers = tuple(wanted) if wanted else first.plain
+    names = first.chosen(numbers) if numbers and min(numbers) >= 1 and max(numbers) <= first.count else ()
+    if not names:
+        raise ConfigError(f"bands = {list(numbers)}: '{first.path}' has the bands 1 to {first.count}")
+    if first.palette:
+        raise DataError(
+            f"'{first.path}' has one band of indices into a palette, which are no brightness. Make it three bands: "
+            "gdal_translate -expand rgb IN.tif OUT.tif"
+        )
+    if wanted is None:
+        counts = {len(info.plain): info.path for info in reversed(infos)}
+        if len(counts) > 1:
+            listed = "; ".join(f"'{Path(path).name}' has {count}" for count, path in sorted(counts.items()))
+            raise DataError(f"the images have different numbers of bands: {listed}. Name those to use in bands")
+    found: list[tuple[int, ...]] = []
+    for info in infos:
+        told = first.differences(info, numbers)
+        if told:
+            raise DataError(
+                f"'{info.path}' has {' and '.join(told)}, which '{first.path}' has: their values cannot be compared. "
+                "Convert one, or train on them in data sets of their own"
             )
-            seen.setdefault((len(chosen), names), image)
-    counts = {count for count, _ in seen}
-    if len(counts) > 1:
-        told = "; ".join(f"'{path.name}' has {count}" for (count, _), path in seen.items())
-        raise DataError(f"the images have different numbers of bands: {told}. Name those to use in bands")
-    if len(seen) > 1:
-        told = "; ".join(f"'{path.name}': {', '.join(names)}" for (_, names), path in seen.items())
-        warnings.warn(
-            f"the images name their bands differently ({told}); they are taken in the files' order", stacklevel=4
-        )
-    (_, names), image = next(iter(seen.items()))
-    if len(set(names)) != len(names):
-        names = tuple(f"band_{i + 1}" for i in range(len(names)))
-    with open_raster(str(image)) as dataset:
-        chosen = (
-            tuple(wanted)
-            if wanted
-            else tuple(i + 1 for i, kind in enumerate(dataset.colorinterp) if kind.name != "alpha")
-        )
-    return chosen, names
+        try:
+            found.append(numbers if info.names == first.names else find_bands(info, names, numbers))
+        except RasterError as error:
+            raise DataError(f"{error}. '{first.path}', the first image, has {', '.join(names)}") from error
+    return found, names
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:

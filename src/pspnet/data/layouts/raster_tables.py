@@ -35,8 +35,8 @@ class BandStatistics:
     pixels: int
 
 
-def band_statistics(images: Sequence[Path], indexes: Sequence[int], nodata: float | None) -> BandStatistics:
-    """Measured once on windows spread over the rasters, then read from band_statistics.json beside them.
+def band_statistics(images: Sequence[Path], indexes: Sequence[Sequence[int]], nodata: float | None) -> BandStatistics:
+    """indexes: the band numbers of each image. Measured once on windows spread over the rasters, then read from band_statistics.json beside them.
 
     A raster that changed is measured again. Where the folder cannot be written to, nothing is stored. Raises DataError
     where no window holds data.
@@ -46,10 +46,12 @@ def band_statistics(images: Sequence[Path], indexes: Sequence[int], nodata: floa
         store = folder / STORE
         known = _stored(store)
         fresh = {}
-        for image in (image for image in images if image.parent == folder):
+        for image, numbers in zip(images, indexes, strict=True):
+            if image.parent != folder:
+                continue
             state = image.stat()
-            key = f"{image.name} {state.st_size} {state.st_mtime_ns} {list(indexes)} {nodata}"
-            fresh[key] = known[key] if key in known else _measure(image, indexes, nodata)
+            key = f"{image.name} {state.st_size} {state.st_mtime_ns} {list(numbers)} {nodata}"
+            fresh[key] = known[key] if key in known else _measure(image, numbers, nodata)
             parts.append(np.array(fresh[key], np.float64))
         if not fresh.keys() <= known.keys():
             _keep(store, {**known, **fresh})

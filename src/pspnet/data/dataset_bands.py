@@ -1,0 +1,27 @@
+"""The bands of data sets, compared: with each other, and with what a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.georaster.bands import compare_bands
+
+
+def unlike_bands(one: Dataset, other: Dataset) -> str:
+    """Why pixels of the second data set do not mean what the first one's mean; "" where nothing is known against it."""
+    one, other = as_dataset(one), as_dataset(other)
+    if one.bands != other.bands:
+        return f"it has {other.bands} bands, the other {one.bands}"
+    told = compare_bands(one.band_names, other.band_names) if one.band_names and other.band_names else ""
+    if not told and one.band_info is not None and other.band_info is not None:
+        differences = one.band_info.differences(other.band_info, one.band_numbers)
+        told = f"its images have {' and '.join(differences)}" if differences else ""
+    return told
+
+
+def wrong_bands(model_names: Sequence[str], dataset: Dataset) -> str:
+    """Why a data set's bands are not those that a model reads, with the way out; "" where they are or nobody can know."""
+    names = as_dataset(dataset).band_names
+    told = compare_bands(model_names, names) if names else ""
+    return told and f"{told}. Give the data set's option bands with their numbers in the model's order"

@@ -1,0 +1,47 @@
+"""A raster that is small enough to be read at once: a chip, or one image of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.errors import ImageError, RasterError, require
+from pspnet.georaster.bands import BandInfo
+from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.tiling import Window
+
+
+def read_bands(path: str | Path) -> BandInfo:
+    """What a raster says of its bands. Raises ImageError naming the file."""
+    try:
+        with open_raster(str(path)) as dataset:
+            return BandInfo.of(dataset)
+    except RasterError as error:
+        raise ImageError(str(error)) from error
+
+
+def read_whole(path: str | Path, numbers: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """(bands, h, w) in the file's own type, and (h, w) bool where there is data, or None where everywhere.
+
+    Gaps hold the mean of what the band has. Raises ImageError naming the file.
+    """
+    try:
+        with open_raster(str(path)) as dataset:
+            if max(numbers) > dataset.count:
+                raise ImageError(f"'{path}' has {dataset.count} bands, the first image has {max(numbers)} or more")
+            reader = BandReader(dataset, numbers, [0.0] * len(numbers))
+            pixels, valid = reader.read(Window(0, 0, dataset.height, dataset.width))
+    except RasterError as error:
+        raise ImageError(str(error)) from error
+    except require("rasterio.errors", "raster").RasterioIOError as error:
+        raise ImageError(
+            f"'{path}' cannot be read: {error.__cause__ or error}. Copy or export it again, or remove it"
+        ) from error
+    if valid is not None and valid.any():
+        for plane in pixels:
+            plane[~valid] = plane[valid].mean()
+    return pixels, valid
