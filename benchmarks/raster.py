@@ -131,14 +131,14 @@ def fast_segmenter(device: str) -> Any:
 
 def bare(segmenter: Any, windows: int) -> tuple[float, float]:
     """(megapixels per second, processor seconds per megapixel) of the network alone on windows of the tile's size."""
-    import torch
+    from pspnet.predict.arrays import on_device, to_numpy
 
-    batch = 1 if segmenter.engine.device.type == "cpu" else 4
-    images = torch.rand(batch, 3, TILE, TILE) * 255
-    segmenter.engine.coarse(images)
+    batch, engine = segmenter.batch_windows, segmenter.engine
+    images = on_device(np.random.default_rng(0).random((batch, 3, TILE, TILE), np.float32) * 255, engine.device)
+    engine.coarse(images)
     clock, processor = time.perf_counter(), time.process_time()
     for _ in range(windows):
-        segmenter.engine.coarse(images).cpu()
+        to_numpy(engine.coarse(images))
     pixels = windows * batch * TILE * TILE / 1e6
     return pixels / (time.perf_counter() - clock), (time.process_time() - processor) / pixels
 

@@ -119,6 +119,13 @@ def test_heavy_libraries_have_one_door() -> None:
     assert {(k, r) for k, rooms in DOORS.items() for r in rooms} - used == set(), "doors that are no longer used"
 
 
+def test_one_file_of_predict_imports_pytorch() -> None:
+    """Everything else there works where PyTorch is not installed."""
+    rooms = sorted((PACKAGE / "predict").rglob("*.py"))
+    heavy = {"torch", "timm", "safetensors", "lightning"}
+    assert [p.name for p in rooms if heavy & {name.split(".")[0] for name, _ in imports(p)}] == ["engines.py"]
+
+
 def test_no_circle_of_files() -> None:
     """Counting imports at the top of files only: one inside a function is how a heavy part is loaded late."""
     names = {

@@ -45,6 +45,14 @@ def source_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def usable_cores() -> int:
+    """Cores that this process may use; on macOS and Windows, where nobody tells, all there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def memory_bytes() -> int:
     """Memory of the machine; 0 where the system does not tell."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0

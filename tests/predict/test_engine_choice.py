@@ -12,8 +12,9 @@ import torch
 import pspnet.predict.engine_choice as runtimes
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.errors import ConfigError, MissingExtraError
-from pspnet.predict.engines import Engine, TorchEngine
-from pspnet.predict.graphs import fingerprint, kept_onnx
+from pspnet.nn.graphs import fingerprint, kept_onnx
+from pspnet.predict.arrays import Engine
+from pspnet.predict.engines import TorchEngine
 from pspnet.weights.checkpoint import ModelCard
 
 CARD = ModelCard(LabelSpace(("sea", "land", "sky")))
@@ -128,7 +129,7 @@ def test_turns_are_taken(model: PSPNet) -> None:
             return images
 
     engines: dict[str, Engine] = {name: Noted(name, TorchEngine(model, torch.device("cpu"), "fp32")) for name in "ab"}
-    times = runtimes._in_turns(engines, picture(8, 8))
+    times = runtimes._in_turns(engines, picture(8, 8).numpy())
     assert calls == ["a", "b"] * runtimes.ROUNDS
     assert set(times) == {"a", "b"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 
 from pspnet.config.protocol import VARIANTS
 from pspnet.errors import ConfigError
+from pspnet.predict.arrays import to_numpy
 from pspnet.predict.protocols import (
     PROTOCOLS,
     Predictor,
@@ -43,10 +45,31 @@ def stand_in(align_corners: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     return logits
 
 
-def predictor(align_corners: bool = True, batch_windows: int = 3) -> Predictor:
+KINDS = {"arrays": "cpu", "tensors": torch.device("cpu")}
+kind = "tensors"  # of array that the predictor takes and gives; every test below runs with both
+
+
+@pytest.fixture(autouse=True, params=list(KINDS))
+def kind_of_array(request: pytest.FixtureRequest) -> None:
+    global kind
+    kind = request.param
+
+
+def for_kind(network: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+    if kind == "tensors":
+        return network
+    return lambda x: network(torch.from_numpy(x)).numpy()
+
+
+def normalised(align_corners: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     network = stand_in(align_corners)
     mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-    return Predictor(lambda x: network((x - mean) / std), MEAN, align_corners, batch_windows=batch_windows)
+    return lambda x: network((x - mean) / std)
+
+
+def predictor(align_corners: bool = True, batch_windows: int = 3) -> Predictor:
+    logits = for_kind(normalised(align_corners))
+    return Predictor(logits, MEAN, align_corners, KINDS[kind], batch_windows=batch_windows)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +115,13 @@ def test_mmsegmentations_slide_inference() -> None:
     recorded = np.load(GOLDEN / "mmseg_slide" / "outputs.npz")
     values = make_input("input/mmseg_slide_s1", (1, 3, 150, 203))[0].transpose(1, 2, 0)
     protocol = PROTOCOLS["mmseg-slide"].changed(resize="none", base_px=(), window_px=(64, 80), stride_px=(43, 54))
-    found, are_logits = predict_map(Predictor(stand_in(False), batch_windows=5), values, protocol)
+    found, are_logits = predict_map(
+        Predictor(for_kind(stand_in(False)), device=KINDS[kind], batch_windows=5), values, protocol
+    )
     assert are_logits
-    np.testing.assert_allclose(found.permute(2, 0, 1)[:, ::5, ::5], recorded["logits_every5"], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(
+        to_numpy(found).transpose(2, 0, 1)[:, ::5, ::5], recorded["logits_every5"], atol=1e-5, rtol=0
+    )
     np.testing.assert_array_equal(found.argmax(2)[::5, ::5], recorded["argmax_every5"])
 
 
@@ -119,7 +146,7 @@ def test_every_protocol_gives_probabilities_of_the_images_size(name: str) -> Non
 
 def slow_mmseg_ms(photo: np.ndarray, protocol: object) -> np.ndarray:
     """MMSegmentation's own order of things, in plain words: resize, predict, resize logits, softmax, average."""
-    total, network = 0, predictor(False).logits
+    total, network = 0, normalised(False)
     for scale in (0.5, 1.25):
         for mirrored in (False, True):
             factor = min(90 * scale // 1 / 75, 60 * scale // 1 / 57)
@@ -161,7 +188,7 @@ def test_caffe_adds_logits_of_a_window_and_its_mirror() -> None:
     protocol = PROTOCOLS["caffe-ss"].changed(
         resize="none", base_px=(), extra_px=0, window_px=(48, 48), stride_px=(32, 32)
     )
-    network = predictor().logits
+    network = normalised(True)
     batch = torch.from_numpy(photo.astype(np.float32).transpose(2, 0, 1)[None].copy())
     expected = (network(batch) + network(batch.flip(3)).flip(3)).softmax(1)[0]
     np.testing.assert_allclose(predict_probabilities(predictor(), photo, protocol), expected, atol=1e-6)
@@ -209,7 +236,7 @@ def test_names_variants_and_description() -> None:
         (lambda: PROTOCOLS["whole"].changed(padding="end"), "window_px"),
         (lambda: PROTOCOLS["slide"].changed(stride_px=(600, 600)), "gaps"),
         (lambda: PROTOCOLS["semseg-ss"].changed(base_px=(1, 2)), "give 1"),
-        (lambda: predict_labels(stand_in(True), make_image("photo", 30, 40), "semseg-ss"), "mean colour"),
+        (lambda: predict_labels(for_kind(stand_in(True)), make_image("photo", 30, 40), "semseg-ss"), "mean colour"),
         (lambda: predict_labels(lambda x: x[:, :, ::2], make_image("photo", 30, 40), "whole"), "logits of shape"),
     ],
 )

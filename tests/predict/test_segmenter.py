@@ -13,10 +13,10 @@ from PIL import Image
 
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmentation, Segmenter
 from pspnet.errors import ConfigError, DataError, ImageError
-from pspnet.predict import segmenter
+from pspnet.predict import windows
 from pspnet.predict.folders import find_images, segment_files
-from pspnet.predict.windows import blended_strips
 from pspnet.weights.checkpoint import ModelCard
+from support.windows import blended
 
 SPACE = LabelSpace(("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)))
 
@@ -78,9 +78,9 @@ def test_what_is_no_image_is_refused(seg: Segmenter, tmp_path: Path) -> None:
 def test_large_images_are_seen_in_blended_windows(seg: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     image = picture(120, 150)
     whole = seg.segment(image)
-    monkeypatch.setattr(segmenter, "WHOLE_PIXELS", 1000)
-    monkeypatch.setattr(segmenter, "WINDOW_PX", 64)
-    monkeypatch.setattr(segmenter, "OVERLAP_PX", 32)
+    monkeypatch.setattr(windows, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(windows, "WINDOW_PX", 64)
+    monkeypatch.setattr(windows, "OVERLAP_PX", 32)
     parts = seg.segment(image)
     assert parts.labels.shape == whole.labels.shape
     assert (parts.labels == whole.labels).mean() > 0.7  # windows see less of the scene: near, not equal
@@ -90,12 +90,7 @@ def test_large_images_are_seen_in_blended_windows(seg: Segmenter, monkeypatch: p
 
 def test_blended_windows_of_a_pixelwise_model_are_exact() -> None:
     image = np.random.default_rng(1).random((83, 57, 2), np.float32)
-    strips = list(
-        blended_strips(lambda w: image[w.slices], lambda x: torch.cat([x, 1 - x], 1), 83, 57, 4, 24, 10, batch_size=3)
-    )
-    rows = [top for top, _ in strips]
-    assert rows == sorted(rows)
-    found = np.concatenate([part for _, part in strips], axis=1)
+    found = blended(image, lambda x: np.concatenate([x, 1 - x], 1), 4, 24, 10, batch=3)
     wanted = image.transpose(2, 0, 1)
     assert np.allclose(found, np.concatenate([wanted, 1 - wanted]), atol=1e-5)
 

@@ -19,10 +19,10 @@ from rio_cogeo import cog_validate
 
 from pspnet.config import RasterConfig
 from pspnet.errors import ConfigError, PspnetError, RasterError
-from pspnet.predict.windows import blended_strips
 from pspnet.raster import Progress, segment_raster
 from pspnet.raster.writing import halve_labels, halve_shares
 from support.rasters import SPACE, UTM, MoodyEngine, make_segmenter, read, scene, whole, write_raster
+from support.windows import blended
 
 SMALL: dict[str, Any] = {"tile_px": 48, "overlap_px": 12, "block_px": 32}
 
@@ -46,9 +46,7 @@ def test_blended_windows_are_those_of_the_stream(tmp_path: Path) -> None:
     segmenter = make_segmenter(engine=MoodyEngine())
     segment_raster(segmenter, write_raster(tmp_path / "in.tif", pixels), tmp_path / "out.tif", confidence=True, **SMALL)
     image = pixels.transpose(1, 2, 0)
-    found = np.concatenate(
-        [p for _, p in blended_strips(lambda w: image[w.slices], segmenter.probabilities, 110, 75, 3, 48, 12)], axis=1
-    )
+    found = blended(image, segmenter.probabilities, 3, 48, 12)
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), found.argmax(axis=0))
     np.testing.assert_array_equal(read(tmp_path / "out.tif", 2), np.round(found.max(axis=0) * 100))
 

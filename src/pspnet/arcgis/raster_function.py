@@ -134,15 +134,12 @@ class PSPNetRasterFunction:
 
         'raster_mask' is 0 where there is no data; the output is masked there, and the model sees the bands' mean.
         """
-        import torch
-
         pixels = np.asarray(pixelBlocks["raster_pixels"]).astype(np.float32)
         mask = pixelBlocks.get("raster_mask")
         known: np.ndarray[Any, Any] = np.broadcast_to(True if mask is None else np.asarray(mask) != 0, pixels.shape)
         mean = np.array(self.segmenter.mean, np.float32)[:, None, None]
         pixels = np.where(known & np.isfinite(pixels), pixels, mean)
-        with torch.inference_mode():
-            best = self.segmenter.probabilities(torch.from_numpy(pixels)[None]).argmax(dim=1)[0].cpu().numpy()
+        best = self.segmenter.labels(pixels[None])[0][0]
         inner = slice(self.padding, best.shape[0] - self.padding), slice(self.padding, best.shape[1] - self.padding)
         valid = np.asarray(known.any(axis=0))[inner]
         kind = props.get("pixelType", "u1") if isinstance(props, dict) else "u1"

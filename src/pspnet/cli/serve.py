@@ -99,9 +99,9 @@ def serve(
     named = name_models(models)
     check_sources(named)
     if threads is not None:
-        import torch
+        from pspnet.predict.processors import set_threads
 
-        torch.set_num_threads(threads)
+        set_threads(threads)
     if host not in ("127.0.0.1", "localhost", "::1") and not keys:
         logger.warning("open to all: no PSPNET_API_KEY is set, and the address is not this machine's own")
     run_server(create_app(named, settings), host, port, drain_s=drain, log_level=log_level)

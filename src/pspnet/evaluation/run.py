@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pspnet.config.evaluation import EvaluationConfig
@@ -31,7 +30,8 @@ from pspnet.metrics import (
     Scores,
     count_pairs,
 )
-from pspnet.predict.protocols import Predictor, predict_map
+from pspnet.predict.arrays import softmax_
+from pspnet.predict.protocols import Predictor, most_probable, predict_map
 from pspnet.predict.segmenter import Segmenter
 
 Progress = Callable[[int, int], None]
@@ -227,19 +227,16 @@ def predictor_of(segmenter: Segmenter, batch_size: int) -> Predictor:
 def predict_one(predictor: Predictor, image: NDArray[np.generic], protocol: Protocol, confidence: bool) -> Found:
     """Labels (H, W) and, if asked, the label's probability (H, W) under a protocol."""
     scores, are_logits = predict_map(predictor, image, protocol)
-    best, index = scores.max(2)
-    sure = None
-    if confidence:
-        sure = (1 / (scores - best[..., None]).exp().sum(2) if are_logits else best).cpu().numpy()
-    return index.to(torch.uint8).cpu().numpy(), sure
+    labels, best = most_probable(scores)
+    if confidence and are_logits:
+        best = most_probable(softmax_(scores, 2))[1]
+    return labels, best if confidence else None
 
 
 def _whole(segmenter: Segmenter, batch: list[Sample], confidence: bool) -> Iterator[Found]:
     pixels = np.stack([sample.image.astype(np.float32).transpose(2, 0, 1) for sample in batch])
-    labels, sure = segmenter.labels(torch.from_numpy(np.ascontiguousarray(pixels)), confidence)
-    found = labels.cpu().numpy()
-    certain = itertools.repeat(None) if sure is None else iter(sure.cpu().numpy())
-    yield from zip(found, certain, strict=False)
+    labels, sure = segmenter.labels(np.ascontiguousarray(pixels), confidence)
+    yield from zip(labels, itertools.repeat(None) if sure is None else iter(sure), strict=False)
 
 
 def _timed(samples: Iterator[Sample], labelled: bool) -> Iterator[tuple[Sample, float]]:

@@ -16,8 +16,8 @@ from pspnet.data.views import Subset
 from pspnet.errors import require
 from pspnet.evaluation import assess
 from pspnet.metrics import PerImage, mean_of_known
+from pspnet.nn.graphs import quiet_exporters
 from pspnet.predict.exported import CompiledOpenVino
-from pspnet.predict.graphs import quiet_exporters
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import as_float
 

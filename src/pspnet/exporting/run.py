@@ -17,7 +17,7 @@ from pspnet.errors import ConfigError, ExportError
 from pspnet.exporting.parity import Parity, Quality, compare, quality_of
 from pspnet.exporting.quantising import QualityJudge, write_openvino
 from pspnet.files import check_output, new_files
-from pspnet.predict.graphs import GraphNetwork, write_onnx, write_pt2
+from pspnet.nn.graphs import GraphNetwork, write_onnx, write_pt2
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import as_float
 from pspnet.weights.checkpoint import header_text

@@ -1,7 +1,7 @@
 """An engine by name for a network: PyTorch, torch.compile, OpenVINO, onnxruntime; or the fastest that agrees.
 
 OpenVINO and onnxruntime run the network as a graph, which takes 10 to 60 s to make, once for a set of weights: it is
-kept in the cache folder (`pspnet.predict.graphs`), and so is what `auto` decided there.
+kept in the cache folder (`pspnet.nn.graphs`), and so is what `auto` decided there.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import logging
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pspnet.config.model import ModelConfig
 from pspnet.errors import ConfigError, MissingExtraError, OutputError
 from pspnet.files import write_text
 from pspnet.machine import processor_name
 from pspnet.nn import PSPNet
-from pspnet.predict.engines import CompiledEngine, Engine, TorchEngine, compute_dtype, has_bfloat16
+from pspnet.nn.graphs import cache_folder, fingerprint, kept_onnx
+from pspnet.predict.arrays import Device, Engine, best_class, on_device, to_numpy
+from pspnet.predict.engines import CompiledEngine, TorchEngine, computes_bfloat16, gpu_name, has_bfloat16, pick_device
 from pspnet.predict.exported import OnnxEngine, OpenVinoEngine
-from pspnet.predict.graphs import cache_folder, fingerprint, kept_onnx
+from pspnet.predict.processors import thread_count
 
 ENGINE_NAMES = ("torch", "compile", "openvino", "onnxruntime")
 # Least share of labels equal to PyTorch's in float32, by the precision that an engine computes in.
@@ -69,7 +69,17 @@ class Choice:
         return f"engine {self.engine}" + (" (remembered)" if self.remembered else "") + ": " + "; ".join(tried)
 
 
-def engine_named(name: str, model: PSPNet, device: torch.device, precision: str = "auto") -> Engine:
+def open_engine(name: str, model: PSPNet, device: str, precision: str) -> tuple[Engine, Choice | None]:
+    """The engine of a network by name; for "auto" also how it was chosen. Errors as `engine_named`'s."""
+    where = pick_device(device)
+    return (
+        choose_engine(model, where, precision)
+        if name == "auto"
+        else (engine_named(name, model, where, precision), None)
+    )
+
+
+def engine_named(name: str, model: PSPNet, device: Device, precision: str = "auto") -> Engine:
     """One of ENGINE_NAMES. Raises ConfigError for an unknown name, or one that this device or model cannot have;
     MissingExtraError where its library is not installed."""
     if name == "torch":
@@ -97,10 +107,10 @@ def precision_of(name: str, precision: str) -> str:
         if precision == "bf16":
             raise ConfigError("precision = 'bf16' with engine = 'onnxruntime': it has float32 only on processors")
         return "fp32"
-    return "bf16" if compute_dtype(precision, torch.device("cpu")) == torch.bfloat16 else "fp32"
+    return "bf16" if computes_bfloat16(precision, pick_device("cpu")) else "fp32"
 
 
-def choose_engine(model: PSPNet, device: torch.device, precision: str = "auto") -> tuple[Engine, Choice]:
+def choose_engine(model: PSPNet, device: Device, precision: str = "auto") -> tuple[Engine, Choice]:
     """The fastest engine here that agrees with PyTorch in float32, measured in turns; what it was is remembered.
 
     On a processor: torch, openvino and onnxruntime, of those that are installed. On a GPU: torch and compile. Compiling
@@ -109,7 +119,7 @@ def choose_engine(model: PSPNet, device: torch.device, precision: str = "auto") 
     """
     names = ("torch", "openvino", "onnxruntime") if device.type == "cpu" else ("torch", "compile")
     note = cache_folder() / f"{fingerprint(model)}.json"
-    circumstances = [_hardware(device), precision, torch.get_num_threads(), {n: _release(n) for n in names}]
+    circumstances = [_hardware(device), precision, thread_count(), {n: _release(n) for n in names}]
     remembered = _remembered(note, circumstances)
     if remembered:
         return engine_named(remembered.engine, model, device, precision), remembered
@@ -137,7 +147,7 @@ def choose_engine(model: PSPNet, device: torch.device, precision: str = "auto") 
     return engines[best], choice
 
 
-def _trial_images(config: ModelConfig) -> list[Tensor]:
+def _trial_images(config: ModelConfig) -> list[NDArray[np.float32]]:
     """Smooth coloured noise around the mean that the model expects, as spread as what it was trained on."""
     random = np.random.default_rng(0)
     mean, std = (np.asarray(values, np.float32) for values in config.normalisation)
@@ -145,45 +155,47 @@ def _trial_images(config: ModelConfig) -> list[Tensor]:
     for height, width in TRIAL_PX:
         coarse = random.standard_normal((height // 20, width // 20, config.in_bands), np.float32)
         fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, -1)
-        images.append(torch.from_numpy((mean + 1.5 * std * fine).transpose(2, 0, 1)[None].copy()))
+        images.append(np.ascontiguousarray((mean + 1.5 * std * fine).transpose(2, 0, 1)[None]))
     return images
 
 
 def _agreement(
-    model: PSPNet, device: torch.device, engines: dict[str, Engine], images: list[Tensor]
+    model: PSPNet, device: Device, engines: dict[str, Engine], images: list[NDArray[np.float32]]
 ) -> dict[str, float]:
     reference = TorchEngine(model, device, "fp32")
-    wanted = [reference.coarse(image).argmax(1).cpu() for image in images]
-    found = {}
+    wanted = [_labels(reference, image) for image in images]
+    agreement = {}
     for name, engine in engines.items():
-        equal = [
-            (engine.coarse(image).argmax(1).cpu() == labels).float().mean()
-            for image, labels in zip(images, wanted, strict=True)
-        ]
-        found[name] = float(min(equal))
-    return found
+        equal = [(_labels(engine, image) == labels).mean() for image, labels in zip(images, wanted, strict=True)]
+        agreement[name] = float(min(equal))
+    return agreement
 
 
-def _in_turns(engines: dict[str, Engine], image: Tensor) -> dict[str, float]:
+def _labels(engine: Engine, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The class of each coarse pixel of one image."""
+    return to_numpy(best_class(engine.coarse(on_device(image, engine.device))[0])[1])
+
+
+def _in_turns(engines: dict[str, Engine], image: NDArray[np.float32]) -> dict[str, float]:
     """Median seconds of each; in turns, so that a busy moment slows all of them."""
     times: dict[str, list[float]] = {name: [] for name in engines}
     begun = time.perf_counter()
     for done in range(ROUNDS):
         for name, engine in engines.items():
-            times[name].append(_seconds(engine.coarse, image))
+            times[name].append(_seconds(engine, image))
         if done and time.perf_counter() - begun > TRIAL_SECONDS:
             break
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _seconds(work: Callable[[Tensor], Tensor], image: Tensor) -> float:
+def _seconds(engine: Engine, image: NDArray[np.float32]) -> float:
     started = time.perf_counter()
-    work(image).cpu()  # waits for a GPU
+    to_numpy(engine.coarse(on_device(image, engine.device)))  # waits for a GPU
     return time.perf_counter() - started
 
 
-def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {processor_name()}"
+def _hardware(device: Device) -> str:
+    return gpu_name(device) or f"{platform.machine()} {processor_name()}"
 
 
 def _release(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Exported models as engines: ONNX by onnxruntime, OpenVINO IR by OpenVINO, .pt2 by PyTorch.
+"""Exported models as engines of numpy arrays: ONNX by onnxruntime, OpenVINO IR by OpenVINO; and .pt2 by PyTorch.
 
 An exported file carries the same header as a checkpoint (config, classes, colours, bands, protocol), so it is opened
 wherever a checkpoint is.
@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pspnet.config.model import ModelConfig
 from pspnet.errors import CheckpointError, ConfigError, require
-from pspnet.predict.engines import Engine
+from pspnet.predict.arrays import Engine
+from pspnet.predict.processors import thread_count
 from pspnet.weights.checkpoint import ModelCard, parse_header
 
 EXPORT_SUFFIXES = (".onnx", ".xml", ".pt2")
-CPU = torch.device("cpu")
+Values = NDArray[np.float32]
 
 
 class OnnxEngine:
     """onnxruntime on the processor: (B, bands, H, W) -> logits (B, K, H, W)."""
 
     name = "onnxruntime"
-    device = CPU
+    device = "cpu"
 
     def __init__(self, path: Path) -> None:
         runtime = require("onnxruntime", "export")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = thread_count()
         options.log_severity_level = 3
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -41,27 +41,27 @@ class OnnxEngine:
             raise CheckpointError(f"'{path}' cannot be opened by onnxruntime: {_line(error)}") from error
         self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
 
-    def coarse(self, images: Tensor) -> Tensor:
-        (logits,) = self._session.run(None, {"images": images.float().numpy()})
-        return torch.from_numpy(logits)
+    def coarse(self, images: Values) -> Values:
+        (logits,) = self._session.run(None, {"images": images})
+        return logits
 
 
 class CompiledOpenVino:
     """A model that OpenVINO has compiled: (B, bands, H, W) -> logits (B, K, h, w). Threads may share it."""
 
     name = "openvino"
-    device = CPU
+    device = "cpu"
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
         self._own = threading.local()  # a request serves one call at a time
 
-    def coarse(self, images: Tensor) -> Tensor:
+    def coarse(self, images: Values) -> Values:
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         # copied out: the request's own memory holds the next result
-        found = self._own.request.infer([np.ascontiguousarray(images.float().numpy())], share_inputs=True)
-        return torch.from_numpy(found[0])
+        found = self._own.request.infer([np.ascontiguousarray(images)], share_inputs=True)
+        return found[0]
 
 
 class OpenVinoEngine(CompiledOpenVino):
@@ -79,39 +79,15 @@ class OpenVinoEngine(CompiledOpenVino):
         # export leaves the rest to OpenVINO
         precision = precision or _runtime_info(model, "pspnet_precision") or "fp32"
         hint = {"bf16": "bf16", "fp16": "f32", "fp32": "f32"}.get(precision)
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": thread_count()}
         if hint:
             settings["INFERENCE_PRECISION_HINT"] = hint
         super().__init__(core.compile_model(model, "CPU", settings))
 
 
-class PortableEngine:
-    """A .pt2 file of torch.export."""
-
-    name = "torch.export"
-    device = CPU
-
-    def __init__(self, path: Path) -> None:
-        extra = {"pspnet": ""}
-        try:
-            program = torch.export.load(path, extra_files=extra)
-        except Exception as error:  # whatever the archive's parts raise
-            raise CheckpointError(f"'{path}' cannot be opened by torch.export: {_line(error)}") from error
-        self.header: str | None = extra["pspnet"] or None
-        self._module = program.module()
-
-    @torch.inference_mode()
-    def coarse(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._module(images.float())
-        return logits
-
-
-ENGINES: dict[str, Any] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": PortableEngine}
-
-
 def is_exported(path: str | Path) -> bool:
     """Whether a path's ending is one of an exported model."""
-    return Path(path).suffix.lower() in ENGINES
+    return Path(path).suffix.lower() in EXPORT_SUFFIXES
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
@@ -130,7 +106,7 @@ def open_exported(path: str | Path) -> tuple[Engine, ModelConfig, ModelCard]:
             f"'{path}': a .pt2 archive may hold pickled code, so it is opened only when you say that you trust it: "
             "set the environment variable PSPNET_TRUST_PT2=1. An .onnx or .xml export needs no such trust"
         )
-    engine = ENGINES[path.suffix.lower()](path)
+    engine = _engine_of(path)
     if not engine.header:
         raise CheckpointError(
             f"'{path}' carries no pspnet header: it was not made by `pspnet export`, so its classes and normalisation "
@@ -138,6 +114,14 @@ def open_exported(path: str | Path) -> tuple[Engine, ModelConfig, ModelCard]:
         )
     config, card = parse_header(engine.header, path)
     return engine, config, card
+
+
+def _engine_of(path: Path) -> Any:
+    if path.suffix.lower() == ".pt2":
+        from pspnet.predict.engines import PortableEngine
+
+        return PortableEngine(path)
+    return OnnxEngine(path) if path.suffix.lower() == ".onnx" else OpenVinoEngine(path)
 
 
 def _runtime_info(model: Any, name: str) -> str | None:

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pspnet.config.protocol import PROTOCOLS, Protocol, find_protocol
 from pspnet.errors import ConfigError
+from pspnet.predict.arrays import Array, Device, is_tensor, like, on_device, softmax_, take, to_numpy, zeros_like
 from pspnet.predict.resampling import Interpolation, taps
 from pspnet.tiling import Padding, padding, shares
 
 __all__ = ["PROTOCOLS", "Predictor", "Protocol", "find_protocol", "predict_labels", "predict_probabilities"]
 
-Logits = Callable[[Tensor], Tensor]
+Logits = Callable[[Array], Array]
 _ROWS = 8  # rows of a map that are resized at once: at 150 classes and 512 px they stay in a core's cache
 
 
@@ -32,14 +31,15 @@ _ROWS = 8  # rows of a map that are resized at once: at 150 classes and 512 px t
 class Predictor:
     """What the engine needs of a model.
 
-    logits: (B, bands, h, w) float32 in the images' own range -> (B, K, h, w). mean: the fill colour for padding, a
+    logits: (B, bands, h, w) float32 in the images' own range -> (B, K, h, w); it gets and gives tensors on `device` where
+    that is a torch.device, arrays where it is a text. mean: the fill colour for padding, a
     number per band in the images' units. align_corners: the network's own resizing. batch_windows: windows at once.
     """
 
     logits: Logits
     mean: Sequence[float] = ()
     align_corners: bool = False
-    device: torch.device | str = "cpu"
+    device: Device = "cpu"
     batch_windows: int = 4
 
 
@@ -53,8 +53,8 @@ def predict_probabilities(
     if are_logits:
         _softmax_rows(scores)
     elif protocol.map_interpolation == "antialias":
-        scores /= scores.sum(2, keepdim=True)  # the Caffe code does; the weights sum to 1 but for rounding
-    return scores.cpu().numpy().transpose(2, 0, 1)
+        scores /= scores.sum(2, keepdims=True)  # the Caffe code does; the weights sum to 1 but for rounding
+    return to_numpy(scores).transpose(2, 0, 1)
 
 
 def predict_labels(
@@ -62,12 +62,20 @@ def predict_labels(
 ) -> NDArray[np.uint8]:
     """(H, W, bands) image -> (H, W) uint8 class indices: the most probable class, the first one of equals."""
     scores, _ = predict_map(_as_predictor(predictor), image, find_protocol(protocol))
-    return scores.argmax(2).to(torch.uint8).cpu().numpy()
+    return most_probable(scores)[0]
 
 
-@torch.no_grad()
-def predict_map(predictor: Predictor, image: NDArray[np.generic], protocol: Protocol) -> tuple[Tensor, bool]:
-    """(H, W, K) float32 on the predictor's device, and whether it holds logits (else probabilities).
+def most_probable(scores: Array) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(H, W, K) -> the class of each pixel (H, W), the first one of equals, and its score (H, W)."""
+    if is_tensor(scores):
+        best, index = scores.max(2)
+        return to_numpy(index).astype(np.uint8), to_numpy(best)
+    index = scores.argmax(2)
+    return index.astype(np.uint8), np.take_along_axis(scores, index[..., None], 2)[..., 0]
+
+
+def predict_map(predictor: Predictor, image: NDArray[np.generic], protocol: Protocol) -> tuple[Array, bool]:
+    """(H, W, K) float32 as the predictor computes, and whether it holds logits (else probabilities).
 
     The classes of a pixel lie side by side in memory: resizing then moves whole pixels, and a softmax reads in order.
     With the classes first the same work took twenty times as long on a processor (benchmarks/protocols.py).
@@ -77,19 +85,19 @@ def predict_map(predictor: Predictor, image: NDArray[np.generic], protocol: Prot
     height, width = image.shape[:2]
     passes = list(_passes(protocol))
     many = len(passes) > 1
-    total: Tensor | None = None
+    total: Array | None = None
     for scale, mirrored in passes:
         scaled, around = _scaled(image, protocol, predictor.mean, protocol.size(height, width, scale))
         if mirrored:
             scaled = np.ascontiguousarray(scaled[:, ::-1])
         grid = _Grid(protocol, scaled.shape[0], scaled.shape[1], around, height, width, predictor.align_corners)
         softmax_late = many and protocol.average == "logits"
-        apart: Tensor | None = None  # logits of this pass, when softmax must wait for all of its windows
+        apart: Array | None = None  # logits of this pass, when softmax must wait for all of its windows
         for (row, column), found in _windows(predictor, protocol, scaled, grid):
             if total is None:
-                total = torch.zeros(height, width, found.shape[2], device=found.device)
+                total = zeros_like(found, (height, width, found.shape[2]))
             if softmax_late and not grid.single and apart is None:
-                apart = torch.zeros_like(total)
+                apart = zeros_like(total, total.shape)
             target = total if apart is None else apart
             _add(target, found, grid.rows[row], grid.columns[column], mirrored, softmax_late and grid.single)
         assert total is not None
@@ -165,8 +173,8 @@ class _Reach:
     length: int
     start: int
     stop: int
-    place: Tensor
-    weight: Tensor
+    place: NDArray[np.int64]
+    weight: NDArray[np.float32]
     plain: bool
 
 
@@ -215,8 +223,8 @@ def _reaches(
                 len(share),
                 start,
                 stop,
-                torch.from_numpy(local[start:stop].astype(np.int64)),
-                torch.from_numpy(mine[start:stop].astype(np.float32)),
+                local[start:stop].astype(np.int64),
+                mine[start:stop].astype(np.float32),
                 plain,
             )
         )
@@ -225,7 +233,7 @@ def _reaches(
 
 def _windows(
     predictor: Predictor, protocol: Protocol, scaled: NDArray[np.float32], grid: _Grid
-) -> Iterator[tuple[tuple[int, int], Tensor]]:
+) -> Iterator[tuple[tuple[int, int], Array]]:
     """Each window's place in the grid and its prediction (h, w, K): probabilities, or logits, as the protocol says."""
     places = [(r, c) for r in range(len(grid.rows)) for c in range(len(grid.columns))]
     for start in range(0, len(places), predictor.batch_windows):
@@ -237,74 +245,90 @@ def _windows(
             ]
             for r, c in batch
         ]
-        pixels = torch.from_numpy(np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))).to(predictor.device)
+        pixels = on_device(np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2)), predictor.device)
         predicted = _predict(predictor.logits, pixels, protocol)
         yield from zip(batch, predicted, strict=True)
 
 
-def _predict(logits: Logits, pixels: Tensor, protocol: Protocol) -> Tensor:
+def _predict(logits: Logits, pixels: Array, protocol: Protocol) -> Array:
     """(B, bands, h, w) -> (B, h, w, K) predictions."""
     found = _checked(logits(pixels), pixels)
-    turned = _checked(logits(pixels.flip(3)), pixels) if protocol.mirror == "window" else None
+    turned = _checked(logits(_mirrored(pixels, 3)), pixels) if protocol.mirror == "window" else None
     if turned is None and protocol.average == "logits":
         return found
-    result = torch.empty_like(found)
+    result = zeros_like(found, tuple(found.shape))
     for image in range(len(found)):
         for top in range(0, found.shape[1], _ROWS):
             part = (image, slice(top, top + _ROWS))
-            result[part] = _joined(found[part], None if turned is None else turned[part].flip(1), protocol)
+            result[part] = _joined(found[part], None if turned is None else _mirrored(turned[part], 1), protocol)
     return result
 
 
-def _joined(found: Tensor, turned: Tensor | None, protocol: Protocol) -> Tensor:
+def _joined(found: Array, turned: Array | None, protocol: Protocol) -> Array:
     """A window's logits, and those of its mirror image turned back, as one prediction."""
     if turned is None:
-        return found.softmax(-1)
+        return _softmax(found)
     if protocol.mirror_average == "logits_sum":
-        return (found + turned).softmax(-1)
+        return _softmax(found + turned)
     if protocol.average == "probabilities":
-        return found.softmax(-1).add_(turned.softmax(-1)).div_(2)
+        return (_softmax(found) + _softmax(turned)) / 2
     return (found + turned) / 2
 
 
-def _checked(found: Tensor, pixels: Tensor) -> Tensor:
+def _checked(found: Array, pixels: Array) -> Array:
     if found.ndim != 4 or found.shape[0] != pixels.shape[0] or found.shape[2:] != pixels.shape[2:]:
         raise ConfigError(f"logits of shape {tuple(found.shape)} for images {tuple(pixels.shape)}: give (B, K, h, w)")
-    return found.float().permute(0, 2, 3, 1).contiguous()
+    if is_tensor(found):
+        return found.float().permute(0, 2, 3, 1).contiguous()
+    return np.ascontiguousarray(found.transpose(0, 2, 3, 1), np.float32)
 
 
-def _add(target: Tensor, found: Tensor, rows: _Reach, columns: _Reach, mirrored: bool, softmax: bool) -> None:
+def _add(target: Array, found: Array, rows: _Reach, columns: _Reach, mirrored: bool, softmax: bool) -> None:
     """Adds one window (h, w, K), resized and weighted, to its place in the map, some rows at a time."""
-    device = target.device
-    row_place, row_weight = rows.place.to(device), rows.weight.to(device)[..., None, None]
-    column_place, column_weight = columns.place.to(device), columns.weight.to(device)[..., None]
+    row_place, row_weight = like(rows.place, target), like(rows.weight, target)[..., None, None]
+    column_place, column_weight = like(columns.place, target), like(columns.weight, target)[..., None]
     width = target.shape[1]
     span = slice(width - columns.stop, width - columns.start) if mirrored else slice(columns.start, columns.stop)
-    step = _ROWS if device.type == "cpu" else rows.stop - rows.start  # a GPU gains nothing from small pieces
+    on_gpu = is_tensor(target) and target.device.type != "cpu"
+    step = rows.stop - rows.start if on_gpu else _ROWS  # a GPU gains nothing from small pieces
     for top in range(rows.start, rows.stop, step):
         bottom = min(top + step, rows.stop)
         part = slice(top - rows.start, bottom - rows.start)
         piece = _resample(found, 0, row_place[part], row_weight[part], rows.plain)
         piece = _resample(piece, 1, column_place, column_weight, columns.plain)
         if softmax:
-            piece = piece.softmax(-1)
-        target[top:bottom, span] += piece.flip(1) if mirrored else piece
+            piece = _softmax(piece)
+        target[top:bottom, span] += _mirrored(piece, 1) if mirrored else piece
 
 
-def _resample(values: Tensor, axis: int, place: Tensor, weight: Tensor, plain: bool) -> Tensor:
+def _resample(values: Array, axis: int, place: Array, weight: Array, plain: bool) -> Array:
     if plain:
-        return values.narrow(axis, int(place[0, 0]), len(place)) * weight[:, 0]
-    result = values.index_select(axis, place[:, 0]) * weight[:, 0]
+        first = int(place[0, 0])
+        part = slice(first, first + len(place))
+        return (values[part] if axis == 0 else values[:, part]) * weight[:, 0]
+    result = take(values, place[:, 0], axis) * weight[:, 0]
     for tap in range(1, place.shape[1]):
-        result.addcmul_(values.index_select(axis, place[:, tap]), weight[:, tap])
+        if is_tensor(result):
+            result.addcmul_(take(values, place[:, tap], axis), weight[:, tap])
+        else:
+            result += take(values, place[:, tap], axis) * weight[:, tap]
     return result
 
 
-def _softmax_rows(scores: Tensor) -> None:
+def _softmax(values: Array) -> Array:
+    """Over the classes, which come last."""
+    return values.softmax(-1) if is_tensor(values) else softmax_(values.copy(), -1)
+
+
+def _mirrored(values: Array, axis: int) -> Array:
+    """Left and right exchanged; a processor's engine wants its images in one piece."""
+    return values.flip(axis) if is_tensor(values) else np.ascontiguousarray(np.flip(values, axis))
+
+
+def _softmax_rows(scores: Array) -> None:
     """Softmax over the classes, in place, some rows at a time."""
     for top in range(0, len(scores), _ROWS):
-        part = scores[top : top + _ROWS]
-        part.copy_(part.softmax(-1))
+        scores[top : top + _ROWS] = _softmax(scores[top : top + _ROWS])
 
 
 def _as_predictor(predictor: Predictor | Logits) -> Predictor:

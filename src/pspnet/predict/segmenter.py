@@ -8,12 +8,10 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pspnet.config.model import ModelConfig
 from pspnet.errors import ConfigError, ImageError, RasterError
@@ -22,21 +20,20 @@ from pspnet.georaster.whole import read_bands, read_whole
 from pspnet.image_bands import is_raster
 from pspnet.images import read_image, with_bands
 from pspnet.labels import Colour
-from pspnet.nn import PSPNet
-from pspnet.nn.blocks import resize
-from pspnet.nn.upsampling import upsample_labels
-from pspnet.predict.engine_choice import Choice, choose_engine, engine_named
-from pspnet.predict.engines import Engine, TorchEngine, pick_device
+from pspnet.predict import logits as coarse_logits
+from pspnet.predict import windows
+from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device
 from pspnet.predict.exported import files_of, is_exported, open_exported
 from pspnet.predict.protocols import Predictor, predict_probabilities
 from pspnet.predict.segmentation import Segmentation
-from pspnet.predict.windows import as_float, blended_strips
+from pspnet.predict.windows import as_float
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import ModelCard, card_for, load_checkpoint, save_checkpoint
-from pspnet.weights.importing import Classes, import_checkpoint
 
-WHOLE_PIXELS = 2048 * 1024  # an image up to this size is seen at once; a larger one in windows
-WINDOW_PX, OVERLAP_PX = 1024, 256
+if TYPE_CHECKING:
+    from pspnet.nn import PSPNet
+    from pspnet.predict.engine_choice import Choice
+    from pspnet.weights.importing import Classes
 
 
 class Segmenter:
@@ -45,18 +42,19 @@ class Segmenter:
         seg = Segmenter.load("model.safetensors")
         result = seg.segment("street.jpg")
 
-    device: "auto" (a GPU when there is one), "cpu", "cuda", ... precision: "auto", "fp32", "bf16". engine: what computes
-    the logits: "torch" (the default: it starts at once), "compile", "openvino", "onnxruntime", or "auto": the fastest of
-    those installed whose labels agree with PyTorch's in float32. `.engine.name` says which it is, `.choice` how it was
+    It takes a config, a card and an engine: what computes coarse logits, with `pspnet.predict.arrays.Engine`'s two names
+    and one method. In the config's place a network may be given; it then computes in PyTorch, or as `engine` names it.
+
+    engine: "torch" (a network's default: it starts at once), "compile", "openvino", "onnxruntime", or "auto": the fastest
+    of those installed whose labels agree with PyTorch's in float32. `.engine.name` says which it is, `.choice` how it was
     chosen, and the log "pspnet" too. A graph for OpenVINO or onnxruntime takes 10 to 60 s to make; it and the choice are
-    kept in the user's cache (see `pspnet.predict.engine_choice`), so a second start is quick. An engine of one's own (an object as
-    `pspnet.predict.engines.Engine`) may be given too; then the network may be left out and its config given in its place. files: what
-    such an engine was read from.
+    kept in the user's cache (see `pspnet.predict.engine_choice`), so a second start is quick. device: "auto" (a GPU when
+    there is one), "cpu", "cuda", ... precision: "auto", "fp32", "bf16". files: what an engine was read from.
     """
 
     def __init__(
         self,
-        model: PSPNet | ModelConfig,
+        config: ModelConfig | PSPNet,
         card: ModelCard | None = None,
         *,
         device: str = "auto",
@@ -64,18 +62,18 @@ class Segmenter:
         engine: Engine | str | None = None,
         files: Sequence[Path] = (),
     ) -> None:
+        network = None if isinstance(config, ModelConfig) else config
+        self.config = config if isinstance(config, ModelConfig) else config.config
+        self.card = card or card_for(self.config)
         self.files = tuple(files)
-        self._model = model if isinstance(model, PSPNet) else None
-        self.config = model.config if isinstance(model, PSPNet) else model
-        self.card = card or card_for(self.model)
+        self._network = network
         self.choice: Choice | None = None
-        if engine == "auto":
-            self.engine, self.choice = choose_engine(self.model, pick_device(device), precision)
-        elif isinstance(engine, str):
-            self.engine = engine_named(engine, self.model, pick_device(device), precision)
-        else:
-            self.engine = engine or TorchEngine(self.model, pick_device(device), precision)
-        mean = model.mean.tolist() if isinstance(model, PSPNet) else self.config.normalisation[0]
+        if engine is None or isinstance(engine, str):
+            from pspnet.predict.engine_choice import open_engine
+
+            engine, self.choice = open_engine(engine or "torch", self.model, device, precision)
+        self.engine: Engine = engine
+        mean = self.config.normalisation[0] if network is None else network.mean.tolist()
         self.mean: tuple[float, ...] = tuple(mean)  # of each band, in the images' own units: the colour to pad with
 
     @classmethod
@@ -101,11 +99,11 @@ class Segmenter:
     @property
     def model(self) -> PSPNet:
         """The network. Raises ConfigError for an exported model, which has none that could be trained or saved."""
-        if self._model is None:
+        if self._network is None:
             raise ConfigError(
                 "an exported model is a graph without a PSPNet inside; use the checkpoint it was exported from"
             )
-        return self._model
+        return self._network
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,8 +116,8 @@ class Segmenter:
     def fingerprint(self) -> str:
         """Engine and SHA-256 of what decides results: the network's weights, or an exported model's files; and the card."""
         found = hashlib.sha256()
-        if self._model is not None:
-            for name, value in self._model.state_dict().items():
+        if self._network is not None:
+            for name, value in self._network.state_dict().items():
                 found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         for file in self.files:
             found.update(file.read_bytes())
@@ -130,38 +128,51 @@ class Segmenter:
         """Writes the checkpoint; `half` stores it in float16."""
         return save_checkpoint(path, self.model, self.card, half)
 
-    def logits(self, images: Tensor) -> Tensor:
-        """(B, bands, H, W) in the images' own range -> logits (B, K, H, W) float32, on the engine's device."""
-        coarse = self.engine.coarse(images)
-        return resize(coarse, (images.shape[-2], images.shape[-1]), self.config.align_corners)
+    def logits(self, images: Array) -> Array:
+        """(B, bands, H, W) in the images' own range -> logits (B, K, H, W) float32. Arrays for arrays, tensors for
+        tensors; those lie on the engine's device."""
+        return in_kind_of(coarse_logits.resize(self._coarse(images), _size(images), self.config.align_corners), images)
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """(B, bands, H, W) -> calibrated probabilities (B, K, H, W) float32."""
-        with torch.inference_mode():
-            # softmax in place: of a window of 1,024 px and 150 classes each copy is 600 MB
-            found = self.logits(images)
-            found -= found.amax(dim=1, keepdim=True)
-            if self.card.temperature != 1:
-                found /= self.card.temperature
-            found.exp_()
-            found /= found.sum(dim=1, keepdim=True)
-        return found
+    def probabilities(self, images: Array) -> Array:
+        """(B, bands, H, W) -> calibrated probabilities (B, K, H, W) float32, likewise."""
+        return in_kind_of(self.window_probabilities(images), images)
 
-    def labels(self, images: Tensor, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
+    def window_probabilities(self, images: Array) -> Array:
+        """As `probabilities`, in whatever kind of array the engine computes: on a GPU they stay there."""
+        corners = self.config.align_corners
+        return coarse_logits.probabilities(self._coarse(images), _size(images), corners, self.card.temperature)
+
+    def labels(self, images: Array, confidence: bool = False) -> tuple[Array, Array | None]:
         """(B, bands, H, W) -> labels (B, H, W) uint8 and, if asked, confidence (B, H, W): never all logits at once."""
-        size = (images.shape[-2], images.shape[-1])
-        return upsample_labels(
-            self.engine.coarse(images), size, self.config.align_corners, confidence, self.card.temperature
+        labels, certainty = coarse_logits.labels(
+            self._coarse(images), _size(images), self.config.align_corners, confidence, self.card.temperature
         )
+        return in_kind_of(labels, images), None if certainty is None else in_kind_of(certainty, images)
+
+    def _coarse(self, images: Array) -> Array:
+        return self.engine.coarse(on_device(images, self.engine.device))
+
+    @property
+    def on_processor(self) -> bool:
+        """Whether the engine computes on the processor, where a batch of windows gains nothing."""
+        return str(self.engine.device) == "cpu"
+
+    @property
+    def batch_windows(self) -> int:
+        """Windows to compute at once."""
+        return 1 if self.on_processor else 4
 
     def predictor(self) -> Predictor:
         """This model as the protocols' engine wants it."""
+        corners = self.config.align_corners
         return Predictor(
-            lambda images: self.logits(images) / self.card.temperature,
+            lambda images: (
+                coarse_logits.resize(self.engine.coarse(images), _size(images), corners) / self.card.temperature
+            ),
             self.mean,
-            self.config.align_corners,
+            corners,
             self.engine.device,
-            batch_windows=1 if self.engine.device.type == "cpu" else 8,
+            batch_windows=1 if self.on_processor else 8,
         )
 
     def read(self, image: str | Path | NDArray[Any]) -> NDArray[Any]:
@@ -246,36 +257,15 @@ class Segmenter:
         if protocol is not None:
             found_map = predict_probabilities(self.predictor(), pixels, protocol)
             labels, certainty = found_map.argmax(0).astype(np.uint8), found_map.max(0) if confidence else None
-        elif height * width <= WHOLE_PIXELS:
-            found, sure = self.labels(torch.from_numpy(as_float(pixels)[None]), confidence)
-            labels = found[0].cpu().numpy()
-            certainty = None if sure is None else sure[0].cpu().numpy()
+        elif height * width <= windows.WHOLE_PIXELS:
+            found, sure = self.labels(as_float(pixels)[None], confidence)
+            labels, certainty = found[0], None if sure is None else sure[0]
         else:
-            labels, certainty = self._segment_windows(pixels, confidence)
+            labels, certainty = windows.windowed_labels(
+                pixels, self.window_probabilities, confidence, self.batch_windows
+            )
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
         return Segmentation(labels, self.card.label_space, certainty, _for_eyes(pixels), title)
-
-    def _segment_windows(
-        self, pixels: NDArray[Any], confidence: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-        height, width = pixels.shape[:2]
-        labels = np.empty((height, width), np.uint8)
-        certainty = np.empty((height, width), np.float32) if confidence else None
-        for top, found in blended_strips(
-            lambda window: pixels[window.slices],
-            self.probabilities,
-            height,
-            width,
-            len(self.classes),
-            WINDOW_PX,
-            OVERLAP_PX,
-            batch_size=1 if self.engine.device.type == "cpu" else 4,
-        ):
-            rows = slice(top, top + found.shape[1])
-            labels[rows] = found.argmax(axis=0)
-            if certainty is not None:
-                certainty[rows] = found.max(axis=0)
-        return labels, certainty
 
 
 def import_weights(
@@ -293,8 +283,14 @@ def import_weights(
     The other arguments and the errors are those of `pspnet.weights.importing.import_checkpoint`, which also gives the
     report; a summary of it is in `.card.provenance`.
     """
+    from pspnet.weights.importing import import_checkpoint
+
     imported = import_checkpoint(path, source, classes=classes, settings=settings, verify=verify, check=check)
     return Segmenter(imported.model, imported.card, device=device)
+
+
+def _size(images: Array) -> tuple[int, int]:
+    return int(images.shape[-2]), int(images.shape[-1])
 
 
 def _for_eyes(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:

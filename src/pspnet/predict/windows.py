@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from pspnet.predict.arrays import best_class, copy_of, like, to_numpy
 from pspnet.tiling import Span, Window, profile, spans
 
+WHOLE_PIXELS = 2048 * 1024  # an image up to this size is seen at once; a larger one in windows
+WINDOW_PX, OVERLAP_PX = 1024, 256
+
 T = TypeVar("T")
-Reader = Callable[[Window], NDArray[Any] | None]  # a window's (h, w, bands); None where there is nothing to see
-Predictor = Callable[[Tensor], Tensor]  # (B, bands, h, w) float32 -> probabilities (B, K, h, w)
+# (B, bands, h, w) float32 -> probabilities (B, K, h, w), as arrays or as tensors on the predictor's device
+Predictor = Callable[[NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class View:
 
 @dataclass(frozen=True)
 class Piece:
-    """A finished rectangle. probabilities: (K, h, w) on the predictor's device, or None where nothing was seen."""
+    """A finished rectangle. probabilities: (K, h, w) as the predictor gave them, or None where nothing was seen."""
 
     core: Window
-    probabilities: Tensor | None
+    probabilities: Any
     valid: NDArray[np.bool_] | None = None
 
 
@@ -74,29 +76,34 @@ def _handed_over(pieces: list[Piece]) -> Iterator[Piece]:
         yield pieces.pop()
 
 
-def blended_strips(
-    read: Reader,
+def windowed_labels(
+    pixels: NDArray[Any],
     predict: Predictor,
-    height: int,
-    width: int,
-    num_classes: int,
-    tile_px: int,
-    overlap_px: int,
-    batch_size: int = 4,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yields (first row, probabilities (K, rows, width)) from top to bottom; every row once; 0 where `read` gave None.
+    confidence: bool = False,
+    batch_size: int = 1,
+    before_each: Callable[[], None] = lambda: None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """Labels (H, W) and, if asked, confidence (H, W) of an image (H, W, bands) of any size, in blended windows.
 
-    Holds one row of windows' cores, (K, tile, width). `blended_pieces` holds less and asks for more care.
+    Memory does not grow with K x H x W. before_each: called before a window is read; what it raises ends the work.
     """
-    strip = np.zeros((num_classes, 0, width), np.float32)
-    for piece in blended_pieces(_views(read, height, width, tile_px, overlap_px), predict, overlap_px, batch_size):
-        core = piece.core
-        if core.left == 0:
-            strip = np.zeros((num_classes, core.height, width), np.float32)
-        if piece.probabilities is not None:
-            strip[:, :, core.left : core.right] = piece.probabilities.cpu().numpy()
-        if core.right == width:
-            yield core.top, strip
+    height, width = pixels.shape[:2]
+    labels = np.empty((height, width), np.uint8)
+    certainty = np.empty((height, width), np.float32) if confidence else None
+
+    def views() -> Iterator[View]:
+        for rows in spans(height, WINDOW_PX, OVERLAP_PX):
+            for columns in spans(width, WINDOW_PX, OVERLAP_PX):
+                before_each()
+                window = pixels[rows.start : rows.stop, columns.start : columns.stop]
+                yield View(rows, columns, window.transpose(2, 0, 1))
+
+    for piece in blended_pieces(views(), predict, OVERLAP_PX, batch_size):
+        best, index = best_class(piece.probabilities)
+        labels[piece.core.slices] = to_numpy(index)
+        if certainty is not None:
+            certainty[piece.core.slices] = to_numpy(best)
+    return labels, certainty
 
 
 def ahead(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
@@ -154,20 +161,19 @@ class _Blender:
 
     def __init__(self, overlap: int) -> None:
         self.overlap = overlap
-        self.ramp = torch.from_numpy(profile(2 * overlap, overlap, "cosine")[:overlap].copy())  # weight of the newer
-        self.beside: tuple[int, Tensor] | None = None  # (first column of the next core, (K, h, overlap))
+        self.ramp: Any = profile(2 * overlap, overlap, "cosine")[:overlap].copy()  # weight of the newer
+        self.beside: tuple[int, Any] | None = None  # (first column of the next core, (K, h, overlap))
         self.row = -1  # first row of the cores at work
-        self.above: dict[int, Tensor] = {}  # first column of a core -> (K, overlap, core's width)
-        self.below: dict[int, Tensor] = {}
+        self.above: dict[int, Any] = {}  # first column of a core -> (K, overlap, core's width)
+        self.below: dict[int, Any] = {}
         self.below_row = -1  # first row of the cores that `below` belongs to
 
-    @torch.inference_mode()
     def blend(self, views: list[View], predict: Predictor) -> list[Piece]:
-        images = [_to_float(view.pixels) for view in views if view.pixels is not None]
-        found = iter(predict(torch.stack(images)) if images else ())
+        images = [view.pixels for view in views if view.pixels is not None]
+        found = iter(predict(np.stack(images).astype(np.float32, copy=False)) if images else ())
         return [self._place(view, next(found) if view.pixels is not None else None) for view in views]
 
-    def _place(self, view: View, seen: Tensor | None) -> Piece:
+    def _place(self, view: View, seen: Any) -> Piece:
         """Blends one window's (K, h, w) with what is kept, keeps its own last rows and columns, returns its core."""
         rows, columns = view.rows, view.columns
         core = Window(
@@ -182,32 +188,21 @@ class _Blender:
         if seen is None:
             self.beside = None
             return Piece(core, None)
-        self.ramp = self.ramp.to(seen.device)
+        ramp = like(self.ramp, seen)
         inner = columns.core
         if columns.fade and self.beside is not None and self.beside[0] == columns.core_start:
             shared = seen[:, :, inner.start : inner.start + columns.fade]
-            shared.copy_(torch.lerp(self.beside[1], shared, self.ramp))
+            shared[...] = self.beside[1] + (shared - self.beside[1]) * ramp
         rest = seen[:, :, inner.stop : inner.stop + self.overlap]
-        self.beside = (columns.core_stop, rest.clone()) if rest.shape[2] else None
+        self.beside = (columns.core_stop, copy_of(rest)) if rest.shape[2] else None
         seen = seen[:, :, inner]
         inner = rows.core
         above = self.above.pop(columns.core_start, None)
         if rows.fade and above is not None:
             shared = seen[:, inner.start : inner.start + rows.fade]
-            shared.copy_(torch.lerp(above, shared, self.ramp[:, None]))
+            shared[...] = above + (shared - above) * ramp[:, None]
         rest = seen[:, inner.stop : inner.stop + self.overlap]
         if rest.shape[1]:
-            self.below[columns.core_start] = rest.clone()
+            self.below[columns.core_start] = copy_of(rest)
         valid = None if view.valid is None else view.valid[rows.core, columns.core]
         return Piece(core, seen[:, inner], valid)
-
-
-def _to_float(pixels: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float()
-
-
-def _views(read: Reader, height: int, width: int, tile_px: int, overlap_px: int) -> Iterator[View]:
-    for rows in spans(height, tile_px, overlap_px):
-        for columns in spans(width, tile_px, overlap_px):
-            image = read(Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
-            yield View(rows, columns, None if image is None else image.transpose(2, 0, 1))

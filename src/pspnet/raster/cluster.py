@@ -18,11 +18,10 @@ class _Worker:
     """Loads the model when it starts, then does job after job. Ray starts another one where it dies."""
 
     def __init__(self, model: str, config: str, threads: int) -> None:
-        import torch
-
+        from pspnet.predict.processors import set_threads
         from pspnet.predict.segmenter import Segmenter
 
-        torch.set_num_threads(threads)
+        set_threads(threads)
         self.segmenter = Segmenter.load(model)
         self.config = RasterConfig.model_validate_json(config)
 

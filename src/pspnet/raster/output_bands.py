@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, RasterError
 from pspnet.labels import Colour, LabelSpace
+from pspnet.predict.arrays import Array, best_class, is_tensor, to_numpy
 from pspnet.raster.writing import NODATA
 
 UNSURE = "unsure"
@@ -82,28 +82,40 @@ class MapBands:
             + [f"probability of {name} (%)" for name in self.label_space.names] * self.probabilities
         )
 
-    @torch.inference_mode()
-    def reduce(self, found: Tensor, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-        """Probabilities (K, h, w) -> (bands, h, w) uint8 on the CPU, NODATA where not valid."""
-        best, index = found.max(dim=0)
-        if not torch.isfinite(best).all():
+    def reduce(self, found: Array, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+        """Probabilities (K, h, w), an array or a tensor -> (bands, h, w) uint8, NODATA where not valid.
+
+        What needs all classes is computed where they lie; the rest is a few bytes for each pixel.
+        """
+        best, index = (to_numpy(part) for part in best_class(found))
+        if not np.isfinite(best).all():
             raise RasterError("the model gives values that are not finite; its weights or its normalisation are broken")
-        labels = torch.tensor(self.values, dtype=torch.uint8, device=found.device)[index]
+        labels = np.array(self.values, np.uint8)[index]
         if self.unsure_below is not None:
-            labels = torch.where(best < self.unsure_below, max(self.names), labels)
+            labels = np.where(best < np.float32(self.unsure_below), np.uint8(max(self.names)), labels)
         planes = [labels]
         if self.confidence:
             planes.append(_percent(best))
         if self.entropy:
             most = math.log(max(len(found), 2))
-            planes.append(_percent(-torch.special.xlogy(found, found).sum(dim=0) / most))
+            planes.append(_percent(to_numpy(_entropy(found)) / np.float32(most)))
         if self.probabilities:
-            planes += list(_percent(found))
-        result: NDArray[np.uint8] = torch.stack(planes).cpu().numpy()
+            planes += [_percent(to_numpy(plane)) for plane in found]
+        result: NDArray[np.uint8] = np.stack(planes)
         if valid is not None:
             result[:, ~valid] = NODATA
         return result
 
 
-def _percent(share: Tensor) -> Tensor:
-    return (share * 100).round().clamp(0, 100).to(torch.uint8)
+def _entropy(found: Array) -> Array:
+    """(K, h, w) probabilities -> (h, w), in units of e; 0 log 0 is 0."""
+    if is_tensor(found):
+        return -sys.modules["torch"].special.xlogy(found, found).sum(dim=0)
+    total = np.zeros(found.shape[1:], np.float32)
+    for plane in found:
+        total -= plane * np.log(np.maximum(plane, np.float32(1e-30)))
+    return total
+
+
+def _percent(share: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(share * np.float32(100)).clip(0, 100).astype(np.uint8)

@@ -1,6 +1,6 @@
 """A model applied to rows of a raster: windows are read, seen, blended and written at the same time.
 
-Three threads: one reads (GDAL), one computes and blends (torch), this one cuts tiles, compresses and writes. Memory
+Three threads: one reads (GDAL), one computes and blends, this one cuts tiles, compresses and writes. Memory
 holds a few windows, the last rows of a row of windows, and one row of tiles: O(width x tile), whatever the height.
 """
 
@@ -109,8 +109,8 @@ def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Wi
 
     The row of windows before the first is computed, too: its last pixels are blended into the first ones needed.
     """
-    config, device = run.config, run.segmenter.engine.device
-    batch = config.batch_size or (1 if device.type == "cpu" else 4)
+    config = run.config
+    batch = config.batch_size or run.segmenter.batch_windows
     lines = spans(run.height, config.tile_px, config.overlap_px)
     needed = [i for i, line in enumerate(lines) if line.core_stop > rows.start and line.core_start < rows.stop]
     if not needed:  # a run that was stopped while it finished the file
@@ -127,7 +127,7 @@ def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Wi
     def seen() -> Generator[tuple[Window, Values | None], None, None]:
         windows = ahead(read, 2 * batch)
         try:
-            for piece in blended_pieces(windows, run.segmenter.probabilities, config.overlap_px, batch):
+            for piece in blended_pieces(windows, run.segmenter.window_probabilities, config.overlap_px, batch):
                 if piece.probabilities is None or piece.core.bottom <= rows.start:
                     yield piece.core, None
                     continue

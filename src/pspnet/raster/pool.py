@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-import torch
-
 from pspnet.config.raster import RasterConfig
+from pspnet.machine import usable_cores
+from pspnet.predict.processors import gpu_count, set_threads
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.jobs import Job, Outcome, do_job
 
@@ -19,7 +18,7 @@ _worker: tuple[Segmenter, RasterConfig] | None = None  # of this process
 
 def default_workers() -> int:
     """One for each GPU; on processors one for every four cores, which a network uses better than sixteen."""
-    return torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // 4)
+    return gpu_count() or max(1, usable_cores() // 4)
 
 
 def run_pool(
@@ -38,9 +37,9 @@ def _until_broken(left: list[Job], model: str, config: RasterConfig, workers: in
     context = multiprocessing.get_context("spawn")  # a forked torch hangs
     devices = context.Queue()
     for number in range(workers):
-        several = device == "auto" and torch.cuda.device_count() > 1
-        devices.put(f"cuda:{number % torch.cuda.device_count()}" if several else device)
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        several = device == "auto" and gpu_count() > 1
+        devices.put(f"cuda:{number % gpu_count()}" if several else device)
+    threads = max(1, usable_cores() // workers)
     running: dict[Future[dict[str, object]], Job] = {}
     with ProcessPoolExecutor(workers, context, _start, (model, config.model_dump_json(), threads, devices)) as pool:
         while left or running:
@@ -64,7 +63,7 @@ def _until_broken(left: list[Job], model: str, config: RasterConfig, workers: in
 
 def _start(model: str, config: str, threads: int, devices: multiprocessing.Queue[str]) -> None:
     global _worker
-    torch.set_num_threads(threads)
+    set_threads(threads)
     _worker = Segmenter.load(model, device=devices.get()), RasterConfig.model_validate_json(config)
 
 

@@ -19,14 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pspnet.machine import memory_trimmer
-from pspnet.predict.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX, Segmenter
-from pspnet.predict.windows import as_float, blended_strips
+from pspnet.predict.segmenter import Segmenter
+from pspnet.predict.windows import WHOLE_PIXELS, as_float, windowed_labels
 from pspnet.server.settings import ServerSettings
-from pspnet.tiling import Window
 
 Bucket = tuple[str, int, int]  # model, height, width
 
@@ -180,12 +178,12 @@ def compute(jobs: list[Job], height: int, width: int) -> list[tuple[NDArray[np.u
     if len(jobs) == 1 and jobs[0].size > WHOLE_PIXELS:
         return [_compute_windows(jobs[0])]
     images = np.stack([as_float(_padded(job.pixels, height, width)) for job in jobs])
-    labels, sure = segmenter.labels(torch.from_numpy(images), confidence)
+    labels, sure = segmenter.labels(images, confidence)
     results = []
     for index, job in enumerate(jobs):
         part = (index, slice(job.pixels.shape[0]), slice(job.pixels.shape[1]))
-        certainty = sure[part].cpu().numpy() if sure is not None and job.confidence else None
-        results.append((np.ascontiguousarray(labels[part].cpu().numpy()), certainty))
+        certainty = sure[part] if sure is not None and job.confidence else None
+        results.append((np.ascontiguousarray(labels[part]), certainty))
     return results
 
 
@@ -196,28 +194,10 @@ def _padded(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 
 def _compute_windows(job: Job) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
     """As `Segmenter.segment` does for large images, but given up when the request has ended."""
-    height, width = job.pixels.shape[:2]
-    labels = np.empty((height, width), np.uint8)
-    certainty = np.empty((height, width), np.float32) if job.confidence else None
 
-    def read(window: Window) -> NDArray[Any]:
+    def check() -> None:
         if job.unwanted():
             raise GivenUp
-        return job.pixels[window.slices]
 
-    strips = blended_strips(
-        read,
-        job.segmenter.probabilities,
-        height,
-        width,
-        len(job.segmenter.classes),
-        WINDOW_PX,
-        OVERLAP_PX,
-        batch_size=1 if job.segmenter.engine.device.type == "cpu" else 4,
-    )
-    for top, found in strips:
-        rows = slice(top, top + found.shape[1])
-        labels[rows] = found.argmax(axis=0)
-        if certainty is not None:
-            certainty[rows] = found.max(axis=0)
-    return labels, certainty
+    predict, batch = job.segmenter.window_probabilities, job.segmenter.batch_windows
+    return windowed_labels(job.pixels, predict, job.confidence, batch, before_each=check)

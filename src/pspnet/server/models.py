@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from pspnet.errors import ConfigError
 from pspnet.predict.exported import is_exported
@@ -79,7 +79,7 @@ class Library:
                     else Segmenter.load(source, device=self.settings.device, precision=self.settings.precision)
                 )
                 _check_bands(name, segmenter.config.in_bands)
-                segmenter.labels(torch.zeros(1, segmenter.config.in_bands, 64, 64), confidence=True)
+                segmenter.labels(np.zeros((1, segmenter.config.in_bands, 64, 64), np.float32), confidence=True)
                 self.opened[name] = segmenter
             self.ready = True
         except Exception as error:  # whatever it is, it must reach the program that waits for the models

@@ -26,8 +26,7 @@ from pspnet.errors import DataError, PspnetError
 from pspnet.labels import IGNORE
 from pspnet.metrics import ConfusionMatrix, Scores, count_pairs
 from pspnet.nn.pspnet import PSPNet
-from pspnet.predict.segmenter import OVERLAP_PX, WHOLE_PIXELS, WINDOW_PX
-from pspnet.predict.windows import as_float, blended_strips
+from pspnet.predict.windows import WHOLE_PIXELS, as_float, windowed_labels
 from pspnet.training.batches import quiet_worker
 from pspnet.training.pictures import Example, shrink
 
@@ -148,20 +147,10 @@ def predict(
     """Labels of one image (bands, H, W), and (sum of the cross entropy, counted pixels) where it fits as a whole."""
     height, width = image.shape[-2:]
     if height * width > WHOLE_PIXELS:
-        windows = image.movedim(0, -1).cpu().numpy()
-        predicted = np.empty((height, width), np.uint8)
-        strips = blended_strips(
-            lambda window: windows[window.slices],
-            lambda batch: model(batch.to(image.device)).float().softmax(dim=1),
-            height,
-            width,
-            model.config.num_classes,
-            WINDOW_PX,
-            OVERLAP_PX,
-            batch_size=1,
+        predicted, _ = windowed_labels(
+            image.movedim(0, -1).cpu().numpy(),
+            lambda batch: model(torch.from_numpy(batch).to(image.device)).float().softmax(dim=1),
         )
-        for top, probabilities in strips:
-            predicted[top : top + probabilities.shape[1]] = probabilities.argmax(axis=0)
         return predicted, None
     logits = model(image[None]).float()
     target = torch.from_numpy(labels).to(image.device).long()[None]

@@ -11,18 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pspnet.config.model import ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.files import new_file
 from pspnet.labels import LabelSpace
-from pspnet.nn import PSPNet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pspnet.nn import PSPNet
 
 FORMAT = 1  # raised when an older pspnet would misread the file
 
@@ -71,11 +70,12 @@ class ModelCard:
         )
 
 
-def card_for(model: PSPNet, label_space: LabelSpace | None = None, **fields: Any) -> ModelCard:
+def card_for(model: PSPNet | ModelConfig, label_space: LabelSpace | None = None, **fields: Any) -> ModelCard:
     """A card with what the model itself tells: numbered classes and bands where nobody named them."""
-    bands = model.config.in_bands
+    config = model if isinstance(model, ModelConfig) else model.config
+    bands = config.in_bands
     names = ("red", "green", "blue") if bands == 3 else tuple(f"band_{i + 1}" for i in range(bands))
-    return ModelCard(label_space or LabelSpace.numbered(model.config.num_classes), **{"band_names": names, **fields})
+    return ModelCard(label_space or LabelSpace.numbered(config.num_classes), **{"band_names": names, **fields})
 
 
 def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool = False) -> Path:
@@ -84,6 +84,9 @@ def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool
     half: stores floating-point weights as float16 (they load as float32 again), at half the size. Raises
     CheckpointError when the card does not fit the model, OutputError when the file cannot be written.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     path = Path(path)
     if card.label_space.num_classes != model.config.num_classes:
         raise CheckpointError(
@@ -110,9 +113,8 @@ def read_header(path: str | Path) -> tuple[ModelConfig, ModelCard]:
     if not path.is_file():
         raise CheckpointError(f"'{path}' does not exist or is not a file; give a .safetensors file made by pspnet")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        metadata = _metadata(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(_damaged(path, error)) from error
     if "pspnet" not in metadata:
         raise CheckpointError(
@@ -120,6 +122,25 @@ def read_header(path: str | Path) -> tuple[ModelConfig, ModelCard]:
             "Another project's weights enter with: pspnet import FILE OUT --source semseg|mmseg|smp|..."
         )
     return parse_header(metadata["pspnet"], path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file: 8 bytes of length, JSON, numbers. Raises ValueError where that is not so."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, 100_000_000):  # the format's own limit
+            raise ValueError("its header is not that of a safetensors file")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is not that of a safetensors file")
+    metadata = header.pop("__metadata__", {})
+    ends = [
+        entry["data_offsets"][1] for entry in header.values() if isinstance(entry, dict) and "data_offsets" in entry
+    ]
+    if 8 + length + max(ends, default=0) != size:
+        raise ValueError(f"its header tells of {8 + length + max(ends, default=0):,} bytes")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def header_text(config: ModelConfig, card: ModelCard) -> str:
@@ -152,6 +173,11 @@ def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
     Raises CheckpointError when the file is cut off, not ours, of a newer format, or its tensors are not those that its
     config describes: the message says which.
     """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    from pspnet.nn import PSPNet
+
     config, card = read_header(path)
     if card.label_space.num_classes != config.num_classes:
         raise CheckpointError(
