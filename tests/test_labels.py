@@ -79,7 +79,7 @@ def test_tables_are_files(tmp_path: Path) -> None:
     assert space.names == ("sea", "land")
     assert space.codes == (1, 2)
     assert 0 in space.ignored_codes
-    file.write_text("code,name\n1,sea\n")
+    file.write_text("code,name\n1,sea,0\n")
     with pytest.raises(ConfigError, match="line 2"):
         LabelSpace.from_csv(file)
     with pytest.raises(ConfigError, match=r"there are: .*ade20k"):

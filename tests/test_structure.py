@@ -18,7 +18,18 @@ PACKAGE = ROOT / "src" / "pspnet"
 FLOORS = {
     **dict.fromkeys(("errors", "machine", "files"), 0),
     **dict.fromkeys(
-        ("labels", "config", "image_headers", "image_bands", "images", "decoder_process", "tiling", "georaster"), 1
+        (
+            "labels",
+            "class_tables",
+            "config",
+            "image_headers",
+            "image_bands",
+            "images",
+            "decoder_process",
+            "tiling",
+            "georaster",
+        ),
+        1,
     ),
     **dict.fromkeys(("nn", "losses", "metrics"), 2),
     **dict.fromkeys(("weights", "data"), 3),
@@ -30,6 +41,7 @@ FLOORS = {
 
 # (from, to): why an arrow between rooms of one floor, or upwards, is right. One that is no longer needed fails.
 ALLOWED = {
+    ("labels", "class_tables"): "the rows of a table become a LabelSpace",
     ("files", "errors"): "what cannot be written is told in one class",
     ("files", "machine"): "what a dead process left is told from what a living one writes",
     ("images", "image_headers"): "the size that is admitted is read before a decoder starts",

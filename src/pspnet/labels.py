@@ -7,9 +7,8 @@ translated once, where its file is decoded, and a code that the table does not k
 from __future__ import annotations
 
 import colorsys
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.class_tables import ClassRow, Colour, read_rows
 from pspnet.errors import ConfigError, LabelError
 
 IGNORE = 255  # the value of a pixel that counts neither in a loss nor in a score
 MAX_CLASSES = 255  # 0..254: the next value is IGNORE
-Colour = tuple[int, int, int]
+_DENSE = 65_535  # codes up to here are looked up in a table of their own size
 
 
 def distinct_colours(count: int) -> tuple[Colour, ...]:
@@ -93,11 +93,21 @@ class LabelSpace:
             )
         if values.dtype.kind not in "iub":
             raise LabelError(f"'{source}' holds {values.dtype} values; labels are whole numbers")
-        table = self._code_table()
+        known = self._known_codes()
         values = values.astype(np.int64)
         low, high = int(values.min(initial=0)), int(values.max(initial=0))
-        if low < 0 or high >= len(table):
-            raise self._unknown(low if low < 0 else high, source)
+        if low < 0:
+            raise self._unknown(low, source)
+        if high > _DENSE:  # a table for codes of ten digits would need gigabytes
+            present, inverse = np.unique(values, return_inverse=True)
+            unknown = [code for code in present.tolist() if code not in known]
+            if unknown:
+                raise self._unknown(unknown[0], source)
+            return np.array([known[code] for code in present.tolist()], np.uint8)[inverse].reshape(values.shape)
+        table = np.full(high + 1, -1, np.int16)
+        for code, index in known.items():
+            if 0 <= code <= high:
+                table[code] = index
         decoded = table[values]
         if (decoded < 0).any():
             raise self._unknown(int(values[decoded < 0].flat[0]), source)
@@ -150,12 +160,12 @@ class LabelSpace:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> LabelSpace:
-        """Reads `code,name,red,green,blue[,ignore]` (a header line; lines with # are comments).
+        """Reads a class table, CSV or JSON (see class_tables). Rows with ignore = 1 give ignored codes and colours.
 
-        Rows with ignore = 1 give ignored codes and colours. Raises ConfigError naming the file and line.
+        255 is ignored where the table names no ignored code; a table that names some has said all of them. Raises
+        ConfigError naming the file and line.
         """
-        text = Path(path).read_text(encoding="utf-8")
-        return cls._from_rows(csv.DictReader(_without_comments(text.splitlines())), str(path))
+        return cls._from_rows(read_rows(path))
 
     @classmethod
     def named(cls, name: str) -> LabelSpace:
@@ -165,70 +175,75 @@ class LabelSpace:
         if not file.is_file():
             known = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".csv"))
             raise ConfigError(f"no class table is called {name!r}; there are: {', '.join(known)}, or give a CSV file")
-        return cls._from_rows(csv.DictReader(_without_comments(file.read_text(encoding="utf-8").splitlines())), name)
+        with resources.as_file(file) as path:
+            return cls._from_rows(read_rows(path))
 
     @classmethod
     def numbered(cls, count: int) -> LabelSpace:
         """class_0 .. class_{count-1}, for a model whose classes nobody named."""
         return cls(tuple(f"class_{i}" for i in range(count)))
 
-    @classmethod
-    def _from_rows(cls, rows: Iterable[Mapping[str, str]], source: str) -> LabelSpace:
-        names: list[str] = []
-        colours: list[Colour] = []
-        codes: list[int] = []
-        ignored: list[int] = []
-        ignored_colours: list[Colour] = []
-        for number, row in enumerate(rows, start=2):
-            try:
-                colour = (int(row["red"]), int(row["green"]), int(row["blue"]))
-                code, name = int(row["code"]), row["name"].strip()
-                skip = (row.get("ignore") or "0").strip() in ("1", "true", "yes")
-            except (KeyError, TypeError, ValueError) as error:
-                raise ConfigError(
-                    f"'{source}' line {number}: {error}; "
-                    "a class table has the columns code,name,red,green,blue[,ignore]"
-                ) from error
-            if skip:
-                ignored.append(code)
-                ignored_colours.append(colour)
-            else:
-                names.append(name)
-                colours.append(colour)
-                codes.append(code)
-        taken = set(colours)
-        return cls(
-            tuple(names),
-            tuple(colours),
-            tuple(codes),
-            tuple(dict.fromkeys([*ignored, IGNORE])),
-            tuple(c for c in ignored_colours if c not in taken),
+    @property
+    def is_numbered(self) -> bool:
+        """Whether nobody named the classes."""
+        return self.names == LabelSpace.numbered(self.num_classes).names
+
+    def by_code(self) -> LabelSpace:
+        """The same classes in the order of their codes, which is the order that a network was trained with where only
+        the codes are known."""
+        order = sorted(range(self.num_classes), key=lambda index: self.codes[index])
+        place = {old: new for new, old in enumerate(order)}
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in order),
+            colours=tuple(self.colours[i] for i in order),
+            codes=tuple(self.codes[i] for i in order),
+            aliases={code: place[index] for code, index in self.aliases.items()},
         )
 
-    def _code_table(self) -> NDArray[np.int16]:
-        highest = max([*self.codes, *self.ignored_codes, *self.aliases, 255])
-        table = np.full(highest + 1, -1, np.int16)
-        for code in self.ignored_codes:
-            if code >= 0:
-                table[code] = IGNORE
-        table[list(self.codes)] = range(self.num_classes)
-        for code, index in self.aliases.items():
-            table[code] = index
-        return table
+    @classmethod
+    def _from_rows(cls, rows: Sequence[ClassRow]) -> LabelSpace:
+        classes = [row for row in rows if not row.ignored]
+        ignored = [row for row in rows if row.ignored]
+        colours = tuple(row.colour for row in classes if row.colour is not None)
+        return cls(
+            tuple(row.name for row in classes),
+            colours,
+            tuple(row.code for row in classes),
+            tuple(dict.fromkeys(row.code for row in ignored)) or (IGNORE,),
+            tuple(row.colour for row in ignored if row.colour is not None and row.colour not in colours),
+        )
+
+    def _known_codes(self) -> dict[int, int]:
+        """Source code -> class index or IGNORE."""
+        return {
+            **dict.fromkeys(self.ignored_codes, IGNORE),
+            **{code: index for index, code in enumerate(self.codes)},
+            **self.aliases,
+        }
 
     def _unknown(self, code: int, source: str) -> LabelError:
+        hint = 'Is it a colour image? Use decode="colours".'
+        if code == IGNORE:
+            hint = (
+                "Does the file hold training ids (0, 1, 2, ... and 255) where other codes are expected? If 255 is a class, or "
+                "means 'do not count', say so in the class table: 255,NAME,red,green,blue,0 or 255,ignored,0,0,0,1"
+            )
         return LabelError(
             f"'{source}' has code {code}; the {self.num_classes} classes have the codes {_ranges(self.codes)}, "
-            f'ignored are {_ranges(self.ignored_codes) or "none"}. Is it a colour image? Use decode="colours".'
+            f"ignored are {_ranges(self.ignored_codes) or 'none'}. {hint}"
         )
+
+
+def read_classes(source: str | Path) -> LabelSpace:
+    """A class table: a CSV or JSON file, or the name of one that comes along. Raises ConfigError naming it."""
+    if Path(source).suffix.lower() not in (".csv", ".json"):
+        return LabelSpace.named(str(source))
+    return LabelSpace.from_csv(source)
 
 
 def _pack(colour: Sequence[int]) -> int:
     return int(colour[0]) << 16 | int(colour[1]) << 8 | int(colour[2])
-
-
-def _without_comments(lines: Iterable[str]) -> list[str]:
-    return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _ranges(codes: Iterable[int]) -> str:

@@ -329,6 +329,10 @@ def test_classes_of_the_user(small: State, tmp_path: Path) -> None:
     unnamed = import_checkpoint(path, "smp")
     assert unnamed.card.label_space.names == ("class_0", "class_1", "class_2", "class_3")
     assert "the file names no classes" in str(unnamed.report)
+    table.write_text("code,name,red,green,blue\n3,ice,3,3,3\n0,sea,0,0,9\n2,sky,2,2,2\n1,land,1,1,1\n")
+    shuffled = import_checkpoint(path, "smp", classes=table)
+    assert shuffled.card.label_space.names == ("sea", "land", "sky", "ice")  # the order of the codes, not of the rows
+    assert "rows are not in the order of their codes" in str(shuffled.report)
 
 
 @pytest.mark.parametrize(

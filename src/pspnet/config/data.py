@@ -11,6 +11,7 @@ from pspnet.config.base import Settings
 from pspnet.errors import ConfigError
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 PositiveRange = tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]]
 

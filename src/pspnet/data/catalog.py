@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from pspnet.data.archives import Source
 from pspnet.data.dataset import Dataset
@@ -42,6 +44,26 @@ class Layout:
     def options(self) -> list[str]:
         """Names of the options that `open` takes."""
         return [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+    def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options in the types that `open` declares. Raises ConfigError naming the option, its value and what it takes."""
+        hints = get_type_hints(self.open, include_extras=True)
+        checked = {}
+        for name, value in options.items():
+            types = TypeAdapter(hints[name])
+            try:
+                checked[name] = types.validate_python(value)
+            except ValidationError as error:
+                scalar = isinstance(value, (str, int, float)) and Literal not in map(get_origin, get_args(hints[name]))
+                for meant in (str(value), [value]) if scalar else ():
+                    with suppress(ValidationError):  # a folder that is called 2021, one band of a list
+                        checked[name] = types.validate_python(meant, strict=True)
+                        break
+                if name in checked:
+                    continue
+                what = "; ".join(dict.fromkeys(str(fault["msg"]) for fault in error.errors()))
+                raise ConfigError(f"option {name} = {value!r}: {what}") from error
+        return checked
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -85,6 +107,7 @@ def open_unchecked(format: str, root: str | Path | None = None, split: str = "tr
         near = difflib.get_close_matches(unknown[0], layout.options(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(layout.options()) or 'none'}"
         raise ConfigError(f"{unknown[0]} is no option of the format {format!r}; {hint}")
+    options = layout.check(options)
     if layout.splits is None:
         if root is not None:
             raise ConfigError(

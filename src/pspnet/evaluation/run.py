@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.class_tables import same_names
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.dataset import Dataset, Sample, threads_will_read
@@ -18,7 +20,7 @@ from pspnet.data.dataset_bands import wrong_bands
 from pspnet.errors import ConfigError, DataError
 from pspnet.evaluation.objects import Objects, objects_beside
 from pspnet.evaluation.report import Evaluation
-from pspnet.labels import LabelSpace
+from pspnet.labels import IGNORE, LabelSpace
 from pspnet.metrics import (
     Absent,
     BoundaryCounter,
@@ -145,22 +147,36 @@ def refuse_unlike(segmenter: Segmenter, dataset: Dataset) -> None:
 def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] | None:
     """(256,) table from the model's class indices to the data set's, by name; None where both agree.
 
-    Raises ConfigError when the names are not the same ones: a score would compare different things.
+    Names are compared as `same_names` does: "bed " is "bed", "television receiver" is "television". Classes that nobody
+    named stand for the pixel codes that the model was trained with, in their order; a warning says so. Raises ConfigError
+    when the names are not the same ones: a score would compare different things.
     """
     if model.names == data.names:
         return None
-    numbered = model.names == LabelSpace.numbered(model.num_classes).names
-    if numbered and model.num_classes == data.num_classes:
-        return None  # nobody named the model's classes: its order is taken to be the data set's
-    if sorted(model.names) == sorted(data.names):
-        table = np.full(256, 255, np.uint8)
-        table[: model.num_classes] = [data.index(name) for name in model.names]
-        return table
-    only_model, only_data = (
-        [n for n in model.names if n not in data.names],
-        [n for n in data.names if n not in model.names],
-    )
-    raise ConfigError(
+    if model.is_numbered and model.num_classes == data.num_classes:
+        ordered = data.by_code().names
+        warnings.warn(
+            f"the model's classes have no names: class_0 is taken to be {ordered[0]!r}, the data set's lowest code, and so on "
+            "in the order of its codes. Name them when importing: pspnet import ... --classes TABLE",
+            stacklevel=2,
+        )
+        found = [data.index(name) for name in ordered]
+    else:
+        ours, theirs = same_names(model.names), same_names(data.names)
+        if sorted(ours) != sorted(theirs):
+            raise ConfigError(_unlike(model, data, ours, theirs))
+        found = [theirs.index(name) for name in ours]
+    if found == list(range(model.num_classes)):
+        return None
+    table = np.full(256, IGNORE, np.uint8)
+    table[: model.num_classes] = found
+    return table
+
+
+def _unlike(model: LabelSpace, data: LabelSpace, ours: list[str], theirs: list[str]) -> str:
+    only_model = [name for name, key in zip(model.names, ours, strict=True) if key not in theirs]
+    only_data = [name for name, key in zip(data.names, theirs, strict=True) if key not in ours]
+    return (
         f"the model knows {model.num_classes} classes, the data set {data.num_classes}, and their names differ. "
         f"Only the model has: {_few(only_model)}; only the data set has: {_few(only_data)}. "
         "Use the data set that the model was trained for, or a class table that names the classes alike"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pspnet.errors import CheckpointError, ConfigError
-from pspnet.labels import LabelSpace
+from pspnet.labels import LabelSpace, read_classes
 from pspnet.nn import PSPNet
 from pspnet.weights import caffe, csail, mmseg, semseg, smp, torchvision
 from pspnet.weights.checkpoint import ModelCard, card_for
@@ -189,8 +189,7 @@ def _label_space(classes: Classes | None) -> LabelSpace | None:
     if classes is None or isinstance(classes, LabelSpace):
         return classes
     if isinstance(classes, (str, Path)):
-        is_file = isinstance(classes, Path) or classes.endswith(".csv") or Path(classes).is_file()
-        return LabelSpace.from_csv(classes) if is_file else LabelSpace.named(str(classes))
+        return LabelSpace.from_csv(classes) if Path(classes).is_file() else read_classes(classes)
     return LabelSpace(tuple(classes))
 
 
@@ -201,12 +200,23 @@ def _choose_classes(
     if given is not None:
         if given.num_classes != count:
             raise ConfigError(f"classes: {given.num_classes} given; '{path}' tells {count} apart")
-        return given, None
+        return _in_order(given, path)
     if found is not None and found.num_classes == count:
         return found, None
     hint = f"; if they are {KNOWN_TABLES[count]}'s, say classes={KNOWN_TABLES[count]}" if count in KNOWN_TABLES else ""
     why = f"the file names {found.num_classes} classes for {count} outputs" if found else "the file names no classes"
     return LabelSpace.numbered(count), f"{why}: they are called class_0 .. class_{count - 1}{hint}"
+
+
+def _in_order(given: LabelSpace, path: Path) -> tuple[LabelSpace, str | None]:
+    """A table's classes in the order of the network's outputs: that of their codes, whatever the order of the rows."""
+    ordered = given.by_code()
+    if ordered.names == given.names:
+        return given, None
+    return ordered, (
+        f"the class table's rows are not in the order of their codes: output 0 of '{path.name}' is taken to be "
+        f"{ordered.names[0]!r} (code {ordered.codes[0]}), output 1 {ordered.names[1]!r} (code {ordered.codes[1]}), ..."
+    )
 
 
 def _by_reason(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

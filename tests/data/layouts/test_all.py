@@ -52,9 +52,9 @@ def test_folder_options(tmp_path: Path) -> None:
     assert grey.bands == 1
     with pytest.raises(DataError, match="it has the folders train"):
         open_dataset("folder", tmp_path / "other")
-    with pytest.raises(ConfigError, match="bands = 7"):
+    with pytest.raises(ConfigError, match="option bands = 7"):
         open_dataset("folder", tmp_path / "other", images="photos", bands=7)
-    with pytest.raises(ConfigError, match=r"decode = 'rgb'.*codes or colours"):
+    with pytest.raises(ConfigError, match=r"decode = 'rgb'.*'codes' or 'colours'"):
         open_dataset("folder", tmp_path / "other", images="photos", decode="rgb")
 
 
@@ -195,7 +195,7 @@ def test_class_tables(tmp_path: Path) -> None:
     )
     space = read_classes(path)
     assert space.names == ("a", "b")
-    assert space.ignored_codes == (2, 255)
+    assert space.ignored_codes == (2,)
     assert space.colours == ((1, 2, 3), (4, 5, 6))
     assert space.ignored_colours == ((0, 0, 0),)
     path.write_text(json.dumps({"classes": [{"value": 3, "name": "a"}, {"value": 9, "name": "b"}]}))
@@ -215,6 +215,33 @@ def test_class_tables(tmp_path: Path) -> None:
         read_classes(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match="no class table is called 'marsrover'"):
         read_classes("marsrover")
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "value", "words"),
+    [
+        ("scenes", "count", "twenty", "valid integer"),
+        ("scenes", "count", 2.5, "valid integer"),
+        ("scenes", "seed", "x", "valid integer"),
+        ("folder", "val_share", "twenty", "valid number"),
+        ("folder", "bands", 2, "1, 3 or 4"),
+        ("folder", "exif", "perhaps", "valid boolean"),
+        ("folder", "decode", "colors", "'codes' or 'colours'"),
+        ("cityscapes", "labels", "medium", "'fine' or 'coarse'"),
+        ("raster", "bands", "red", "Sequence"),
+        ("raster", "seed", -1, "greater than or equal to 0"),
+        ("classified_tiles", "more", 5, "Sequence"),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(format: str, name: str, value: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"option {name} = .*{words}"):
+        open_dataset(format, None if format == "scenes" else tmp_path, **{name: value})
+
+
+def test_a_folder_that_is_called_like_a_number(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": 2})
+    (tmp_path / "train/images").rename(tmp_path / "train/2021")
+    assert len(open_dataset("folder", tmp_path, images=2021)) == 2
 
 
 def test_formats_and_options_are_named() -> None:

@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.config.data import Seed
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.arcgis_chips import Chip, divide, exports, pair_up
 from pspnet.data.layouts.arcgis_metadata import TileMetadata, merge, read_metadata
-from pspnet.data.layouts.folder import existing, no_split, read_classes
+from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.bands import BandInfo
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.georaster.whole import read_bands, read_whole
-from pspnet.labels import IGNORE, LabelSpace
+from pspnet.labels import IGNORE, LabelSpace, read_classes
 
 
 def classified_tiles(
@@ -41,7 +42,7 @@ def classified_tiles(
     background: str | None = None,
     bands: Sequence[int] | None = None,
     val_share: float = 0.2,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> ClassifiedTiles:
     """Opens an export, or a folder of exports. more: further exports, paths relative to the root's parent or absolute.
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pspnet.data.archives import Source
-from pspnet.data.layouts.folder import existing, no_split, read_classes
+from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.errors import ConfigError
-from pspnet.labels import LabelSpace
+from pspnet.labels import LabelSpace, read_classes
 
 _SPLITS = ("train", "val", "test")
 SOURCE = Source(

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from pspnet.data.archives import Source
 from pspnet.data.faults import Fault
-from pspnet.data.layouts.folder import existing, no_split, read_classes
+from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import Pair, PairedFiles, match
 from pspnet.data.polygons import polygon_mask, rle_mask
 from pspnet.errors import DataError, LabelError
-from pspnet.labels import IGNORE, LabelSpace, distinct_colours
+from pspnet.labels import IGNORE, LabelSpace, distinct_colours, read_classes
 
 _SPLITS = {"train": ("train2017", "train"), "val": ("val2017", "valid", "val"), "test": ("test2017", "test")}
 _COUNTS = {"train": 118287, "val": 5000}

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pspnet.data.faults import Fault
 from pspnet.data.paired_files import Pair, PairedFiles, decoder, match
 from pspnet.errors import ConfigError, DataError
-from pspnet.labels import IGNORE, Colour, LabelSpace
+from pspnet.labels import read_classes
 
 
 def folder(
@@ -90,58 +89,6 @@ def existing(root: Path) -> Path:
     if not root.exists():
         raise DataError(f"'{root}' does not exist; give the folder of the data set")
     return root
-
-
-def read_classes(source: str | Path) -> LabelSpace:
-    """A class table: a CSV file, a JSON file or the name of one that comes along. Raises ConfigError naming it.
-
-    JSON: {"classes": [{"value", "name", "color", "ignore"}, ...]}, or {"names", "colors", "ignore_index"}.
-    """
-    path = Path(source)
-    if path.suffix.lower() not in (".csv", ".json"):
-        return LabelSpace.named(str(source))
-    if not path.is_file():
-        raise ConfigError(
-            f"classes: '{path}' does not exist; give a CSV (code,name,red,green,blue[,ignore]) or JSON file"
-        )
-    if path.suffix.lower() == ".csv":
-        return LabelSpace.from_csv(path)
-    try:
-        return _classes_from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"classes: '{path}' is not a class table: {type(error).__name__} {error}. It holds "
-            '{"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
-        ) from error
-
-
-def _classes_from_json(data: Mapping[str, Any]) -> LabelSpace:
-    rows = data.get("classes")
-    if rows is None:
-        names = data["names"]
-        colours: Sequence[Any] = data.get("colours", data.get("colors")) or [None] * len(names)
-        ignored = data.get("ignore_index", IGNORE)
-        rows = [
-            {"value": i, "name": name, "color": colour, "ignore": i == ignored}
-            for i, (name, colour) in enumerate(zip(names, colours, strict=True))
-        ]
-    kept = [row for row in rows if not row.get("ignore", False)]
-    left_out = [row for row in rows if row.get("ignore", False)]
-
-    def colour(row: Mapping[str, Any]) -> Colour | None:
-        value = row.get("colour", row.get("color"))
-        return None if value is None else (int(value[0]), int(value[1]), int(value[2]))
-
-    given = [colour(row) for row in kept]
-    if any(given) and None in given:
-        raise ValueError("some classes have a colour and some have none")
-    return LabelSpace(
-        names=tuple(str(row["name"]) for row in kept),
-        colours=tuple(c for c in given if c is not None),
-        codes=tuple(int(row["value"]) for row in kept),
-        ignored_codes=tuple(dict.fromkeys([*(int(row["value"]) for row in left_out), IGNORE])),
-        ignored_colours=tuple(c for c in map(colour, left_out) if c is not None and c not in given),
-    )
 
 
 def _find_classes(root: Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.config.data import Seed
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.folder import existing
 from pspnet.data.layouts.raster_blocks import Block, block_side, blocks_of, divide, grid_windows, random_window
@@ -57,7 +58,7 @@ def raster(
     sampling: Literal["auto", "random", "grid"] = "auto",
     block_px: int | None = None,
     val_share: float = 0.2,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> RasterWindows:
     """Opens a split. images, labels: folders or files below the root. classes: a table; None: classes.csv, or what the
     labels hold. class_field, feature_class, background, area, ignored, width_m: how vectors become labels, as VectorLabels.

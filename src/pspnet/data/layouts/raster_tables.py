@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.layouts.folder import read_classes
 from pspnet.errors import ConfigError, DataError, OutputError, require
 from pspnet.files import write_text
 from pspnet.georaster.grids import BandReader, open_raster
 from pspnet.georaster.vectors import read_features
-from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace
+from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace, read_classes
 from pspnet.tiling import Window, windows
 
 PLACES, PLACE_PX = 5, 256  # windows along each side of a raster that its bands are measured on, and their size

@@ -1,0 +1,304 @@
+"""Class tables as people write them: read, checked row by row, and names compared as a reader would.
+
+    code,name,red,green,blue[,ignore]         a header line; the three colours may be left out; lines with # are comments
+    {"classes": [{"value", "name", "color", "ignore"}, ...]}       or {"names": [...], "colors": [...], "ignore_index": 255}
+
+This is the one reader of class tables. What spreadsheets do to a table is taken as it is meant: a byte order mark,
+semicolons or tabs, UTF-16, Windows-1252 (with a warning), 1.0 for 1, TRUE, Yes, WAHR or x for 1. What cannot be meant is
+refused with file and line: a code twice, a negative code of a class, a colour of 500, a name twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pspnet.errors import ConfigError
+
+Colour = tuple[int, int, int]
+_COLUMNS = {
+    "code": ("code", "value", "pixel value", "pixel_value", "id", "class id", "class_id", "index", "label id"),
+    "name": ("name", "class", "class name", "class_name", "label"),
+    "red": ("red", "r"),
+    "green": ("green", "g"),
+    "blue": ("blue", "b"),
+    "ignore": ("ignore", "ignored"),
+}
+_YES = {
+    "1",
+    "true",
+    "t",
+    "yes",
+    "y",
+    "x",
+    "ja",
+    "wahr",
+    "vrai",
+    "oui",
+    "verdadero",
+    "si",
+    "sí",
+    "vero",
+    "ignore",
+    "ignored",
+}
+_NO = {"", "0", "false", "f", "no", "n", "-", "nein", "falsch", "faux", "non", "falso", "none"}
+MAX_CODE = 2**32 - 1  # label files hold up to 32 bits
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One line of a table. colour: None where the table has no colours. ignored: pixels of it do not count."""
+
+    code: int
+    name: str
+    colour: Colour | None
+    ignored: bool = False
+
+
+def read_rows(path: str | Path) -> list[ClassRow]:
+    """A CSV or JSON file -> its rows, checked. Raises ConfigError naming file, line, value and what is accepted."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(
+            f"classes: '{path}' does not exist; give a CSV (code,name,red,green,blue[,ignore]) or JSON file"
+        )
+    text = read_text(path)
+    if path.suffix.lower() != ".json":
+        return checked(_csv_rows(text, str(path)), str(path))
+    try:
+        return checked(_json_rows(json.loads(text), str(path)), str(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"classes: '{path}' is not a class table: {error}") from error
+        raise ConfigError(
+            f"classes: '{path}' is not a class table: {type(error).__name__} {error}. It holds "
+            '{"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """A small text file of a user's, whatever program saved it. Raises ConfigError where it cannot be read.
+
+    UTF-8 and UTF-16 by their marks; what is no UTF-8 is taken for Windows-1252, with a warning.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"'{path}' begins like UTF-16 and is none ({error}); save it as UTF-8") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\0" in data:
+            raise ConfigError(f"'{path}' holds zero bytes, so it is no text; save it as CSV in UTF-8") from None
+        text = data.decode("cp1252", "replace")
+        odd = next((word for word in re.split(r"[,;\t\r\n]", text) if not word.isascii()), "")
+        warnings.warn(
+            f"'{path}' is not UTF-8: it is taken for Windows-1252, so that a name reads {odd.strip()!r}. If that is wrong, "
+            "save it as UTF-8",
+            stacklevel=3,
+        )
+        return text
+
+
+def csv_table(text: str, source: str, needed: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """(column names, lower case; rows with their line numbers) of a CSV separated by commas, semicolons or tabs.
+
+    Lines with # and empty ones are left out. needed: what the header holds, for the error. Raises ConfigError.
+    """
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip(" \t,;")]
+    lines = [(number, line) for number, line in lines if not line.startswith("#")]
+    if not lines:
+        raise ConfigError(f"'{source}' is empty; it has a header line {needed}")
+    header = lines[0][1]
+    separator = max(",;\t", key=header.count)
+    try:
+        rows = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
+    except (csv.Error, StopIteration) as error:
+        raise ConfigError(f"'{source}' cannot be read as CSV: {error}") from error
+    columns = [" ".join(column.strip().lower().split()) for column in rows[0]]
+    found = []
+    for (number, _), row in zip(lines[1:], rows[1:], strict=True):
+        cells = [cell.strip() for cell in row]
+        if len(cells) > len(columns) and any(cells[len(columns) :]):
+            raise ConfigError(
+                f"'{source}' line {number}: {len(cells)} values for the {len(columns)} columns {separator.join(columns)}. "
+                "Put a name that holds a separator between quotes"
+            )
+        found.append((number, cells + [""] * (len(columns) - len(cells))))
+    return columns, found
+
+
+def _csv_rows(text: str, source: str) -> Iterable[tuple[str, ClassRow]]:
+    wanted = "code,name,red,green,blue[,ignore]"
+    columns, rows = csv_table(text, source, wanted)
+    place = {
+        key: next((columns.index(name) for name in names if name in columns), None) for key, names in _COLUMNS.items()
+    }
+    if place["name"] is None or place["code"] is None:
+        extra = (
+            "; where labels hold colours, the codes may be any different numbers: 0, 1, 2, ..."
+            if place["name"] is not None
+            else ""
+        )
+        raise ConfigError(
+            f"'{source}' has the columns {', '.join(columns)}; a class table has the columns {wanted}, in a header line{extra}"
+        )
+    painted = [key for key in ("red", "green", "blue") if place[key] is not None]
+    if painted and len(painted) < 3:
+        raise ConfigError(f"'{source}' has the column {painted[0]} without the others; a colour is red, green and blue")
+    for number, row in rows:
+
+        def cell(key: str, row: Sequence[str] = row) -> str:
+            at = place[key]
+            return "" if at is None else row[at]
+
+        where = f"'{source}' line {number}"
+        colour = _colour([cell(key) for key in ("red", "green", "blue")], where) if painted else None
+        yield (
+            where,
+            ClassRow(_number(cell("code"), "code", where), cell("name"), colour, _ignored(cell("ignore"), where)),
+        )
+
+
+def _json_rows(data: Any, source: str) -> Iterable[tuple[str, ClassRow]]:
+    rows = data if isinstance(data, list) else data.get("classes")
+    if rows is None:
+        names = data["names"]
+        colours: Sequence[Any] = data.get("colours", data.get("colors")) or [None] * len(names)
+        if len(colours) != len(names):
+            raise ConfigError(f"{len(colours)} colours for {len(names)} names")
+        ignored = data.get("ignore_index")
+        rows = [
+            {"value": i, "name": name, "color": colour, "ignore": i == ignored}
+            for i, (name, colour) in enumerate(zip(names, colours, strict=True))
+        ]
+    for number, row in enumerate(rows):
+        where = f"'{source}' class {number}"
+        code = next((row[key] for key in ("value", "code", "id") if key in row), None)
+        if code is None:
+            raise ConfigError(f"{where} ({row.get('name')!r}) has no value, the code that its pixels hold")
+        value = row.get("colour", row.get("color"))
+        colour = None if value is None else _colour(list(value)[:3], where)
+        yield (
+            where,
+            ClassRow(
+                _number(code, "value", where),
+                str(row["name"]).strip(),
+                colour,
+                _ignored(row.get("ignore", False), where),
+            ),
+        )
+
+
+def checked(rows: Iterable[tuple[str, ClassRow]], source: str) -> list[ClassRow]:
+    """Rows with where each stands -> the rows, after all of them were compared with each other. Raises ConfigError."""
+    found: list[ClassRow] = []
+    codes: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for where, row in rows:
+        if row.code in codes:
+            raise ConfigError(
+                f"{where}: code {row.code} is {codes[row.code]!r} already; each class has a code of its own"
+            )
+        codes[row.code] = row.name
+        if not row.ignored:
+            if not row.name:
+                raise ConfigError(f"{where}: code {row.code} has no name; give it one, or ignore = 1")
+            if row.code < 0:
+                raise ConfigError(
+                    f"{where}: code {row.code} of {row.name!r}: no pixel holds it. Codes are 0 or greater"
+                )
+            twin = names.setdefault(normal_name(row.name), row.name)
+            if twin is not row.name:
+                raise ConfigError(
+                    f"{where}: {row.name!r} is named more than once (as {twin!r}); give each class its own name"
+                )
+        if row.code > MAX_CODE:
+            raise ConfigError(f"{where}: code {row.code}: label files hold at most {MAX_CODE}")
+        found.append(row)
+    if not any(not row.ignored for row in found):
+        raise ConfigError(f"'{source}' has no class: 0 given that count; a line code,name,red,green,blue for each")
+    without = [row.name for row in found if not row.ignored and row.colour is None]
+    if without and len(without) < sum(not row.ignored for row in found):
+        raise ConfigError(f"'{source}': some classes have a colour and some have none ({without[0]!r})")
+    return found
+
+
+def _number(value: Any, what: str, where: str) -> int:
+    """A whole number, also where a spreadsheet made it 1.0."""
+    try:
+        number = float(str(value).strip().replace(",", "."))
+    except ValueError:
+        number = float("nan")
+    if number != number or isinstance(value, bool) or number != int(number):
+        raise ConfigError(
+            f"{where}: {what} = {value!r} is no whole number; a class table has the columns code,name,red,green,blue[,ignore]"
+        )
+    return int(number)
+
+
+def _colour(values: Sequence[Any], where: str) -> Colour:
+    if len(values) != 3:
+        raise ConfigError(f"{where}: a colour is red, green and blue, not {values}")
+    red, green, blue = (_number(value, "colour", where) for value in values)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ConfigError(f"{where}: the colour {(red, green, blue)} has a part outside of 0..255")
+    return red, green, blue
+
+
+def _ignored(value: Any, where: str) -> bool:
+    word = str(value).strip().lower()
+    word = word.removesuffix(".0").removesuffix(",0") or word
+    if word in _YES:
+        return True
+    if word in _NO:
+        return False
+    raise ConfigError(
+        f"{where}: ignore = {value!r}; 1, true, yes or x for a row that does not count, 0 or nothing for a class"
+    )
+
+
+def normal_name(name: str) -> str:
+    """A class's name without what writers do differently: case, blanks, hyphens, underscores, compatibility forms."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold()) or name
+
+
+@cache
+def _synonyms() -> Mapping[str, str]:
+    """Normal form of a published spelling -> that of the spelling here."""
+    text = (resources.files("pspnet.data") / "synonyms.csv").read_text(encoding="utf-8")
+    _, rows = csv_table(text, "synonyms.csv", "ours,theirs")
+    return {normal_name(theirs): normal_name(ours) for _, (ours, theirs) in rows}
+
+
+def same_names(names: Sequence[str]) -> list[str]:
+    """For each name what it is compared by: two lists of classes agree where these agree.
+
+    The first of several spellings ("building, edifice" or "building;edifice") counts, and a published synonym
+    ("agricultural") is the name here. Where two names of the list would become one, both stay as they are.
+    """
+
+    def key(name: str) -> str:
+        form = normal_name(re.split(r"[;,]", name)[0]) or normal_name(name)
+        return _synonyms().get(form, form)
+
+    for form in (key, normal_name, str):
+        keys = [form(name) for name in names]
+        if len(set(keys)) == len(keys):
+            return keys
+    return list(names)
