@@ -20,6 +20,7 @@ A message names what was wrong, the value, what is accepted and the next step: i
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -114,3 +115,14 @@ def require(module: str, extra: str) -> ModuleType:
             f"this needs '{package}', which could not be imported ({error}). Install it with:\n"
             f'    pip install "pspnet[{extra}]"'
         ) from error
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", most: int = 1) -> str:
+    """The end of a message about a name that is none: "did you mean 'camvid'?", or `otherwise` where none is near.
+
+    most: how many near names are told.
+    """
+    import difflib  # here: only a mistake needs it
+
+    near = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else otherwise

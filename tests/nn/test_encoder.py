@@ -315,7 +315,7 @@ def test_an_image_that_a_network_would_cut_is_padded_instead() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"encoder": "convnext_smal"}, "did you mean convnext_small"),
+        ({"encoder": "convnext_smal"}, "did you mean 'convnext_small'"),
         ({"encoder": "resnet5O"}, "resnet50"),
         ({"encoder": "vit_tiny_patch16_224"}, "one size only"),
         ({"encoder": "hrnet_w18_small"}, "output_stride = 8 with encoder = hrnet_w18_small.*Set output_stride to 32"),

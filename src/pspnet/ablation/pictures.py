@@ -13,6 +13,7 @@ from pspnet.ablation.runs import Cell, cell_of
 from pspnet.ablation.tables import baseline_and_pspnet
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.dataset import Dataset
+from pspnet.display import image_for_display
 from pspnet.evaluation import compare_models
 from pspnet.evaluation.report import read_per_image
 from pspnet.evaluation.run import predict_one, predictor_of
@@ -42,7 +43,10 @@ def side_by_side(config: AblationConfig, tables: list[GridTable], cells: list[Ce
         sample = val_data[place[name]]
         assert sample.labels is not None
         found = [predict_one(predictor, sample.image, single, False)[0] for predictor in predictors]
-        panels = [_shown(sample.image), *(_coloured(v, val_data.label_space) for v in (sample.labels, *found))]
+        panels = [
+            image_for_display(sample.image),
+            *(_coloured(v, val_data.label_space) for v in (sample.labels, *found)),
+        ]
         rows.append(_joined([_fitted(panel) for panel in panels]))
     width = max(row.shape[1] for row in rows)
     sheet = [_heads(rows[0].shape[1], width)]
@@ -51,14 +55,6 @@ def side_by_side(config: AblationConfig, tables: list[GridTable], cells: list[Ce
     path = config.out / "pictures.png"
     write_png(path, np.vstack(sheet))
     return path
-
-
-def _shown(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, 2)
-    if bands.dtype == np.uint8:
-        return bands.astype(np.uint8)
-    low, high = (float(v) for v in np.percentile(bands.astype(np.float64), [2, 98]))
-    return np.clip((bands.astype(np.float64) - low) * (255 / max(high - low, 1e-9)), 0, 255).astype(np.uint8)
 
 
 def _coloured(labels: NDArray[np.uint8], space: LabelSpace) -> NDArray[np.uint8]:

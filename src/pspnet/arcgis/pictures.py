@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.display import image_for_display, overlay
 from pspnet.errors import require
-from pspnet.labels import IGNORE, LabelSpace
-from pspnet.training.pictures import visible
+from pspnet.labels import LabelSpace
 
 Shown = tuple[NDArray[Any], NDArray[np.uint8] | None, str]  # image (H, W, bands), labels or None, title
 
@@ -61,8 +61,5 @@ def loss_figure(tables: Sequence[Path]) -> Any:
 
 
 def _over(image: NDArray[Any], labels: NDArray[np.uint8] | None, space: LabelSpace, alpha: float) -> NDArray[np.uint8]:
-    shown = visible(image)
-    if labels is None:
-        return shown
-    mixed = np.where((labels != IGNORE)[..., None], (1 - alpha) * shown + alpha * space.palette[labels], shown)
-    return mixed.astype(np.uint8)
+    shown = image_for_display(image)
+    return shown if labels is None else overlay(shown, labels, space.palette, alpha)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
@@ -11,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, did_you_mean
 
 
 class Settings(BaseModel):
@@ -129,8 +128,7 @@ def _fault(settings: type[BaseModel], detail: ErrorDetails) -> str:
     name = ".".join(str(part) for part in where)
     if detail["type"] == "extra_forbidden":
         known = _field_names(settings, where[:-1])
-        near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+        hint = did_you_mean(str(where[-1]), known, f"there are: {', '.join(known)}")
         return f"{name} is not a setting; {hint}"
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"]) if "ctx" in detail else detail["msg"]

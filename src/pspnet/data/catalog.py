@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from pspnet.data.archives import Source
 from pspnet.data.dataset import Dataset
 from pspnet.data.faults import errors_of
 from pspnet.data.layouts import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, did_you_mean
 
 
 def _scenes(split: str = "train", *, count: int = 1000, seed: int = 0, size: int = 256) -> Dataset:
@@ -104,8 +103,7 @@ def open_unchecked(format: str, root: str | Path | None = None, split: str = "tr
     layout = layout_of(format)
     unknown = sorted(set(options) - set(layout.options()))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], layout.options(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(layout.options()) or 'none'}"
+        hint = did_you_mean(unknown[0], layout.options(), f"it has: {', '.join(layout.options()) or 'none'}")
         raise ConfigError(f"{unknown[0]} is no option of the format {format!r}; {hint}")
     options = layout.check(options)
     if layout.splits is None:
@@ -144,7 +142,6 @@ def write_submission(format: str, folder: str | Path, name: str, labels: NDArray
 def layout_of(format: str) -> Layout:
     """The layout called `format`. Raises ConfigError that lists all."""
     if format not in LAYOUTS:
-        near = difflib.get_close_matches(format, LAYOUTS, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"format = {format!r} is not known. {hint}There are: {', '.join(LAYOUTS)}")
+        hint = did_you_mean(format, LAYOUTS).capitalize()
+        raise ConfigError(f"format = {format!r} is not known. {hint} There are: {', '.join(LAYOUTS)}")
     return LAYOUTS[format]

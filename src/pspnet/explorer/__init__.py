@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.dataset import Dataset
+from pspnet.display import image_for_display
 from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead, refuse_unlike
 from pspnet.explorer.failures import Findings, look_at
 from pspnet.explorer.page import Picture, write_page
@@ -53,17 +52,8 @@ def explore(
     for index, (sample, (labels, _), _) in zip(shown, again, strict=True):
         assert sample.labels is not None
         found = labels if translation is None else translation[labels]
-        pictures[index] = Picture(_visible(sample.image), sample.labels, found)
+        pictures[index] = Picture(image_for_display(sample.image), sample.labels, found)
         if progress is not None:
             progress(len(dataset), len(dataset))
     write_page(Path(out), report, space, pictures)
     return report
-
-
-def _visible(image: np.ndarray) -> np.ndarray:
-    """Any image as (H, W, 3) uint8: 8-bit bands as they are, others stretched from their 2nd to 98th percentile."""
-    bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, 2)
-    if bands.dtype == np.uint8:
-        return bands
-    low, high = np.percentile(bands, [2, 98])
-    return np.clip((bands - low) * (255 / max(high - low, 1e-9)), 0, 255).astype(np.uint8)

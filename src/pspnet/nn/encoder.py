@@ -6,7 +6,6 @@ looked up in timm. Only weights are random here: pspnet.weights.encoder_weights 
 
 from __future__ import annotations
 
-import difflib
 import re
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from pspnet.config.model import ModelConfig, encoder_family
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, did_you_mean
 from pspnet.nn.dilation import dilate, pad_for, strides_at
 
 OWN_NAMES = tuple(
@@ -290,8 +289,8 @@ def _stages(net: Any, config: ModelConfig) -> list[nn.Module]:
 def _timm_features(config: ModelConfig, indices: tuple[int, ...] | None) -> Any:
     """timm's features-only form of a network, at the config's output stride, with random weights."""
     if not timm.is_model(config.encoder):
-        near = difflib.get_close_matches(config.encoder, set(OWN_NAMES).union(timm.list_models()), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() shows its names"
+        names = set(OWN_NAMES).union(timm.list_models())
+        hint = did_you_mean(config.encoder, names, "timm.list_models() shows its names", most=3)
         raise ConfigError(f"encoder = {config.encoder!r} is neither one of pspnet's own nor a name of timm; {hint}")
     if get_pretrained_cfg(config.encoder).fixed_input_size:
         raise ConfigError(

@@ -13,13 +13,13 @@ from pspnet.data.dataset import Dataset
 from pspnet.data.doctor import check_splits
 from pspnet.data.faults import DataReport
 from pspnet.data.statistics import Statistics, dataset_statistics
+from pspnet.display import image_for_display
 from pspnet.errors import ConfigError, DataError, require
 from pspnet.playground import charts
 from pspnet.playground.context import Context, lines_of
 from pspnet.playground.error_messages import told
 from pspnet.playground.form import open_choice
 from pspnet.predict.segmentation import Segmentation
-from pspnet.training.pictures import visible
 
 gr = require("gradio", "playground")
 
@@ -180,7 +180,7 @@ def _samples(opened: dict[str, Dataset]) -> str:
             except DataError as error:
                 figures.append(f"<figure><figcaption>{escape(str(error))}</figcaption></figure>")
                 continue
-            shown = visible(sample.image)
+            shown = image_for_display(sample.image)
             if sample.labels is not None:
                 shown = Segmentation(sample.labels, dataset.label_space, None, shown).overlay(legend=False)
             figures.append(charts.figure(shown, f"{split}: {sample.name}"))

@@ -155,12 +155,12 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
 
 def example_image(context: Context, choice: dict[str, Any]) -> str:
     """A validation image of the chosen data as a file that the page may show."""
+    from pspnet.display import image_for_display
     from pspnet.images import write_png
-    from pspnet.training.pictures import visible
 
     sample = _images(context, choice, validation=True)[0]
     path = Path(tempfile.mkdtemp(prefix="example-", dir=_temporary())) / "example.png"
-    write_png(path, visible(sample))
+    write_png(path, image_for_display(sample))
     return str(path)
 
 

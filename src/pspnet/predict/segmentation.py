@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet import display
 from pspnet.errors import ConfigError
 from pspnet.files import write_bytes
 from pspnet.images import write_label, write_png
@@ -22,8 +23,8 @@ class Segmentation:
     """Labels of one image.
 
     labels: (H, W) uint8, 0..K-1; 255 where nothing is known (nodata). confidence: (H, W) float32 in 0..1, the
-    probability of the label, or None where it was not asked for. image: (H, W, 3) uint8, for overlays; None for
-    images without a natural RGB look. georeference: place on Earth of a raster (CRS and transform), or None.
+    probability of the label, or None where it was not asked for. image: (H, W, 3) uint8, for overlays, as
+    `display` shows it; None where it was not kept. georeference: place on Earth of a raster (CRS and transform), or None.
     """
 
     labels: NDArray[np.uint8]
@@ -59,12 +60,14 @@ class Segmentation:
         """
         if not 0.0 <= opacity <= 1.0:
             raise ConfigError(f"opacity = {opacity}: 0 (the image) to 1 (the classes)")
-        colours = self.coloured()
-        base = colours if self.image is None else self.image
-        shown = cv2.addWeighted(base, 1 - opacity, colours, opacity, 0)
-        known = (self.labels != IGNORE)[..., None]
-        shown = np.where(known, shown, base).astype(np.uint8)
-        return np.vstack([shown, self._legend(shown.shape[1])]) if legend else shown
+        shown = display.overlay(
+            self.coloured() if self.image is None else self.image, self.labels, self.label_space.palette, opacity
+        )
+        if not legend:
+            return shown
+        shares = self.shares()
+        colours = [self.colours[self.classes.index(name)] for name in shares]
+        return np.vstack([shown, display.legend(shares, colours, shown.shape[1])])
 
     def save(self, path: str | Path) -> Path:
         """Writes by the ending: `.png` the label map with a palette, `.json` the class shares, `.jpg` the overlay."""
@@ -98,25 +101,3 @@ class Segmentation:
         if self.confidence is not None:
             content["mean_confidence"] = round(float(self.confidence.mean()), 4)
         return content
-
-    def _legend(self, width: int) -> NDArray[np.uint8]:
-        """(rows, width, 3): a swatch and a name for each class that occurs, with its share, in as few lines as fit."""
-        scale = float(np.clip(width / 900, 0.38, 1.2))
-        line, font, margin = round(30 * scale) + 6, cv2.FONT_HERSHEY_SIMPLEX, round(10 * scale)
-        entries = [
-            (name, f"{name} {share:.0%}" if share >= 0.01 else f"{name} <1%") for name, share in self.shares().items()
-        ]
-        widths = [cv2.getTextSize(text, font, scale * 0.7, 1)[0][0] + line + 2 * margin for _, text in entries]
-        per_row = max(1, width // max([*widths, 1]))
-        rows = max(1, -(-len(entries) // per_row))
-        canvas = np.full((rows * line + margin, width, 3), 255, np.uint8)
-        for position, (name, text) in enumerate(entries):
-            x = margin + (position % per_row) * (width // per_row)
-            y = margin // 2 + (position // per_row) * line
-            side = line - 8
-            cv2.rectangle(canvas, (x, y + 4), (x + side, y + 4 + side), self.colours[self.classes.index(name)], -1)
-            cv2.rectangle(canvas, (x, y + 4), (x + side, y + 4 + side), (90, 90, 90), 1)
-            cv2.putText(
-                canvas, text, (x + side + margin // 2 + 2, y + side), font, scale * 0.7, (30, 30, 30), 1, cv2.LINE_AA
-            )
-        return canvas

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.model import ModelConfig
+from pspnet.display import image_for_display
 from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
 from pspnet.georaster.whole import read_bands, read_whole
@@ -265,7 +266,7 @@ class Segmenter:
                 pixels, self.window_probabilities, confidence, self.batch_windows
             )
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
-        return Segmentation(labels, self.card.label_space, certainty, _for_eyes(pixels), title)
+        return Segmentation(labels, self.card.label_space, certainty, image_for_display(pixels), title)
 
 
 def import_weights(
@@ -291,12 +292,3 @@ def import_weights(
 
 def _size(images: Array) -> tuple[int, int]:
     return int(images.shape[-2]), int(images.shape[-1])
-
-
-def _for_eyes(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """The first three bands as RGB when they are 8-bit; grey when there is one; None otherwise."""
-    if pixels.dtype != np.uint8:
-        return None
-    if pixels.shape[2] >= 3:
-        return np.ascontiguousarray(pixels[..., :3])
-    return np.repeat(pixels[..., :1], 3, axis=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, did_you_mean
 from pspnet.predict.exported import is_exported
 from pspnet.predict.segmenter import Segmenter
 from pspnet.server.problems import Problem
@@ -91,8 +90,7 @@ class Library:
             raise Problem("not_found", "this server was started without a model; start it as: pspnet serve MODEL")
         wanted = next(iter(self.sources)) if name is None else name
         if wanted not in self.sources:
-            near = difflib.get_close_matches(wanted, self.sources, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.sources)}"
+            hint = did_you_mean(wanted, self.sources, f"there are: {', '.join(self.sources)}")
             raise Problem("not_found", f"no model is called {wanted[:80]!r}; {hint}")
         if wanted not in self.opened:
             raise Problem("not_ready", f"the model {wanted!r} is being opened", retry_after_s=2)

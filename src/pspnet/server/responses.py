@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.display import image_for_display
 from pspnet.images import encode_label, encode_png
 from pspnet.labels import IGNORE
 from pspnet.predict.segmentation import Segmentation
@@ -78,7 +78,7 @@ def _body(scene: Segmentation, pixels: NDArray[Any], wanted: Wanted) -> bytes:
         assert scene.confidence is not None
         return encode_png(np.where(scene.labels == IGNORE, 0, confidence_bytes(scene.confidence)).astype(np.uint8))
     if wanted.format == "overlay":
-        return encode_png(replace(scene, image=_for_eyes(pixels)).overlay(wanted.opacity, wanted.legend))
+        return encode_png(replace(scene, image=image_for_display(pixels)).overlay(wanted.opacity, wanted.legend))
     content = as_rle(scene) if wanted.format == "rle" else as_polygons(scene)
     return json.dumps(content, separators=(",", ":")).encode()
 
@@ -87,14 +87,3 @@ def _only(labels: NDArray[np.uint8], classes: tuple[int, ...]) -> NDArray[np.uin
     table = np.full(256, IGNORE, np.uint8)
     table[list(classes)] = classes
     return table[labels]
-
-
-def _for_eyes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W, bands) -> (H, W, 3) uint8: grey repeated; values beyond 8 bits stretched from their least to their most."""
-    shown = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
-    if shown.dtype == np.uint8:
-        return np.ascontiguousarray(shown)
-    stretched: NDArray[np.uint8] = cv2.normalize(shown.astype(np.float32), None, 0, 255, cv2.NORM_MINMAX).astype(
-        np.uint8
-    )
-    return stretched

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.display import image_for_display
 from pspnet.labels import IGNORE, LabelSpace
 
 MAX_WIDTH_PX = 360  # of one column
@@ -27,22 +28,12 @@ class Example:
 
 def shrink(example: Example) -> Example:
     """The example with an (h, w, 3) uint8 image, all three at most MAX_WIDTH_PX wide."""
-    image = visible(np.moveaxis(example.image, 0, -1))
+    image = image_for_display(np.moveaxis(example.image, 0, -1))
     height, width = image.shape[:2]
     scale = min(1.0, MAX_WIDTH_PX / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST) for m in (example.labels, example.predicted)]
     return Example(example.name, cv2.resize(image, size, interpolation=cv2.INTER_AREA), small[0], small[1])
-
-
-def visible(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W, bands) of any range -> (H, W, 3) uint8: the first three bands, or the first as grey. 0..255 stays as it is;
-    other ranges are stretched from their 2nd to their 98th percentile."""
-    bands = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
-    if image.min(initial=0) < 0 or image.max(initial=0) > 255 or image.max(initial=0) <= 1:
-        low, high = np.percentile(bands, (2, 98))
-        bands = (bands.astype(np.float64) - low) * (255 / max(high - low, 1e-9))
-    return np.ascontiguousarray(bands.clip(0, 255).round().astype(np.uint8))
 
 
 def draw(examples: list[Example], label_space: LabelSpace) -> NDArray[np.uint8]:

@@ -6,7 +6,6 @@ entry of the package with "elsewhere" in place of a file names a model that is n
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pspnet.errors import CheckpointError
+from pspnet.errors import CheckpointError, did_you_mean
 
 PACKAGE_MODELS = Path(__file__).parent.parent / "models"  # these are in the wheel
 REPOSITORY_MODELS = Path(__file__).parents[3] / "models"  # beside a source checkout only
@@ -65,8 +64,7 @@ def find_model(source: str | Path) -> Path:
         return path
     models = bundled_models()
     if str(source) not in models:
-        near = difflib.get_close_matches(str(source), models, n=1)
-        names = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(models)) or 'none'}"
+        names = did_you_mean(str(source), models, f"there are: {', '.join(sorted(models)) or 'none'}")
         raise CheckpointError(f"{str(source)!r} is neither a file nor a model that comes along; {names}")
     model = models[str(source)]
     if model.path is None:
