@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pspnet.config.model import EncoderOptions, ModelConfig
+from pspnet.config.model import ModelConfig
 from pspnet.inspection import (
     DENSE,
     GROUPED,
@@ -33,7 +33,7 @@ from pspnet.inspection import (
 from pspnet.nn import PSPNet
 
 SLOW_MACHINE = Machine("test", dict.fromkeys(KINDS, 1e9), bytes_per_s=1e9, seconds_per_call=0.0)
-SMALL_SWIN = EncoderOptions(embed_dim=12, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4), window_size=4)
+SMALL_SWIN = {"embed_dim": 12, "depths": (1, 2, 1, 1), "heads": (1, 2, 2, 4), "window_size": 4}
 
 
 def info(**values: Any) -> ModelInfo:

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pspnet.config.model import EncoderOptions, ModelConfig, last_channels
+from pspnet.config.encoders import OWN_NAMES
+from pspnet.config.model import ModelConfig, last_channels
 from pspnet.errors import ConfigError
 from pspnet.nn import PSPNet
 from pspnet.nn.dilation import BorderConv2d
-from pspnet.nn.encoder import OWN_NAMES, Encoder, build_encoder
+from pspnet.nn.encoder import Encoder
+from pspnet.nn.encoder_families import build_encoder
 
 SMALL_SWIN = {"embed_dim": 12, "depths": (2, 2, 1, 1), "heads": (1, 2, 2, 4)}
 
@@ -219,7 +221,7 @@ def test_depth_cuts_stages_and_changes_nothing_else(name: str) -> None:
     with torch.no_grad():
         expected = whole(images)
     for depth in (3, 4):
-        cut = build_encoder(ModelConfig(encoder=name, encoder_options=EncoderOptions(depth=depth))).eval()
+        cut = build_encoder(ModelConfig(encoder=name, encoder_options={"depth": depth})).eval()
         assert cut.channels == whole.channels[:depth]
         assert cut.strides == whole.strides[:depth]
         assert set(cut.state_dict()) < set(whole.state_dict())
@@ -246,7 +248,7 @@ def test_every_own_name_builds_with_the_channels_that_its_config_promises(name: 
 @settings(max_examples=12, deadline=None)
 @given(st.floats(0.05, 2.5))
 def test_any_width_gives_multiples_of_8_close_to_what_was_asked(width: float) -> None:
-    config = ModelConfig(encoder="mobilenetv2", encoder_options=EncoderOptions(width_multiplier=width), bins=(1,))
+    config = ModelConfig(encoder="mobilenetv2", encoder_options={"width_multiplier": width}, bins=(1,))
     with torch.device("meta"):
         encoder = build_encoder(config)
     assert encoder.channels[-1] == last_channels(config)
@@ -278,7 +280,7 @@ def test_the_deepest_block_is_skipped_with_the_rate_asked_for(name: str) -> None
 @pytest.mark.parametrize("size", [(224, 224), (64, 96)])
 def test_nominal_padding_is_tensorflows_where_sizes_are_even(size: tuple[int, int]) -> None:
     """timm's tf_ networks pad "same" for the image they see: at b0's own 224 px, and wherever sizes halve evenly."""
-    options = EncoderOptions(padding="nominal", norm_eps=1e-3)
+    options = {"padding": "nominal", "norm_eps": 1e-3}
     ours = build_encoder(ModelConfig(encoder="efficientnet_b0", output_stride=32, encoder_options=options)).eval()
     theirs = timm.create_model("tf_efficientnet_b0", features_only=True).eval()
     randomise_norms(ours)
@@ -293,7 +295,7 @@ def test_nominal_padding_follows_the_nominal_size_not_the_image() -> None:
     """b3 was made for 300 px: 300, 150, 75 (odd), 38, 19 (odd): its third and fifth strided layers pad both sides."""
     with torch.device("meta"):
         encoder = build_encoder(
-            ModelConfig(encoder="efficientnet_b3", output_stride=32, encoder_options=EncoderOptions(padding="nominal"))
+            ModelConfig(encoder="efficientnet_b3", output_stride=32, encoder_options={"padding": "nominal"})
         )
     borders = [m.border[:2] for m in encoder.modules() if isinstance(m, BorderConv2d)]
     kernels_of = [m.kernel_size[0] for m in encoder.modules() if isinstance(m, BorderConv2d)]
@@ -317,7 +319,10 @@ def test_an_image_that_a_network_would_cut_is_padded_instead() -> None:
     [
         ({"encoder": "convnext_smal"}, "did you mean 'convnext_small'"),
         ({"encoder": "resnet5O"}, "resnet50"),
-        ({"encoder": "vit_tiny_patch16_224"}, "one size only"),
+        ({"encoder": "vit_tiny_patch16_224"}, "plain vision transformer"),
+        ({"encoder": "vit_small_patch14_dinov2"}, "plain vision transformer"),
+        ({"encoder": "vit_small_patch16_dinov3"}, "no pyramid"),
+        ({"encoder": "levit_128"}, "one size only"),
         ({"encoder": "hrnet_w18_small"}, "output_stride = 8 with encoder = hrnet_w18_small.*Set output_stride to 32"),
         ({"encoder": "densenet121", "output_stride": 16}, "output_stride = 16 with encoder = densenet121"),
         ({"encoder": "xception41"}, "dilation = uniform with encoder = xception41.*contracted"),

@@ -130,7 +130,12 @@ def test_auxiliary_choices() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"bins": (1, 2, 3), "encoder": "resnet18"}, ("bins", "reduce", "3 levels", "512")),
+        (
+            {"encoder_options": {"stride_in_first_conv": True}},
+            ("stride_in_first_conv", "resnet18", "dilate_second_conv"),
+        ),
+        ({"encoder": "resnet50", "encoder_options": {"dilate_second_conv": False}}, ("dilate_second_conv", "resnet50")),
+        ({"pyramid": "progressive", "pyramid_options": {"fusion_kernel": 1}}, ("fusion_kernel", "progressive")),
         ({"encoder": "swin_tiny", "output_stride": 8}, ("output_stride", "encoder", "swin_tiny")),
         ({"mean": (1.0,)}, ("mean", "in_bands")),
         ({"encoder_options": {"window_size": 7}}, ("window_size", "resnet18")),
@@ -138,7 +143,7 @@ def test_auxiliary_choices() -> None:
         ({"bins": (1, 1)}, ("bins",)),
         ({"dropout": 1.5}, ("dropout", "1.5")),
         ({"encodr": "x"}, ("encodr", "encoder")),
-        ({"encoder_options": {"widow_size": 3}}, ("encoder_options.widow_size", "window_size")),
+        ({"encoder": "swin_tiny", "encoder_options": {"widow_size": 3}}, ("encoder_options.widow_size", "window_size")),
         ({"num_classes": "many"}, ("num_classes", "many")),
     ],
 )
@@ -154,3 +159,20 @@ def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         ModelConfig(encoder="resnet18", bands=3, num_classes=0, pool="median")
     assert len(caught.value.faults) == 3
+
+
+def test_options_written_before_families_had_their_own_still_open() -> None:
+    """Every option of every family at its default, as checkpoints of then hold them: what says nothing is dropped."""
+    old = {"depth": 4, "width_multiplier": 1.0, "window_size": None, "depths": None, "qkv_bias": True, "norm_eps": None}
+    config = ModelConfig(encoder="resnet18", encoder_options=old)
+    assert config.encoder_options.model_dump(exclude_unset=True) == {"depth": 4}
+    assert config.changed(encoder="swin_tiny", encoder_options={}).output_stride == 32
+    assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("bins", [(1, 2, 3), (1, 2, 3, 6, 8), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 6, 7)])
+def test_any_number_of_levels(bins: tuple[int, ...]) -> None:
+    """Branches have 512 // levels channels, rounded down as other projects do; what divides stays as it was."""
+    model = small(bins=bins).eval()
+    assert model.pyramid.width == 512 // len(bins)
+    assert model(torch.zeros(1, 3, 65, 97)).shape[2:] == (65, 97)

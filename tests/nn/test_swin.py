@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pspnet import errors
-from pspnet.config.model import EncoderOptions, ModelConfig
+from pspnet.config.model import ModelConfig
 from pspnet.nn import PSPNet
 from pspnet.nn.swin import PatchMerging, SwinBlock, SwinTransformer, WindowAttention, build_swin
 
@@ -235,16 +235,16 @@ def test_sizes_have_the_published_parameters(size: str, millions: float) -> None
 
 
 def test_own_sizes_and_options_reach_the_network() -> None:
-    options = EncoderOptions(
-        embed_dim=24,
-        depths=(1, 1, 2, 1),
-        heads=(2, 4, 4, 8),
-        window_size=5,
-        mlp_ratio=2,
-        drop_rate=0.1,
-        attention_drop_rate=0.2,
-        drop_path_rate=0.3,
-    )
+    options = {
+        "embed_dim": 24,
+        "depths": (1, 1, 2, 1),
+        "heads": (2, 4, 4, 8),
+        "window_size": 5,
+        "mlp_ratio": 2,
+        "drop_rate": 0.1,
+        "attention_drop_rate": 0.2,
+        "drop_path_rate": 0.3,
+    }
     network = build_swin(ModelConfig(encoder="swin_small", encoder_options=options, in_bands=5))
     block = network.layers[2].blocks[1]
     assert network.patch_embed.proj.weight.shape == (24, 5, 4, 4)
@@ -256,7 +256,7 @@ def test_own_sizes_and_options_reach_the_network() -> None:
 
 def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(errors.ConfigError, match=r"stage 2 has 192 channels, which 5 heads"):
-        build_swin(ModelConfig(encoder="swin_tiny", encoder_options=EncoderOptions(heads=(3, 5, 12, 24))))
+        build_swin(ModelConfig(encoder="swin_tiny", encoder_options={"heads": (3, 5, 12, 24)}))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_heads_that_do_not_divide_are_refused() -> None:
 )
 def test_norms_that_nothing_reads_do_not_learn(values: dict[str, Any], frozen: set[int]) -> None:
     """The rest of a complete network learns: nothing is left over that data-parallel training would wait for."""
-    options = EncoderOptions(embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 2, 2, 4), drop_path_rate=0.0)
+    options = {"embed_dim": 8, "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "drop_path_rate": 0.0}
     torch.manual_seed(0)
     network = PSPNet(
         ModelConfig(encoder="swin_tiny", encoder_options=options, num_classes=3, decoder_channels=8, **values)

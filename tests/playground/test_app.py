@@ -23,7 +23,7 @@ from pydantic import Field as PydanticField
 
 from pspnet.config import ModelConfig, TrainConfig
 from pspnet.config.differences import differences
-from pspnet.config.model import encoder_option_names
+from pspnet.config.encoders import encoder_family
 from pspnet.data import open_dataset
 from pspnet.errors import ConfigError, PspnetError, ServiceError, TrainingError
 from pspnet.playground import form
@@ -180,7 +180,7 @@ class TestForm:
         shown = {
             f.name.partition(".")[2] for f in FIELDS if f.name.startswith("encoder_options.") and not hidden(f, values)
         }
-        assert shown == encoder_option_names(encoder)
+        assert shown == set(encoder_family(encoder).option_names)
 
     @pytest.mark.parametrize(
         ("values", "at"),
@@ -188,7 +188,6 @@ class TestForm:
             ({"encoder_options": {"depth": 3}, "output_stride": 16}, {"output_stride", "encoder_options.depth"}),
             ({"bins": [2, 2]}, {"bins"}),
             ({"bins": [1, "x"]}, {"bins"}),
-            ({"encoder": "resnet18", "bins": [1, 2, 3]}, {"bins", "reduce"}),
             ({"in_bands": 4, "mean": [1.0, 2.0]}, {"mean", "in_bands"}),
             ({"dropout": 2.0, "num_classes": 0}, {"dropout", "num_classes"}),
             ({"dropout": "much"}, {"dropout"}),

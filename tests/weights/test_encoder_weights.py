@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pspnet
-from pspnet.config.model import EncoderOptions, ModelConfig
+from pspnet.config.model import ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.nn import PSPNet, weights_follow
-from pspnet.nn.encoder import build_encoder
+from pspnet.nn.encoder_families import build_encoder
 from pspnet.nn.swin import PatchMerging, SwinTransformer
 from pspnet.weights import swin
 from pspnet.weights.encoder_weights import FOLDER_VARIABLE, imagenet_name, load_encoder_weights
@@ -35,7 +35,7 @@ def network(
             ModelConfig(
                 encoder=encoder,
                 encoder_weights=str(weights),
-                encoder_options=EncoderOptions(**(options or {})),
+                encoder_options=options or {},
                 num_classes=2,
                 auxiliary="none",
                 bins=(1,),
@@ -357,7 +357,7 @@ def test_a_table_keeps_its_axes_and_its_centre() -> None:
     ],
 )
 def test_imagenet_weights_have_the_networks_own_shapes(encoder: str, options: dict[str, Any], name: str) -> None:
-    config = ModelConfig(encoder=encoder, encoder_weights="imagenet", encoder_options=EncoderOptions(**options))
+    config = ModelConfig(encoder=encoder, encoder_weights="imagenet", encoder_options=options)
     found = imagenet_name(config)
     assert found.startswith(name)
     assert timm.is_model_pretrained(found)
@@ -383,7 +383,7 @@ def test_imagenet_weights_have_the_networks_own_shapes(encoder: str, options: di
 )
 def test_what_nobody_published_is_said(encoder: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=f"encoder_weights = imagenet with encoder = {encoder}.*{words}"):
-        imagenet_name(ModelConfig(encoder=encoder, encoder_options=EncoderOptions(**options)))
+        imagenet_name(ModelConfig(encoder=encoder, encoder_options=options))
 
 
 def test_a_folder_of_weights_serves_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

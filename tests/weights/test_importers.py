@@ -21,7 +21,7 @@ from pspnet.errors import CheckpointError
 from pspnet.labels import IGNORE
 from pspnet.losses import build_loss
 from pspnet.nn import PSPNet
-from pspnet.nn.encoder import build_encoder
+from pspnet.nn.encoder_families import build_encoder
 from pspnet.weights.importing import Imported, import_checkpoint
 from support.peers import auxiliary_logits, in_units, inputs_of, peer_input, recording, save, state_of
 

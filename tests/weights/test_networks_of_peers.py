@@ -16,10 +16,10 @@ import yaml
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from pspnet.config.encoders import OWN_NAMES
 from pspnet.config.model import ModelConfig
 from pspnet.nn import PSPNet, TrainOutputs
 from pspnet.nn.decoders import DECODERS
-from pspnet.nn.encoder import OWN_NAMES
 from pspnet.nn.swin import SwinTransformer
 from pspnet.weights.checkpoint import card_for, load_checkpoint, save_checkpoint
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -163,9 +163,9 @@ def tile(
         write_tiles(
             dataset,
             out,
-            layout,
-            image_format=image_format,
-            overwrite=overwrite,  # type: ignore[arg-type]
+            cast(Any, layout),  # checked above
+            image_format=cast(Any, image_format),
+            overwrite=overwrite,
             progress=each(advance),
         )
     console.print(f"{len(dataset)} chips -> {out}", highlight=False)

@@ -3,9 +3,10 @@
 from pspnet.config.ablation import AblationConfig
 from pspnet.config.base import Settings, read_recipe, read_yaml, with_overrides
 from pspnet.config.data import AugmentConfig, DataConfig
+from pspnet.config.encoders import EncoderOptions
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.loss import LossConfig
-from pspnet.config.model import EncoderOptions, ModelConfig, PointRendOptions, PyramidOptions
+from pspnet.config.model import ModelConfig, PointRendOptions, PyramidOptions
 from pspnet.config.protocol import PROTOCOLS, Protocol, find_protocol
 from pspnet.config.raster import RasterConfig
 from pspnet.config.train import EarlyStopConfig, OptimizerConfig, PublishedConfig, ScheduleConfig, TrainConfig

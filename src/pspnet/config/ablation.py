@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from pspnet.config.base import Settings
-from pspnet.config.model import Positive
+from pspnet.config.base import Positive, Settings
 from pspnet.config.protocol import find_protocol
 from pspnet.config.train import TrainConfig
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from pspnet.errors import ConfigError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -125,9 +128,9 @@ def config_error(settings: type[BaseModel], error: ValidationError) -> ConfigErr
 
 def _fault(settings: type[BaseModel], detail: ErrorDetails) -> str:
     where = [part for part in detail["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPE_NAMES))]
-    name = ".".join(str(part) for part in where)
+    parents, known = _descend(settings, where[:-1])
+    name = ".".join(str(part) for part in [*parents, *where[-1:]])
     if detail["type"] == "extra_forbidden":
-        known = _field_names(settings, where[:-1])
         hint = did_you_mean(str(where[-1]), known, f"there are: {', '.join(known)}")
         return f"{name} is not a setting; {hint}"
     if detail["type"] == "value_error":
@@ -141,19 +144,29 @@ def _fault(settings: type[BaseModel], detail: ErrorDetails) -> str:
 _TYPE_NAMES = {"int", "float", "str", "bool", "tuple", "list", "literal", "function-wrap", "function-after", "none"}
 
 
-def _field_names(settings: type[BaseModel], where: list[Any]) -> list[str]:
-    """The fields of the settings at a dotted place."""
-    current = settings
+def _descend(settings: type[BaseModel], where: list[Any]) -> tuple[list[Any], list[str]]:
+    """(the dotted place without pydantic's tags, the fields of the settings there). A tag says which of several models
+    of a union checked a value: it is no part of a name."""
+    current: dict[str, type[BaseModel]] = {"": settings}
+    names = []
     for part in where:
-        field = current.model_fields.get(str(part))
-        if field is None:
-            break
-        candidates = [field.annotation, *get_args(field.annotation)]
-        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not nested:
-            break
-        current = nested[0]
-    return list(current.model_fields)
+        fields = {name: field for model in current.values() for name, field in model.model_fields.items()}
+        if part in fields:
+            names.append(part)
+            current = dict(_models(fields[part].annotation)) or current
+        elif part in current:
+            current = {"": current[part]}
+        else:
+            names.append(part)
+    return names, list(dict.fromkeys(name for model in current.values() for name in model.model_fields))
+
+
+def _models(annotation: Any, tag: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """(tag, settings class) of every settings class in an annotation; the tag is '' outside of tagged unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [(tag, annotation)]
+    tags = [str(extra.tag) for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Tag)]
+    return [pair for part in get_args(annotation) for pair in _models(part, tags[0] if tags else tag)]
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pspnet.config.base import Settings
+from pspnet.config.base import Fraction, Positive, Settings
 from pspnet.errors import ConfigError
 
-Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
 PositiveRange = tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]]
 
 
@@ -93,20 +91,20 @@ class AugmentConfig(Settings):
     aspect_range: PositiveRange = Field((0.75, 1.3333), description="Least and greatest width over height, relative.")
     rotate: bool = Field(True, description="Random rotation; what comes in from outside is ignored.")
     rotate_range: tuple[float, float] = Field((-10.0, 10.0), description="Least and greatest angle in degrees.")
-    rotate_probability: Unit = Field(0.5, description="Share of the images that are rotated.")
+    rotate_probability: Fraction = Field(0.5, description="Share of the images that are rotated.")
     blur: bool = Field(True, description="Random Gaussian blur.")
     blur_range: PositiveRange = Field(
         (1.1, 1.1),
         description="Least and greatest standard deviation in px; 1.1 is what OpenCV takes for semseg's 5 x 5 kernel.",
     )
     blur_kernel: Positive = Field(5, description="Side of the blur's kernel in px, an odd number.")
-    blur_probability: Unit = Field(0.5, description="Share of the images that are blurred.")
+    blur_probability: Fraction = Field(0.5, description="Share of the images that are blurred.")
     mirror: bool = Field(True, description="Random mirroring, left to right.")
-    mirror_probability: Unit = Field(0.5, description="Share of the images that are mirrored.")
+    mirror_probability: Fraction = Field(0.5, description="Share of the images that are mirrored.")
     jitter: bool = Field(
         False, description="Random brightness, contrast, saturation and hue, each for half of the images."
     )
-    jitter_brightness: Unit = Field(
+    jitter_brightness: Fraction = Field(
         0.125, description="Greatest shift of the brightness, as a share of the full range."
     )
     jitter_contrast_range: PositiveRange = Field((0.5, 1.5), description="Least and greatest factor of the contrast.")
@@ -128,7 +126,7 @@ class AugmentConfig(Settings):
         description="A crop in which one class has at least this share of the labelled pixels is "
         "drawn again, at most ten times (MMSegmentation's cat_max_ratio: 0.75). 1: take the first.",
     )
-    rare_crop_probability: Unit = Field(
+    rare_crop_probability: Fraction = Field(
         0.0,
         description="Share of the crops that are placed on a pixel of a class drawn evenly among those in the "
         "image, so that rare classes are seen more often.",

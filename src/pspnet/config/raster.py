@@ -7,10 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pspnet.config.base import Settings
+from pspnet.config.base import Positive, Settings
 from pspnet.errors import ConfigError
 
-Positive = Annotated[int, Field(ge=1)]
 Box = tuple[float, float, float, float]
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pspnet.config.base import Settings, read_recipe, with_overrides
+from pspnet.config.base import Fraction, Positive, Settings, read_recipe, with_overrides
 from pspnet.config.data import AugmentConfig, DataConfig
 from pspnet.config.loss import LossConfig
-from pspnet.config.model import ModelConfig, Positive, Unit
+from pspnet.config.model import ModelConfig
 from pspnet.config.protocol import find_protocol
 from pspnet.errors import ConfigError
 
@@ -57,7 +57,7 @@ class ScheduleConfig(Settings):
         "poly", description="poly (the paper's), one_cycle (up, then down), cosine (down), constant."
     )
     power: float = Field(0.9, gt=0.0, description="poly: (1 - step / steps) to this power.")
-    final_factor: Unit = Field(0.0, description="poly and cosine: the last rate over the base rate.")
+    final_factor: Fraction = Field(0.0, description="poly and cosine: the last rate over the base rate.")
     peak_share: float = Field(0.25, gt=0.0, lt=1.0, description="one_cycle: share of the run until the highest rate.")
     warmup_steps: int = Field(0, ge=0, description="First steps, in which the rate grows in a line from near zero.")
 
@@ -125,7 +125,7 @@ class TrainConfig(Settings):
     clip: float | None = Field(None, gt=0.0, description="Greatest norm of the gradient; larger ones are scaled down.")
     auxiliary_weight: float = Field(0.4, ge=0.0, description="Weight of the auxiliary head's loss (the paper's: 0.4).")
     points_weight: float = Field(1.0, ge=0.0, description="Weight of PointRend's loss on its points.")
-    mixup: Unit = Field(0.0, description="Probability that a batch is blended with itself in another order.")
+    mixup: Fraction = Field(0.0, description="Probability that a batch is blended with itself in another order.")
     mixup_alpha: float = Field(0.4, gt=0.0, description="Mixup's blend is drawn from Beta(alpha, alpha).")
     progressive_resizing: tuple[tuple[Scale, Share], ...] = Field(
         (),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pspnet.config.model import ModelConfig
 from pspnet.nn.blocks import resize
 from pspnet.nn.decoders import build_decoder
-from pspnet.nn.encoder import build_encoder
+from pspnet.nn.encoder_families import build_encoder
 from pspnet.nn.heads import AuxiliaryHead, ImageHead
 from pspnet.nn.pointrend import PointRend
 from pspnet.nn.pyramid import PyramidPooling

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import ConfigError
 from pspnet.nn.blocks import ConvNormAct, adaptive_pool, resize
 from pspnet.nn.folding import fold_pays, folded_terms
 
@@ -16,9 +15,9 @@ from pspnet.nn.folding import fold_pays, folded_terms
 class PyramidPooling(nn.Module):
     """Adds context at several scales to the coarsest features (Zhao et al. 2017, sec. 3.2, arXiv:1612.01105).
 
-    (B, C, H, W) -> (B, channels, H, W). Each bin size s pools to s x s cells, reduces to C / len(bins) channels and
+    (B, C, H, W) -> (B, channels, H, W). Each bin size s pools to s x s cells, reduces to C // len(bins) channels and
     resizes back; a 3x3 convolution fuses all of them with the features. With no bins only the fusion is left: the
-    dilated FCN baseline. A bin may be larger than the map. Raises ConfigError where len(bins) does not divide C.
+    dilated FCN baseline. A bin may be larger than the map.
 
     In training a batch of one image gives the 1 x 1 bin one value per channel, of which no variance can be taken:
     that branch's norm then uses its running statistics and leaves them as they are.
@@ -30,12 +29,7 @@ class PyramidPooling(nn.Module):
         progressive = config.pyramid == "progressive"
         fixed = None if progressive else options.branch_channels
         reduce = config.reduce and not progressive and fixed is None
-        if config.bins and reduce and in_channels % len(config.bins):
-            raise ConfigError(
-                f"bins = {config.bins} with reduce = true: {len(config.bins)} levels do not divide the {in_channels} "
-                f"channels of {config.encoder}. Use another number of levels, or reduce = false"
-            )
-        width = fixed or (in_channels // max(len(config.bins), 1) if reduce else in_channels)
+        width = fixed or (max(in_channels // max(len(config.bins), 1), 1) if reduce else in_channels)
         self.bins = config.bins
         self.branches = nn.ModuleList(
             _branch(in_channels, width, bin_size, "none" if progressive else options.branch_norm, options.branch_bias)

@@ -1,4 +1,4 @@
-"""Swin transformer for dense prediction (Liu et al. 2021, arXiv:2103.14030), with every option of SPEC H9.
+"""Swin transformer for dense prediction (Liu et al. 2021, arXiv:2103.14030), with every option.
 
 Attributes carry the names that published Swin segmentation checkpoints use, so their weights need no renaming.
 Cells are (B, H, W, C) inside; features leave as (B, C, H, W), each through a layer norm of its own.
@@ -6,12 +6,15 @@ Cells are (B, H, W, C) inside; features leave as (B, C, H, W), each through a la
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
 
-from pspnet.config.model import SWIN_SIZES, ModelConfig
+from pspnet.config.encoders import SWIN_SIZES, SwinOptions
+from pspnet.config.model import ModelConfig
 from pspnet.errors import ConfigError
 from pspnet.nn.encoder import Encoder
 
@@ -271,7 +274,7 @@ def shift_mask(rows: int, columns: int, window: int, shift: int, like: Tensor) -
 
 def build_swin(config: ModelConfig) -> SwinTransformer:
     """The Swin that a config names, with the size's own widths where the options leave them open."""
-    options = config.encoder_options
+    options = cast(SwinOptions, config.encoder_options)
     embed_dim, depths, heads = SWIN_SIZES[config.encoder.removeprefix("swin_")]
     network = SwinTransformer(
         bands=config.in_bands,

@@ -86,12 +86,12 @@ def add_compare(context: Context, page: Any) -> None:
             raise ConfigError("choose two different runs")
         yield charts.note(f"Scoring {one} and {two} on the validation images of {one} ..."), ""
         data, dataset = validation_set(context, one)
-        scored = [
-            score(
-                context, name, data, dataset, lambda done, total, n=name: progress((done, total), desc=f"scoring {n}")
-            )  # type: ignore[misc]
-            for name in (one, two)
-        ]
+
+        def scored_run(name: str) -> Any:
+            advance = lambda done, total: progress((done, total), desc=f"scoring {name}")  # noqa: E731
+            return score(context, name, data, dataset, advance)
+
+        scored = [scored_run(one), scored_run(two)]
         pair = compare_models(scored[0].file, scored[1].file)
         text = comparison_page(pair, one, two) + '<div class="charts" style="margin-top:12px">'
         for run in scored:

@@ -69,13 +69,18 @@ def fields_of(settings: type[Settings], only: Sequence[str] | None = None) -> li
 
 
 def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any], parent: str, given: Any) -> list[Field]:
-    found = []
+    found: list[Field] = []
     for name, node in schema["properties"].items():
         default = given[name] if isinstance(given, Mapping) and name in given else node.get("default")
-        options = [_resolved(option, defs) for option in node.get("anyOf", [node])]
-        inner = next((option for option in options if "properties" in option), None)
-        if inner is not None:
-            found += _fields(inner, defs, f"{parent}{name}.", default)
+        options = [_resolved(option, defs) for option in node.get("anyOf") or node.get("oneOf") or [node]]
+        inner = [option for option in options if "properties" in option]
+        if inner:  # of a union every model's fields, each once: which of them apply depends on other settings
+            for option in inner:
+                found += [
+                    f
+                    for f in _fields(option, defs, f"{parent}{name}.", default)
+                    if f.name not in {g.name for g in found}
+                ]
         else:
             found.append(_field(f"{parent}{name}", node.get("description", ""), options, default))
     return found

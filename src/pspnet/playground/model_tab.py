@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from pspnet.config import ModelConfig
-from pspnet.config.model import encoder_family, encoder_option_names
+from pspnet.config.encoders import OWN_NAMES, encoder_family
 from pspnet.errors import ConfigError, PspnetError, require
 from pspnet.inspection import Machine, ModelInfo, measure_machine, model_info
 from pspnet.playground import charts, form
@@ -28,22 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "the paper": {"encoder": "resnet101"},
     "rasters": {"encoder": "resnet34", "in_bands": 4, "output_stride": 16, "decoder": "unet"},
 }
-ENCODERS = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnet50s",
-    "resnet50c",
-    "mobilenetv2",
-    "efficientnet_b0",
-    "efficientnet_b3",
-    "swin_tiny",
-    "swin_small",
-    "swin_base",
-    "convnext_tiny",
-)
+ENCODERS = (*OWN_NAMES, *(f"tf_efficientnet_lite{size}" for size in range(5)), "convnext_tiny")
 # group -> the settings in it, or the beginnings of their names; what no group names goes to the last one
 GROUPS: dict[str, tuple[str, ...]] = {
     "Encoder": ("encoder", "encoder_weights", "output_stride", "dilation", "input_scale", "encoder_options."),
@@ -191,9 +176,9 @@ def hidden(field: Field, values: Mapping[str, Any]) -> bool:
     name, option = field.name, field.name.rpartition(".")[2]
     encoder = str(values.get("encoder") or "")
     if name.startswith("encoder_options."):
-        return option not in encoder_option_names(encoder)
+        return option not in encoder_family(encoder).option_names
     if name in ("output_stride", "dilation"):
-        return encoder_family(encoder) == "swin"
+        return encoder_family(encoder).fixed_stride is not None
     if name.startswith("pointrend_options."):
         return not values.get("pointrend")
     if name in ("auxiliary_channels", "auxiliary_stage"):

@@ -1,4 +1,4 @@
-"""What fills a new network's encoder: ImageNet's weights or a file's (SPEC H10).
+"""What fills a new network's encoder: ImageNet's weights or a file's.
 
     model = build_model(config)             # as config.encoder_weights says: "random", "imagenet", or a path
 
@@ -19,9 +19,11 @@ import timm
 from timm.models import adapt_input_conv, get_pretrained_cfg
 from torch import Tensor, nn
 
-from pspnet.config.model import IMAGENET_MEAN, ModelConfig, encoder_family
+from pspnet.config.encoders import encoder_family
+from pspnet.config.model import IMAGENET_MEAN, ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.nn import PSPNet, weights_follow
+from pspnet.nn.encoder_families import pretrained_network
 from pspnet.weights import inverted_residuals, swin
 from pspnet.weights.rename_table import Rename, listed
 from pspnet.weights.torch_files import find_state, read_file
@@ -99,30 +101,14 @@ def load_encoder_weights(model: PSPNet) -> EncoderReport:
 
 def imagenet_name(config: ModelConfig) -> str:
     """The pretrained network of timm, with its tag, whose weights fit an encoder best. Raises ConfigError: there is none."""
-    encoder, options = config.encoder, config.encoder_options
-    family = encoder_family(encoder)
-    name, hint = encoder, "encoder_weights = random, or the path of a file"
-    if family == "mobilenetv2":
-        name = {0.5: "mobilenetv2_050", 1.0: "mobilenetv2_100", 1.4: "mobilenetv2_140"}.get(
-            options.width_multiplier, ""
-        )
-        hint = "encoder_options.width_multiplier = 0.5, 1.0 or 1.4, or encoder_weights = random or the path of a file"
-    elif family == "efficientnet" and options.padding == "nominal":
-        name = f"tf_{encoder}"  # the networks that came from TensorFlow are the ones trained with that padding
-    elif family == "efficientnet":
-        hint = "encoder_options.padding = nominal with norm_eps = 0.001: then TensorFlow's weights of b0..b7 fit"
-    elif family == "swin":
-        large_window = (options.window_size or 0) >= 12 and encoder in ("swin_base", "swin_large")
-        name = f"{encoder}_patch4_{'window12_384' if large_window else 'window7_224'}"
-    elif family == "resnet":
-        hint = "resnet18, 34, 50, 101 or 152, or with a deep stem resnet50s, 101s, 152s, 50c, 101c or 152c"
+    name, hint = pretrained_network(config)
     if not name or not timm.is_model(name) or not timm.is_model_pretrained(name):
-        width = f" at width {options.width_multiplier:g}" if family == "mobilenetv2" else ""
+        width = getattr(config.encoder_options, "width_multiplier", None)
         raise ConfigError(
-            f"encoder_weights = imagenet with encoder = {encoder}{width}: no ImageNet weights are published for it in timm. "
-            f"Choose {hint}"
+            f"encoder_weights = imagenet with encoder = {config.encoder}{f' at width {width:g}' if width else ''}: no "
+            f"ImageNet weights are published for it in timm. Choose {hint}"
         )
-    if family == "timm":
+    if not encoder_family(config.encoder).names:
         return f"{name}.{get_pretrained_cfg(name).tag}"  # the tag asked for, or timm's first choice
     # timm's first choice, unless it was trained with another normalisation than the model's default and another was not
     tags = sorted(
@@ -142,7 +128,7 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
             return f"'{found}'", _from_file(found, config, encoder)
     logger.info("fetching %s, or taking it from timm's cache", name)
     try:
-        if encoder_family(config.encoder) == "timm":
+        if not encoder_family(config.encoder).names:
             net = timm.create_model(name, pretrained=True, features_only=True)
             return name, {f"body.{key}": value for key, value in net.state_dict().items()}
         state = timm.create_model(name, pretrained=True).state_dict()
@@ -160,13 +146,14 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
 
 def _from_file(path: Path, config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
     markers = {
-        "resnet": r"layer1\.0\.conv1\.weight",
+        "resnet_basic": r"layer1\.0\.conv1\.weight",
+        "resnet_bottleneck": r"layer1\.0\.conv1\.weight",
         "efficientnet": r"conv_stem\.weight|features\.0\.0\.weight",
         "mobilenetv2": r"conv_stem\.weight|features\.0\.0\.weight",
         "swin": swin.MARKER,
         "timm": "|".join(re.escape(name) for name in _timm_names(next(iter(encoder.state_dict())))),
     }
-    marker = markers[encoder_family(config.encoder)]
+    marker = markers[encoder_family(config.encoder).name]
     state, _ = find_state(read_file(path), path, marker)
     # in a whole network's file the encoder stands under `encoder.` or `backbone.`
     prefix = next((name[: found.start(1)] for name in state if (found := re.search(rf"(?:^|\.)({marker})", name))), "")
@@ -219,11 +206,11 @@ _TORCHVISION_EFFICIENTNET: tuple[Rename, ...] = (
 
 def _under_our_names(state: Mapping[str, Tensor], config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
     """The tensors under the encoder's names; names that are not the encoder's stay as they are."""
-    family = encoder_family(config.encoder)
+    family = encoder_family(config.encoder).name
     rules: tuple[Rename, ...] = ()
     if family == "swin":
         return swin.to_ours(state)
-    if family == "resnet" and config.encoder[-1] in "sc" and "conv1.0.weight" not in state:
+    if family.startswith("resnet") and config.encoder[-1] in "sc" and "conv1.0.weight" not in state:
         rules = _DEEP_STEM_INIT if "conv3.weight" in state else _DEEP_STEM_WHOLE
     elif family == "mobilenetv2" and "features.0.0.weight" in state:
         rules = inverted_residuals.torchvision_mobilenet("")
@@ -263,7 +250,7 @@ def _fill(
                 chosen[name] = fitted
                 adapted.append((name, how))
     share = sum(expected[name].numel() for name in chosen) / sum(value.numel() for value in expected.values())
-    if (random and encoder_family(config.encoder) != "swin") or share < 0.5:
+    if (random and encoder_family(config.encoder).name != "swin") or share < 0.5:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in random[:4])
         raise CheckpointError(
             f"{source} does not fit encoder = {config.encoder}: {len(random)} of its {len(expected)} tensors cannot be "
