@@ -20,13 +20,19 @@ def add_to(app: typer.Typer) -> None:
 def export(
     model: Annotated[str, typer.Argument(help="A checkpoint, or the name of a model that comes along.")],
     out: Annotated[Path, typer.Argument(help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch.export).")],
-    precision: Annotated[str, typer.Option(help="fp32; with .xml also fp16, bf16, int8.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32; with .onnx also fp16 and int8, with .xml fp16, bf16 and int8.")
+    ] = "fp32",
     images: Annotated[
         Path | None, typer.Option(help="Folder of images for the parity check; with int8 also for calibration.")
     ] = None,
-    limit: Annotated[
-        int, typer.Option(help="Greatest number of images used, of --images and of --data (evenly spread).", min=1)
+    calibration_limit: Annotated[
+        int, typer.Option(help="Greatest number of images of --images that are used, evenly spread.", min=2)
     ] = 100,
+    scoring_limit: Annotated[
+        int | None, typer.Option(help="Greatest number of labelled images of --data, evenly spread; else all.", min=1)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Both limits at once.", min=1, hidden=True)] = None,
     argmax: Annotated[bool, typer.Option("--argmax", help="The graph ends with labels instead of logits.")] = False,
     bound: Annotated[
         float | None, typer.Option(help="Least share of labels equal to the source's, 0 to 1; else nothing is written.")
@@ -41,7 +47,9 @@ def export(
     option: LayoutOption = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); else nothing is written."),
+        typer.Option(
+            help="Greatest loss of mean IoU, 0 to 1 (0.005: half a point); where more is lost for sure nothing is written."
+        ),
     ] = None,
     accuracy_aware: Annotated[
         bool, typer.Option("--accuracy-aware", help="int8: layers go back to floating point until --max-drop is kept.")
@@ -59,10 +67,13 @@ def export(
     from pspnet.predict.segmenter import Segmenter
 
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
-    files = find_images([images])[:limit] if images else None
+    calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
+    files = find_images([images]) if images else None
+    if files:  # of a film's frames the first hundred would all show one place
+        files = files[:: -(-len(files) // calibration_limit)]
     dataset = open_dataset(format or "folder", data, split, **options_of(option)) if data or format else None
-    if dataset is not None and len(dataset) > limit:
-        dataset = evenly(dataset, limit)
+    if dataset is not None and scoring_limit and len(dataset) > scoring_limit:
+        dataset = evenly(dataset, scoring_limit)
     report = write(
         segmenter,
         out,

@@ -1,7 +1,11 @@
-"""How near a written model is to its source: logits and labels at three sizes, mean IoU on labelled images."""
+"""How near a written model is to its source: logits and labels at three sizes, mean IoU on labelled images.
+
+A value that is not a number is never near: pixels with one count as unequal, and a mean IoU that is none fails.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +17,11 @@ import cv2
 import torch
 from numpy.typing import NDArray
 
+from pspnet.config.evaluation import EvaluationConfig
 from pspnet.data.dataset import Dataset
-from pspnet.evaluation import evaluate
+from pspnet.errors import ExportError
+from pspnet.evaluation import assess
+from pspnet.metrics import compare as compare_scores
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import as_float
 
@@ -34,16 +41,34 @@ class Parity:
 
 @dataclass(frozen=True)
 class Quality:
-    """Mean IoU (0..1) of the source in float32 and of the export on the same labelled images, each seen whole."""
+    """Mean IoU (0..1) of the source in float32 and of the export on the same labelled images, each seen whole.
+
+    low, high: the 95 % interval of the loss, from the paired bootstrap over the images; None for a single image.
+    """
 
     images: int
     source: float
     exported: float
+    low: float | None = None
+    high: float | None = None
 
     @property
     def drop(self) -> float:
         """What the export loses, 0..1; negative where it gains."""
         return self.source - self.exported
+
+    def loses_more(self, than: float) -> bool:
+        """Whether more than that is lost for sure: the whole interval is above it, or there is no number at all.
+
+        A few images cannot tell half a point: of two identical networks that round otherwise one is below the other
+        by chance. See `uncertain`.
+        """
+        surely = self.drop if self.low is None else self.low
+        return not (math.isfinite(self.drop) and surely <= than)
+
+    def uncertain(self, than: float) -> bool:
+        """Whether the images are too few to tell if more than that is lost."""
+        return self.low is not None and self.high is not None and self.low <= than < self.high
 
 
 def compare(
@@ -62,14 +87,20 @@ def compare(
         batch = torch.from_numpy(as_float(image)[None])
         with torch.inference_mode():
             wanted = model(batch)
+        if not torch.isfinite(wanted).all():
+            raise ExportError(
+                f"the source itself gives values that are not finite at {image.shape[0]} x {image.shape[1]} px: its weights "
+                "are damaged, or the image is outside of the range it was trained on"
+            )
         given = exported.logits(batch)
+        equal = (wanted.argmax(1) == given.argmax(1)) & torch.isfinite(given).all(dim=1)
         found.append(
             Parity(
                 image.shape[0],
                 image.shape[1],
                 float((wanted - given).abs().max()),
                 float(wanted.std()),
-                float((wanted.argmax(1) == given.argmax(1)).float().mean()),
+                float(equal.float().mean()),
             )
         )
     return exported.engine.name, tuple(found)
@@ -80,8 +111,12 @@ def quality_of(segmenter: Segmenter, path: Path, dataset: Dataset) -> Quality:
     with _trusted():
         exported = Segmenter.load(path)
     source = Segmenter(segmenter.model, segmenter.card, device="cpu", precision="fp32")
-    before, after = (evaluate(each, dataset).mean_iou for each in (source, exported))
-    return Quality(len(dataset), before, after)
+    config = EvaluationConfig(resamples=0)
+    before, after = (assess(each, dataset, config, protocol="whole") for each in (source, exported))
+    if len(dataset) < 2:
+        return Quality(len(dataset), before.scores.mean_iou, after.scores.mean_iou)
+    change = compare_scores(before.per_image, after.per_image)["mean_iou"]
+    return Quality(len(dataset), before.scores.mean_iou, after.scores.mean_iou, -change.high, -change.low)
 
 
 @contextmanager
