@@ -25,6 +25,7 @@ FLOORS = {
             "image_headers",
             "image_bands",
             "images",
+            "label_images",
             "decoder_process",
             "tiling",
             "georaster",
@@ -41,6 +42,9 @@ FLOORS = {
 
 # (from, to): why an arrow between rooms of one floor, or upwards, is right. One that is no longer needed fails.
 ALLOWED = {
+    ("label_images", "images"): "a label file is opened by the one door to image decoders",
+    ("label_images", "labels"): "values become classes",
+    ("georaster", "label_images"): "a label raster is read as every label picture",
     ("labels", "class_tables"): "the rows of a table become a LabelSpace",
     ("files", "errors"): "what cannot be written is told in one class",
     ("files", "machine"): "what a dead process left is told from what a living one writes",

@@ -64,7 +64,7 @@ def read_image(
     Raises ImageError naming the file when it is missing, damaged, no image or larger than `max_pixels`.
     """
     return decode_image(
-        _read_bytes(path), str(path), bands=bands, dtype=dtype, full_scale=full_scale, exif=exif, max_pixels=max_pixels
+        read_bytes(path), str(path), bands=bands, dtype=dtype, full_scale=full_scale, exif=exif, max_pixels=max_pixels
     )
 
 
@@ -79,14 +79,14 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[Any]:
     """As `read_image`, from a file's bytes; `name` is what an error calls it."""
-    image, size = _open(data, name, max_pixels)
+    image, size = open_picture(data, name, max_pixels)
     try:
         image.load()  # the whole file, so that a cut one is noticed
         pixels = _deep_pixels(image, data, name) if _is_deep(image, data) else _pixels(image)
     except ImageError:
         raise
     except Exception as error:  # whatever a decoder raises
-        raise _damaged(name, size, error) from error
+        raise damaged(name, size, error) from error
     _check_size(name, size, (pixels.shape[1], pixels.shape[0]))
     if exif:
         pixels = _oriented(pixels, _orientation(image))
@@ -97,54 +97,20 @@ def decode_image(
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) as `read_image` would give it, from the header alone. Raises ImageError as it does."""
-    image, (width, height) = _open(_read_bytes(path), str(path), max_pixels)
+    image, (width, height) = open_picture(read_bytes(path), str(path), max_pixels)
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def image_mode(path: str | Path) -> str:
     """How a file stores its pixels, in Pillow's words: "L", "RGB", "RGBA", "P", "CMYK", "I;16" ... Raises ImageError."""
-    return _open(_read_bytes(path), str(path), MAX_PIXELS)[0].mode
+    return open_picture(read_bytes(path), str(path), MAX_PIXELS)[0].mode
 
 
 def read_palette(path: str | Path) -> NDArray[np.uint8] | None:
     """(n, 3) RGB colours of a file with a palette, or None where it has none. Raises ImageError."""
-    image, _ = _open(_read_bytes(path), str(path), MAX_PIXELS)
+    image, _ = open_picture(read_bytes(path), str(path), MAX_PIXELS)
     colours = image.getpalette("RGB") if image.mode == "P" else None
     return None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
-
-
-def read_label(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
-    """A label file -> (H, W) codes as stored: a palette's indices, or grey values of 1 to 32 bits.
-
-    A colour file comes as (H, W, 3) uint8, for `LabelSpace.decode_colours`. Raises ImageError when the file is
-    damaged, and LabelError when it is JPEG: its codes were altered when it was written.
-    """
-    data = _read_bytes(path)
-    image, size = _open(data, str(path), max_pixels)
-    if image.format in ("JPEG", "MPO", "WEBP", "JPEG2000"):
-        raise LabelError(f"'{path}' is {image.format}, which alters values when it is written; store labels as PNG")
-    try:
-        image.load()
-        if image.mode in ("1", "L", "P", "I", "I;16", "I;16B"):
-            codes = np.asarray(image)
-        elif image.mode == "F":
-            codes = np.asarray(image)
-            if not (codes == np.round(codes)).all():
-                raise LabelError(f"'{path}' holds fractions; a label map holds one whole number per pixel")
-            codes = codes.astype(np.int32)
-        else:
-            return np.ascontiguousarray(np.asarray(image.convert("RGB")))
-    except LabelError:
-        raise
-    except Exception as error:  # whatever a decoder raises
-        raise _damaged(str(path), size, error) from error
-    if codes.dtype == np.bool_:
-        return codes.astype(np.uint8)
-    depth, colour_type = _png_header(data)
-    if colour_type == 0 and depth in (2, 4):
-        # Pillow stretches grey PNGs of few bits to 0..255; the codes are the unstretched values
-        codes = codes // (255 // (2**depth - 1))
-    return np.ascontiguousarray(codes)
 
 
 def write_label(path: str | Path, labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False) -> None:
@@ -210,7 +176,8 @@ def encode_png(image: NDArray[Any], name: str = "image") -> bytes:
     return encoded.tobytes()
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes. Raises ImageError naming it."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -219,7 +186,7 @@ def _read_bytes(path: str | Path) -> bytes:
         raise ImageError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
-def _open(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
+def open_picture(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     """The image with nothing decoded but its header, and its stored (width, height)."""
     if not data:
         raise ImageError(f"'{name}' is empty (0 bytes); copy it again")
@@ -253,7 +220,8 @@ def _check_size(name: str, by_header: tuple[int, int], by_decoder: tuple[int, in
         )
 
 
-def _damaged(name: str, size: tuple[int, int], error: BaseException) -> ImageError:
+def damaged(name: str, size: tuple[int, int], error: BaseException) -> ImageError:
+    """The error for a file whose pixels a decoder refused."""
     what = str(error) or type(error).__name__
     return ImageError(f"'{name}' ({size[0]} x {size[1]} by its header) is cut off or damaged: {what}. Copy it again")
 
@@ -304,7 +272,7 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
 def _is_deep(image: Image.Image, data: bytes) -> bool:
     """More than 8 bits in several bands: Pillow would drop the lower 8."""
     if image.format == "PNG":
-        depth, colour_type = _png_header(data)
+        depth, colour_type = png_header(data)
         return depth == 16 and colour_type != 0
     bits = getattr(image, "tag_v2", {}).get(258, (8,)) if image.format == "TIFF" else (8,)
     return max(bits) > 8 and len(bits) > 1
@@ -322,7 +290,7 @@ def _deep_pixels(image: Image.Image, data: bytes, name: str) -> NDArray[Any]:
     return cv2.cvtColor(pixels, code)
 
 
-def _png_header(data: bytes) -> tuple[int, int]:
+def png_header(data: bytes) -> tuple[int, int]:
     """(bits per sample, colour type) of a PNG; (0, -1) for another file."""
     return (data[24], data[25]) if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 else (0, -1)
 

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ from pspnet.data.dataset import Dataset, Sample, as_dataset
 from pspnet.data.dataset_bands import unlike_bands
 from pspnet.data.faults import DataReport, Fault
 from pspnet.data.fingerprints import Fingerprint, closest, fingerprint
-from pspnet.data.paired_files import PairedFiles, decode_codes
 from pspnet.data.statistics import Progress, map_samples
 from pspnet.errors import DataError, ImageError
 from pspnet.image_bands import is_raster
-from pspnet.images import image_mode, read_palette
+from pspnet.images import image_mode
 from pspnet.labels import IGNORE, LabelSpace
 
 _NAMED = 5  # files that a fault about many files names
@@ -92,10 +91,7 @@ def check_splits(
 @dataclass(frozen=True)
 class _Look:
     """What one sample tells. file, label: the paths, or the sample's name. stored: a picture of its own, not a window
-    that was drawn from a raster or a scene. classes: (K,) pixels; ignored: pixels of 255.
-
-    palette: (class, class whose colour the file's palette gives it) pairs that contradict the class table.
-    """
+    that was drawn from a raster or a scene. classes: (K,) pixels; ignored: pixels of 255."""
 
     faults: list[Fault]
     file: str = ""
@@ -106,7 +102,6 @@ class _Look:
     mode: str = ""
     classes: NDArray[np.int64] | None = None
     ignored: int = 0
-    palette: list[tuple[int, int]] = field(default_factory=list)
 
 
 def _listing(dataset: Dataset) -> tuple[str, list[Fault]]:
@@ -123,13 +118,8 @@ def _look(dataset: Dataset, index: int) -> _Look:
     if sample is None:
         return _Look(faults)
     space, counts = dataset.label_space, None
-    palette: list[tuple[int, int]] = []
     if sample.labels is not None:
         counts = np.bincount(sample.labels.ravel(), minlength=IGNORE + 1)
-        if sample.label_path and isinstance(dataset, PairedFiles) and dataset.decode is decode_codes:
-            palette = _contradictions(
-                read_palette(sample.label_path), np.flatnonzero(counts[: space.num_classes]), space
-            )
     return _Look(
         faults,
         str(sample.image_path or sample.name),
@@ -140,7 +130,6 @@ def _look(dataset: Dataset, index: int) -> _Look:
         _mode(sample),
         None if counts is None else counts[: space.num_classes],
         0 if counts is None else int(counts[IGNORE]),
-        palette,
     )
 
 
@@ -152,23 +141,6 @@ def _mode(sample: Sample) -> str:
         with suppress(ImageError):  # a format of GDAL's alone
             return image_mode(sample.image_path)
     return f"{sample.image.shape[2]} bands of {sample.image.dtype}"
-
-
-def _contradictions(
-    palette: NDArray[np.uint8] | None, present: NDArray[np.int64], space: LabelSpace
-) -> list[tuple[int, int]]:
-    """Classes whose colour in a file's palette is another class's colour in the table. Other colours mean nothing."""
-    if palette is None:
-        return []
-    owner = {colour: index for index, colour in enumerate(space.colours)}
-    found = []
-    for index in present.tolist():
-        code = space.codes[index]
-        colour = tuple(palette[code].tolist()) if code < len(palette) else None
-        other = None if colour is None else owner.get(colour)
-        if other is not None and colour != space.colours[index]:
-            found.append((index, other))
-    return found
 
 
 def _about_split(split: str, looks: list[_Look], space: LabelSpace) -> list[Fault]:
@@ -212,21 +184,6 @@ def _about_split(split: str, looks: list[_Look], space: LabelSpace) -> list[Faul
                     "Move images so that each split shows each class, or expect no score for it",
                 )
             )
-    wrong = defaultdict(list)
-    for look in looks:
-        for pair in look.palette:
-            wrong[pair].append(look.label)
-    for (index, other), files in sorted(wrong.items()):
-        faults.append(
-            Fault(
-                "error",
-                "palette",
-                files[0],
-                f"{split}: {_some(files)} show code {space.codes[index]} in the colour "
-                f"of '{space.names[other]}', but the class table calls it '{space.names[index]}'",
-                "Put the class table's rows into the order that the labels were drawn with",
-            )
-        )
     faults += _repeated(split, looks)
     return faults
 

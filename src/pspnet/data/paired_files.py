@@ -14,7 +14,8 @@ from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import Fault, fault_of
 from pspnet.data.image_files import image_files
 from pspnet.errors import ConfigError, DataError, LabelError
-from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_label
+from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from pspnet.label_images import read_label, read_labels
 from pspnet.labels import IGNORE, Colour, LabelSpace
 
 
@@ -32,12 +33,12 @@ LabelDecoder = Callable[[Path, str, LabelSpace], NDArray[np.uint8]]  # (label fi
 
 def decode_codes(path: Path, name: str, label_space: LabelSpace) -> NDArray[np.uint8]:
     """A label file whose pixels are the class table's codes (grey values or palette indices)."""
-    return label_space.decode(read_label(path), str(path))
+    return read_labels(path, label_space, "codes")
 
 
 def decode_colours(path: Path, name: str, label_space: LabelSpace) -> NDArray[np.uint8]:
     """A label file whose pixels are the class table's colours."""
-    return label_space.decode_colours(read_image(path), str(path))
+    return read_labels(path, label_space, "colours")
 
 
 DECODERS: Mapping[str, LabelDecoder] = {"codes": decode_codes, "colours": decode_colours}

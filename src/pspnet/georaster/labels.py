@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pspnet.errors import ConfigError, LabelError, RasterError, require
 from pspnet.georaster.grids import Grid, OpenRasters, grid_of
 from pspnet.georaster.vectors import Features, read_features
+from pspnet.label_images import Holds, LabelPicture, labels_of, whole_numbers
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
 
@@ -37,13 +38,17 @@ class LabelSource(Protocol):
 
 
 class RasterLabels:
-    """Band 1 of a raster as labels. The nearest label pixel's value counts: labels are never mixed."""
+    """A raster as labels. The nearest label pixel's value counts: labels are never mixed.
 
-    def __init__(self, path: str | Path, label_space: LabelSpace) -> None:
-        self.path, self.label_space, self._open = str(path), label_space, OpenRasters()
+    holds: one band of the class table's codes, or its colours (three bands, or one with a palette).
+    """
+
+    def __init__(self, path: str | Path, label_space: LabelSpace, holds: Holds = "codes") -> None:
+        self.path, self.label_space, self.holds, self._open = str(path), label_space, holds, OpenRasters()
         dataset = self._open.get(self.path)
         self.grid = grid_of(dataset)
-        if np.dtype(dataset.dtypes[0]).kind not in "iub":
+        kinds = {np.dtype(kind).kind for kind in dataset.dtypes}
+        if not kinds <= set("iubf"):
             raise LabelError(f"'{self.path}' holds {dataset.dtypes[0]} values; labels are whole numbers")
 
     def touches(self, grid: Grid) -> bool:
@@ -54,7 +59,7 @@ class RasterLabels:
         try:
             dataset = self._open.get(self.path)
             if grid.crs == self.grid.crs:
-                codes, known = _sampled(dataset, self.grid, grid)
+                values, known = _sampled(dataset, self.grid, grid)
             else:
                 _same_kind(self.grid, grid, self.path)
                 vrt = require("rasterio.vrt", "raster")
@@ -66,31 +71,54 @@ class RasterLabels:
                     height=grid.height,
                     add_alpha=True,
                 ) as warped:
-                    codes, known = warped.read(1), warped.dataset_mask() > 0
+                    values, known = warped.read(list(range(1, dataset.count + 1))), warped.dataset_mask() > 0
         except rasterio.errors.RasterioIOError as error:
             raise LabelError(f"'{self.path}' cannot be read: {error.__cause__ or error}. Copy it again") from error
-        labels = np.full(codes.shape, IGNORE, np.uint8)
-        labels[known] = self.label_space.decode(codes[known][None], self.path)[0]
+        labels = np.full(known.shape, IGNORE, np.uint8)
+        if known.any():
+            picture = label_picture(dataset, values[:, known][:, None], self.path)
+            labels[known] = labels_of(picture, self.label_space, self.holds, self.path)[0]
         return labels
 
 
+def label_picture(dataset: Any, values: NDArray[Any], path: str) -> LabelPicture:
+    """(bands, h, w) values of a raster as a label picture: one band of codes, with its palette, or three of colours; a
+    further band is alpha. Raises LabelError for another number of bands, and for fractions."""
+    if values.dtype.kind == "f":
+        values = whole_numbers(values, path)
+    kinds = [kind.name for kind in dataset.colorinterp]
+    alpha = values[kinds.index("alpha")].astype(np.uint8) if "alpha" in kinds else None
+    plain = values[[i for i, kind in enumerate(kinds) if kind != "alpha"]]
+    if len(plain) == 1:
+        palette = None
+        if kinds[0] == "palette":
+            colours = dataset.colormap(1)
+            palette = np.array([colours.get(i, (0, 0, 0))[:3] for i in range(max(colours) + 1)], np.uint8)
+        return LabelPicture(plain[0], alpha, palette)
+    if len(plain) != 3:
+        raise LabelError(
+            f"'{path}' has {len(plain)} bands; labels are one band of codes, or three of colours. Is it an image?"
+        )
+    return LabelPicture(plain.transpose(1, 2, 0), alpha)
+
+
 def _sampled(dataset: Any, own: Grid, grid: Grid) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values under the centres of a grid in the same coordinate system, and where there are any."""
+    """(bands, h, w) values under the centres of a grid in the same coordinate system, and where there are any."""
     rows, columns = np.mgrid[: grid.height, : grid.width]
     # a centre that lies on a border between two label pixels up to rounding belongs to the one after it, everywhere
     x, y = own.to_pixels(*grid.to_map(columns + 0.5, rows + 0.5))
     columns, rows = np.floor(x + 1e-6).astype(np.int64), np.floor(y + 1e-6).astype(np.int64)
     known = (rows >= 0) & (rows < own.height) & (columns >= 0) & (columns < own.width)
-    codes: NDArray[Any] = np.zeros(known.shape, dataset.dtypes[0])
+    values: NDArray[Any] = np.zeros((dataset.count, *known.shape), dataset.dtypes[0])
     if not known.any():
-        return codes, known
+        return values, known
     top, left = int(rows[known].min()), int(columns[known].min())
     place = Window(top, left, int(rows[known].max()) - top + 1, int(columns[known].max()) - left + 1)
     around = ((place.top, place.bottom), (place.left, place.right))
     at = rows[known] - top, columns[known] - left
-    codes[known] = dataset.read(1, window=around)[at]
+    values[:, known] = dataset.read(window=around)[:, at[0], at[1]]
     known[known] = dataset.read_masks(1, window=around)[at] > 0
-    return codes, known
+    return values, known
 
 
 class VectorLabels:

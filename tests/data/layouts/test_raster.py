@@ -383,9 +383,9 @@ def test_wrong_labels_are_named(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"code 34"):
         dataset[0]
     assert not check_dataset(dataset).ok
-    write_raster(tmp_path / "labels" / "town.tif", np.ones((1, SIDE, SIDE), np.float32))
-    with pytest.raises(LabelError, match="float32"):
-        open_all(tmp_path)
+    write_raster(tmp_path / "labels" / "town.tif", np.full((1, SIDE, SIDE), 10.5, np.float32))
+    with pytest.raises(LabelError, match="fractions"):
+        open_all(tmp_path)[0]
     (tmp_path / "labels" / "town.tif").unlink()
     with pytest.raises(DataError, match=r"town.tif' has no labels"):
         open_all(tmp_path)
@@ -456,3 +456,45 @@ def test_real_buildings_and_roads(shared: Path, tmp_path: Path) -> None:
         window_px=256,
     )
     assert dataset[0].image.shape == (256, 256, 1)
+
+
+def labelled(root: Path, values: np.ndarray, **options: Any) -> None:
+    """images/town.tif with labels/town.tif, and no class table."""
+    make(root)
+    (root / "classes.csv").unlink()
+    write_raster(root / "labels" / "town.tif", values, **options)
+
+
+def test_a_mask_of_0_and_255_without_a_table_is_two_classes(tmp_path: Path) -> None:
+    labelled(tmp_path, (truth() == 2)[None] * np.uint8(255))
+    dataset = open_all(tmp_path)
+    assert (dataset.label_space.names, dataset.label_space.codes) == (("class_0", "class_255"), (0, 255))
+    np.testing.assert_array_equal(whole(dataset), truth() == 2)
+
+
+def test_255_among_other_values_without_a_table_is_ignored_with_a_word(tmp_path: Path) -> None:
+    labelled(tmp_path, np.where(truth() == 2, 255, truth())[None].astype(np.uint8))
+    with pytest.warns(UserWarning, match="hold 255 beside 2 other values"):
+        assert open_all(tmp_path).label_space.codes == (0, 1)
+
+
+def test_labels_in_colours_are_asked_about_and_read(tmp_path: Path) -> None:
+    """The red band happens to hold 0, 1, 2: three bands alone raise the question."""
+    colours = np.array([(0, 0, 255), (1, 200, 0), (2, 60, 60)], np.uint8)
+    labelled(tmp_path, colours[truth()].transpose(2, 0, 1), photometric="rgb")
+    with pytest.raises(LabelError, match=r"town.tif' is a colour image \(2 colours in 3 bands"):
+        open_all(tmp_path)
+    with pytest.raises(ConfigError, match=r"has no classes\.csv that says which colour"):
+        open_all(tmp_path, decode="colours")
+    rows = "".join(f"{i},{name},{r},{g},{b}\n" for i, (name, (r, g, b)) in enumerate(zip("abc", colours, strict=True)))
+    (tmp_path / "classes.csv").write_text("code,name,red,green,blue\n" + rows)
+    with pytest.raises(LabelError, match=r"\d of them in the class table"):
+        open_all(tmp_path)[0]
+    np.testing.assert_array_equal(whole(open_all(tmp_path, decode="colours")), truth())
+
+
+def test_whole_numbers_with_a_decimal_point_and_grey_in_three_bands(tmp_path: Path) -> None:
+    labelled(tmp_path, truth()[None].astype(np.float32))
+    np.testing.assert_array_equal(whole(open_all(tmp_path)), truth())
+    write_raster(tmp_path / "labels" / "town.tif", np.repeat(truth()[None], 3, 0))
+    np.testing.assert_array_equal(whole(open_all(tmp_path)), truth())

@@ -29,7 +29,9 @@ from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.bands import BandInfo
 from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.georaster.labels import label_picture
 from pspnet.georaster.whole import read_bands, read_whole
+from pspnet.label_images import labels_of
 from pspnet.labels import IGNORE, LabelSpace, read_classes
 
 
@@ -153,11 +155,7 @@ def read_labels(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
     """A label chip as 0..K-1 and IGNORE. Raises LabelError naming the file."""
     try:
         with open_raster(str(path)) as dataset:
-            if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iub":
-                raise LabelError(
-                    f"'{path}' has {dataset.count} bands of {dataset.dtypes[0]}; labels are one band of whole numbers"
-                )
-            return space.decode(dataset.read(1), str(path))
+            return labels_of(label_picture(dataset, dataset.read(), str(path)), space, "codes", str(path))
     except RasterError as error:
         raise LabelError(str(error)) from error
     except require("rasterio.errors", "raster").RasterioIOError as error:

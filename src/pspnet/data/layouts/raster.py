@@ -29,6 +29,7 @@ from pspnet.errors import ConfigError, DataError, ImageError, LabelError, Raster
 from pspnet.georaster.grids import BandReader, Grid, OpenRasters, grid_of, open_raster
 from pspnet.georaster.labels import LabelSource, RasterLabels, VectorLabels, bounds_in
 from pspnet.georaster.whole import read_bands
+from pspnet.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
 
@@ -45,6 +46,7 @@ def raster(
     images: str = "images",
     labels: str = "labels",
     classes: str | Path | None = None,
+    decode: Holds = "codes",
     class_field: str = "class",
     feature_class: str | None = None,
     background: str | None = None,
@@ -61,7 +63,7 @@ def raster(
     seed: Seed = 0,
 ) -> RasterWindows:
     """Opens a split. images, labels: folders or files below the root. classes: a table; None: classes.csv, or what the
-    labels hold. class_field, feature_class, background, area, ignored, width_m: how vectors become labels, as VectorLabels.
+    labels hold. decode: label rasters hold the table's "codes" or its "colours". class_field, feature_class, background, area, ignored, width_m: how vectors become labels, as VectorLabels.
     bands: their numbers, from 1; None: all but alpha. nodata: overrides the files'.
 
     window_px: side of a sample. windows: how many random ones; None: as many as cover the ground twice. sampling: random
@@ -79,7 +81,9 @@ def raster(
     root = existing(root)
     files, divided = find_files(root, split, images, labels)
     base = root if root.is_dir() else root.parent
-    space = classes_of([label for _, label in files], base, classes, class_field, feature_class, background, ignored)
+    space = classes_of(
+        [label for _, label in files], base, classes, class_field, feature_class, background, ignored, decode
+    )
     rasters = []
     for image, label in files:
         grid = _grid(image)
@@ -97,7 +101,7 @@ def raster(
                 width_m=width_m,
             )
         else:
-            source = RasterLabels(label, space)
+            source = RasterLabels(label, space, decode)
             if not source.touches(grid):
                 raise LabelError(
                     f"'{label}' {_box(bounds_in(source.grid, grid.crs, str(label)))} does not overlap "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from pspnet.errors import ConfigError, DataError, OutputError, require
 from pspnet.files import write_text
 from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.georaster.labels import label_picture
 from pspnet.georaster.vectors import read_features
+from pspnet.label_images import Holds, codes_of
 from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace, read_classes
 from pspnet.tiling import Window, windows
 
@@ -127,16 +130,19 @@ def classes_of(
     feature_class: str | None,
     background: str | None,
     ignored: Sequence[str],
+    holds: Holds = "codes",
 ) -> LabelSpace:
     """The class table: the one given, classes.csv in `base`, or what the label files hold, in sorted order.
 
-    Raises ConfigError where a table is needed: too many values, or none.
+    holds: what label rasters hold. Raises ConfigError where a table is needed: too many values, none, or colours.
     """
     if classes is not None:
         inside = base / str(classes)
         return read_classes(inside if inside.is_file() else classes)
     if (base / "classes.csv").is_file():
         return read_classes(base / "classes.csv")
+    if holds == "colours":
+        raise ConfigError(f"decode = colours: '{base}' has no classes.csv that says which colour is which class")
     if feature_class is not None:
         return LabelSpace(tuple(dict.fromkeys([*([background] if background else []), feature_class])))
     names: dict[str, None] = {background: None} if background else {}
@@ -149,6 +155,7 @@ def classes_of(
             values = read_features(path, _own_crs(path), class_field).values
             assert values is not None
             names |= dict.fromkeys(sorted({_text(v) for v in values} - set(ignored)))
+    codes = _without_255(codes, base)
     if codes and names:
         raise ConfigError(
             f"'{base}' has label rasters and label vectors: write a classes.csv that says which code is which class"
@@ -172,20 +179,33 @@ def classes_of(
 def _codes(path: Path, codes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> None:
     """Values of a label raster with data, their names and colours where the file has them."""
     with open_raster(str(path)) as dataset:
-        if np.dtype(dataset.dtypes[0]).kind not in "iub":
-            raise DataError(f"'{path}' holds {dataset.dtypes[0]} values; labels are whole numbers")
         palette = dataset.colormap(1) if dataset.colorinterp[0].name == "palette" else {}
         names = json.loads(dataset.tags().get("CLASSES", "{}"))
         for _, place in dataset.block_windows(1):
-            values = dataset.read(1, window=place)
-            values = np.unique(values[dataset.read_masks(1, window=place) > 0])
-            for code in values.tolist():
-                if code not in codes and code != IGNORE:
+            known = dataset.read_masks(1, window=place) > 0
+            picture = label_picture(dataset, dataset.read(window=place)[:, known][:, None], str(path))
+            for code in np.unique(codes_of(picture, str(path))).tolist():
+                if code not in codes:
                     codes[code] = str(names.get(str(code), f"class_{code}"))
                     if code in palette:
                         colours[code] = tuple(palette[code][:3])
-            if len(codes) > MAX_CLASSES:
+            if len(codes) > MAX_CLASSES + 1:
                 return
+
+
+def _without_255(codes: dict[int, str], base: Path) -> dict[int, str]:
+    """Codes that are classes where no table says so: 255 is one of a mask of two values, else it is ignored, with a word."""
+    if IGNORE not in codes or codes[IGNORE] != f"class_{IGNORE}":
+        return codes
+    others = {code: name for code, name in codes.items() if code != IGNORE}
+    if len(others) < 2:  # a mask: 255 is what it shows
+        return codes
+    warnings.warn(
+        f"'{base}': the labels hold 255 beside {len(others)} other values, and no class table says what it is: it is "
+        "ignored. Write a classes.csv, with the row 255,NAME,red,green,blue if it is a class",
+        stacklevel=4,
+    )
+    return others
 
 
 def _own_crs(path: Path) -> Any:

@@ -1,0 +1,168 @@
+"""Label pictures, read: what the pixels of a file stand for in a class table. The one reader, for photographs and rasters.
+
+A label is a value, not a colour to look at, so nothing of what makes a photograph pleasant is done to it: no turning by
+EXIF, no opacity on white, no stretching of 16 bits, no conversion of palettes. What a file may hold is told from the file:
+
+codes      grey values of 1 to 32 bits, a palette's indices, or one value three times (as OpenCV saves a grey mask)
+colours    RGB, a palette's colours, or grey values as grey
+opacity    a pixel that nobody painted (alpha 0) has no label: IGNORE. One that is half transparent is antialiased: refused
+
+A palette that shows a code in the colour of another class contradicts the class table, and is refused: some programs sort
+a picture's palette by how often a colour occurs, so that each file numbers its classes anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet.errors import ImageError, LabelError
+from pspnet.images import MAX_PIXELS, damaged, open_picture, png_header, read_bytes
+from pspnet.labels import IGNORE, LabelSpace
+
+Holds = Literal["codes", "colours"]
+HOLDS: tuple[Holds, ...] = ("codes", "colours")
+_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+
+
+@dataclass(frozen=True)
+class LabelPicture:
+    """A label file as stored. values: (H, W) codes, or (H, W, 3) RGB. alpha: (H, W) 0..255, None where all is opaque.
+    palette: (n, 3) RGB of the indices in `values`, None where it has none."""
+
+    values: NDArray[Any]
+    alpha: NDArray[np.uint8] | None = None
+    palette: NDArray[np.uint8] | None = None
+
+
+def read_labels(path: str | Path, label_space: LabelSpace, holds: Holds = "codes") -> NDArray[np.uint8]:
+    """A label file -> (H, W) 0..K-1 and IGNORE. holds: what its pixels are, the table's codes or its colours.
+
+    Raises ImageError for a damaged file, LabelError naming file, value and what to do.
+    """
+    return labels_of(read_label_picture(path), label_space, holds, str(path))
+
+
+def labels_of(picture: LabelPicture, label_space: LabelSpace, holds: Holds, source: str) -> NDArray[np.uint8]:
+    """As `read_labels`, of a picture that was read elsewhere (a raster's window); `source` is what an error calls it."""
+    alpha = picture.alpha
+    if alpha is not None and ((alpha > 0) & (alpha < 255)).any():
+        raise LabelError(
+            f"'{source}' has half transparent pixels: it was drawn with antialiasing, which mixes values. Draw with a hard "
+            "brush, or save it without an alpha channel"
+        )
+    values = picture.values
+    if holds == "colours":
+        values, known = _colours(picture, source), label_space.decode_colours
+    else:
+        values, known = codes_of(picture, source, label_space), label_space.decode
+    if alpha is None:
+        return known(values, source)
+    painted = alpha > 0
+    labels = np.full(alpha.shape, IGNORE, np.uint8)
+    labels[painted] = known(values[painted][None], source)[0]  # what lies under transparent pixels means nothing
+    return labels
+
+
+def read_label(path: str | Path) -> NDArray[Any]:
+    """A label file's values as stored, no class table asked: (H, W) codes, or (H, W, 3) RGB. Raises as `read_labels`."""
+    values = read_label_picture(path).values
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def read_label_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> LabelPicture:
+    """A label file as stored. Raises ImageError for a damaged one, LabelError for a format or kind that alters values."""
+    data = read_bytes(path)
+    image, size = open_picture(data, str(path), max_pixels)
+    if image.format in _LOSSY:
+        raise LabelError(f"'{path}' is {image.format}, which alters values when it is written; store labels as PNG")
+    depth, colour_type = png_header(data)
+    if colour_type in (2, 4, 6) and depth == 16:
+        raise LabelError(
+            f"'{path}' has 16 bits in each of several channels; a label is one code, or a colour of 8 bits for each channel"
+        )
+    try:
+        image.load()
+        if image.mode in ("RGB", "RGBA", "LA", "PA"):
+            bands = np.asarray(image if image.mode in ("RGB", "RGBA", "LA") else image.convert("RGBA"))
+            alpha = bands[..., -1] if image.mode != "RGB" else None
+            values = bands[..., 0] if image.mode == "LA" else bands[..., :3]
+            opaque = alpha is None or bool((alpha == 255).all())
+            return LabelPicture(np.ascontiguousarray(values), None if opaque else np.ascontiguousarray(alpha))
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F"):
+            raise LabelError(
+                f"'{path}' is stored as {image.mode}, whose colours change when converted; save it as RGB PNG"
+            )
+        codes = np.asarray(image)
+    except (LabelError, ImageError):
+        raise
+    except Exception as error:  # whatever a decoder raises
+        raise damaged(str(path), size, error) from error
+    palette = image.getpalette("RGB") if image.mode == "P" else None
+    if image.mode == "F":
+        codes = whole_numbers(codes, str(path))
+    if colour_type == 0 and depth in (2, 4) and codes.dtype == np.uint8:
+        # Pillow stretches grey PNGs of few bits to 0..255; the codes are the unstretched values
+        codes = codes // (255 // (2**depth - 1))
+    return LabelPicture(
+        np.ascontiguousarray(codes), None, None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
+    )
+
+
+def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
+    """Numbers with a decimal point that are whole, as whole numbers. Raises LabelError for others."""
+    if not (np.isfinite(values).all() and (values == np.round(values)).all()):
+        raise LabelError(f"'{source}' holds fractions; a label map holds one whole number per pixel")
+    return values.astype(np.int64)
+
+
+def codes_of(picture: LabelPicture, source: str, label_space: LabelSpace | None = None) -> NDArray[Any]:
+    """(H, W) codes of a picture; label_space: its palette is compared with. Raises LabelError for a picture of colours."""
+    values = picture.values
+    if values.ndim == 2:
+        if picture.palette is not None and label_space is not None:
+            _compare_palette(values, picture.palette, label_space, source)
+        return values
+    shown = values if picture.alpha is None else values[picture.alpha > 0]
+    if (shown == shown[..., :1]).all():
+        return values[..., 0]  # one value three times: a grey mask
+    colours = np.unique(shown.reshape(-1, 3), axis=0)
+    known = () if label_space is None else (*label_space.colours, *label_space.ignored_colours)
+    named = sum(tuple(colour) in known for colour in colours.tolist())
+    raise LabelError(
+        f"'{source}' is a colour image ({len(colours)} colours in 3 bands, such as {tuple(colours[-1].tolist())}, {named} of them "
+        'in the class table); codes are expected, one for each pixel. Use decode="colours" with a class table that has its colours'
+    )
+
+
+def _compare_palette(values: NDArray[Any], palette: NDArray[np.uint8], label_space: LabelSpace, source: str) -> None:
+    """Refuses a palette that gives a code in the picture the colour of another class. Other colours mean nothing."""
+    owner = {colour: index for index, colour in enumerate(label_space.colours)}
+    place = {code: index for index, code in enumerate(label_space.codes)}
+    for code in np.flatnonzero(np.bincount(values.ravel(), minlength=1)).tolist():
+        colour = tuple(palette[code].tolist()) if code < len(palette) else None
+        other = None if colour is None else owner.get(colour)
+        index = place.get(code)
+        if other is not None and index is not None and colour != label_space.colours[index]:
+            raise LabelError(
+                f"'{source}' shows code {code} in the colour of {label_space.names[other]!r}, but the class table calls it "
+                f'{label_space.names[index]!r}. If the program that wrote it sorts palettes, use decode="colours"; else put '
+                "the table's codes right"
+            )
+
+
+def _colours(picture: LabelPicture, source: str) -> NDArray[np.uint8]:
+    values = picture.values
+    if values.ndim == 3:
+        return values.astype(np.uint8)
+    if picture.palette is not None:
+        return picture.palette[values]
+    if values.dtype == np.bool_:  # a picture of 1 bit is black and white
+        values = values.astype(np.uint8) * 255
+    if values.dtype != np.uint8:
+        raise LabelError(f"'{source}' holds {values.dtype} codes, no colours. Use decode=\"codes\"")
+    return np.repeat(values[..., None], 3, axis=2)
