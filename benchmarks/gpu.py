@@ -20,9 +20,6 @@ import time
 STARTED = time.perf_counter()
 
 import argparse  # noqa: E402
-import datetime  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -34,8 +31,8 @@ import torch  # noqa: E402
 
 from gpu_bench import TINY, Bench, Row, Sizes  # noqa: E402
 from gpu_parts import PARTS  # noqa: E402
-from pspnet.bench.machine import commit as read_commit  # noqa: E402
 from pspnet.bench.machine import hardware  # noqa: E402
+from pspnet.bench.report import save_result  # noqa: E402
 
 NO_FAULT = ("left out", "segmentation_models_pytorch is not", "cuDNN: ")  # reasons that are nobody's mistake
 
@@ -44,7 +41,7 @@ def passed() -> float:
     return time.perf_counter() - STARTED
 
 
-def run(bench: Bench, seconds: float, only: list[str], write: Callable[[], None]) -> None:
+def run(bench: Bench, seconds: float, only: list[str], write: Callable[[], object]) -> None:
     """The parts in order, as long as their time is left. A part that fails becomes a row: the others still count."""
     for name, needed, part in PARTS:
         if only and name not in only:
@@ -123,21 +120,15 @@ def main() -> None:
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device; --tiny --device cpu runs the same parts, small, on a processor")
-    commit = given.commit or read_commit()
     bench = Bench(device, TINY if given.tiny else Sizes(), hardware(device))
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / f"gpu-{bench.machine.slug}-{datetime.date.today():%Y%m%d}-{commit}.json"
 
-    def write() -> None:
-        facts = {"commit": commit, "machine": str(bench.machine), "cuda": torch.version.cuda}
-        facts |= {"sizes": vars(bench.sizes), "seconds": round(passed(), 1), "parts": bench.rows}
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(facts, indent=1) + "\n")
-        os.replace(part, path)
+    def write() -> Path:
+        facts = {"cuda": torch.version.cuda, "sizes": vars(bench.sizes), "seconds": round(passed(), 1)}
+        return save_result(given.out, "gpu", bench.machine, facts | {"parts": bench.rows}, given.commit)
 
     run(bench, given.seconds, only, write)
     bench.rows["data loading beside training"] = feeding(bench)
-    write()
+    path = write()
     print(f"{table(bench)}\n\n{passed():.0f} s -> {path}")
     failures = [row["failure"] for rows in bench.rows.values() for row in rows if "failure" in row]
     sys.exit(any(not failure.startswith(NO_FAULT) for failure in failures))

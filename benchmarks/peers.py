@@ -1,298 +1,224 @@
-"""PSPNet-50 here beside other projects' networks: one run, in turns, from an image in memory to labels at its size.
+"""PSPNet-50 here beside what a user would take instead: one run, in turns, from an image in memory to labels at its size.
 
     sh benchmarks/peers_env.sh                       # once: the other projects in .peers
-    python benchmarks/peers.py [--precision fp32] [--size 480] [--threads 2] [--rounds 7] [--out benchmarks/results]
+    python benchmarks/peers.py [--precision fp32] [--size 480] [--threads 2] [--rounds 7] [--wait 30]
+    python benchmarks/peers.py --model camvid-best --data data/camvid --format camvid       # a trained model of ours
 
-Each network is a process of its own (`pspnet.bench.interleaved`). Ratios are medians over the rounds of (their time / ours in
-the same round), by the clock and of processor time; on a busy machine read the latter. mmsegmentation's network and
-ours have the same weights (the golden formula of tests/support/golden_weights.py), so their labels can be compared too. The
-others are other networks: what differs stands beside their figures.
+Each network is a process of its own (`pspnet.bench.interleaved`). Ratios are medians over the rounds of (the first row's
+time / this one's in the same round), by the clock and of processor time; on a busy machine read the latter, or --wait.
+Others run eager in float32, by their own path. mmsegmentation's network and ours have the same weights (the golden
+formula of tests/support/golden_weights.py), so their labels can be compared; the rest are other networks, and what
+differs stands beside their figures. Random weights say nothing of what int8 costs, so with --model the rows are one
+trained model of ours in every engine and precision, with the mean IoU of each on --data (default: `scenes`, generated).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from pspnet.bench.interleaved import Contestant, Measured, ratios, serve, take_turns  # noqa: E402
+from peer_networks import MEAN, NOTES, STD, THEIRS, golden_input, their_work  # noqa: E402
+from pspnet.bench.interleaved import (  # noqa: E402
+    Contestant,
+    figures,
+    load_per_core,
+    serve,
+    take_turns,
+    wait_for_quiet,
+)
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-NOTES = {
-    "mmsegmentation": "the same network and weights as ours; its own path: encode_decode, then argmax",
-    "smp": "runs the resnet50's first two of four stages only (stride 8 without dilation): far fewer operations",
-    "torchvision FCN": "the dilated resnet50 with a 3x3 head of 512 channels: no pyramid, nothing joined",
-    "torchvision DeepLabV3": "the dilated resnet50 with atrous pyramid (rates 12, 24, 36) and a 3x3 layer of 256",
-    "ours": "folded fusion; labels by strips",
-}
-
-
-def golden_input(size: int) -> np.ndarray[Any, Any]:
-    """(1, 3, size, size) float32, normalised."""
-    from support.golden_weights import make_input
-
-    return make_input("input/mmseg_pspnet_r50/peers", (1, 3, size, size))
+CALIBRATION = 12  # images for int8: what its speed needs; for its quality see `pspnet export --calibration-limit`
+Work = tuple[Callable[[], Any], dict[str, Any]]
 
 
-def fill(model: torch.nn.Module, gain: float) -> None:
-    """The golden weights, by name."""
-    from support.golden_weights import fill_entry
-
-    state = model.state_dict()
-    model.load_state_dict({n: torch.from_numpy(fill_entry(n, tuple(v.shape), gain)) for n, v in state.items()})
-
-
-class _NoOperators(ModuleType):
-    """Stands for mmcv.ops, whose compiled operators mmcv-lite leaves out: other networks name them, PSPNet uses none."""
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (torch.nn.Module,), {})
-
-
-def mmsegmentation(job: dict[str, Any]) -> torch.nn.Module:
-    sys.modules["mmcv.ops"] = _NoOperators("mmcv.ops")
-    from mmseg.registry import MODELS
-    from mmseg.utils import register_all_modules
-
-    register_all_modules()
-    norm = {"type": "BN", "requires_grad": True}
-    loss = {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0}
-    config = {
-        "type": "EncoderDecoder",
-        "backbone": {
-            "type": "ResNetV1c",
-            "depth": 50,
-            "num_stages": 4,
-            "out_indices": (0, 1, 2, 3),
-            "dilations": (1, 1, 2, 4),
-            "strides": (1, 2, 1, 1),
-            "norm_cfg": norm,
-            "norm_eval": False,
-            "style": "pytorch",
-            "contract_dilation": True,
-        },
-        "decode_head": {
-            "type": "PSPHead",
-            "in_channels": 2048,
-            "in_index": 3,
-            "channels": 512,
-            "pool_scales": (1, 2, 3, 6),
-            "dropout_ratio": 0.1,
-            "num_classes": 150,
-            "norm_cfg": norm,
-            "align_corners": False,
-            "loss_decode": loss,
-        },
-        "auxiliary_head": {
-            "type": "FCNHead",
-            "in_channels": 1024,
-            "in_index": 2,
-            "channels": 256,
-            "num_convs": 1,
-            "concat_input": False,
-            "dropout_ratio": 0.1,
-            "num_classes": 150,
-            "norm_cfg": norm,
-            "align_corners": False,
-            "loss_decode": loss,
-        },
-        "train_cfg": {},
-        "test_cfg": {"mode": "whole"},
-    }
-    model = MODELS.build(config).eval()
-    fill(model, 0.72)
-    torch.save(
-        {"meta": {"cfg": f"model = {config!r}"}, "state_dict": model.state_dict()}, Path(job["folder"]) / "mmseg.pth"
-    )
-    return model
-
-
-def smp(_: dict[str, Any]) -> torch.nn.Module:
-    import segmentation_models_pytorch
-
-    return segmentation_models_pytorch.PSPNet("resnet50", encoder_weights=None, classes=150).eval()
-
-
-def fcn(_: dict[str, Any]) -> torch.nn.Module:
-    from torchvision.models.segmentation import fcn_resnet50
-
-    return fcn_resnet50(weights=None, weights_backbone=None, num_classes=150).eval()
-
-
-def deeplab(_: dict[str, Any]) -> torch.nn.Module:
-    from torchvision.models.segmentation import deeplabv3_resnet50
-
-    return deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=150).eval()
-
-
-THEIRS: dict[str, Callable[[dict[str, Any]], torch.nn.Module]] = {
-    "mmsegmentation": mmsegmentation,
-    "smp": smp,
-    "torchvision FCN": fcn,
-    "torchvision DeepLabV3": deeplab,
-}
-
-
-def their_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """Their network as it is usually called: eager, in its own memory layout, every logit resized, then argmax."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    torch.set_num_threads(job["threads"])
-    name = job["name"]
-    model = THEIRS[name](job)
-    images = torch.from_numpy(golden_input(job["size"]))
-
-    def logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-        if name == "mmsegmentation":
-            side = tuple(images.shape[2:])
-            return model.encode_decode(images, [{"img_shape": side, "ori_shape": side, "pad_shape": side}])
-        found = model(images)
-        return found["out"] if isinstance(found, dict) else found
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        logits(model, images)
-    half = job["precision"] == "bf16"
-
-    def work() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            labels = logits(model, images).argmax(dim=1)
-        np.save(Path(job["folder"]) / f"{job['key']}.npy", labels[0].numpy().astype(np.uint8))
-
-    return work, {"gflop": counter.get_total_flops() / 1e9, "parameters": sum(p.numel() for p in model.parameters())}
-
-
-def our_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """Ours: the imported checkpoint in a Segmenter."""
+def our_work(job: dict[str, Any]) -> Work:
+    """PSPNet-50 with the golden weights, from mmsegmentation's checkpoint."""
     from pspnet import Segmenter
-    from pspnet.bench.worker import flops_of
     from pspnet.weights.importing import import_checkpoint
 
     torch.set_num_threads(job["threads"])
     found = import_checkpoint(Path(job["folder"]) / "mmseg.pth", "mmseg", check=False)
-    segmenter = Segmenter(found.model, found.card, device="cpu", precision=job["precision"], engine=job["engine"])
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    images = torch.from_numpy(golden_input(job["size"])) * std + mean
+
+    def image(number: int) -> torch.Tensor:
+        return torch.from_numpy(golden_input(job["size"], number)) * std + mean
+
+    segmenter = Segmenter(found.model, found.card, device="cpu", precision="fp32")
+    calibration = [image(number)[0].permute(1, 2, 0).numpy() for number in range(1, CALIBRATION + 1)]
+    return _labelling(_in_engine(segmenter, job, calibration), image(0), job)
+
+
+def trained_work(job: dict[str, Any]) -> Work:
+    """A trained model, and its mean IoU on labelled images, each seen whole."""
+    from pspnet import Segmenter, evaluate, open_dataset
+    from pspnet.data.views import evenly
+    from pspnet.predict.windows import as_float
+
+    torch.set_num_threads(job["threads"])
+    train, labelled = (
+        evenly(dataset, min(count, len(dataset)))
+        for dataset, count in (
+            (open_dataset(job["format"], job["data"], "train"), CALIBRATION),
+            (open_dataset(job["format"], job["data"], "val"), job["images"]),
+        )
+    )
+    segmenter = Segmenter.load(job["model"], device="cpu", precision="fp32")
+    calibration = [train[number].image for number in range(len(train))]
+    segmenter = _in_engine(segmenter, job, calibration)
+    work, about = _labelling(segmenter, torch.from_numpy(as_float(labelled[0].image)[None]), job)
+    return work, about | {"mean_iou": evaluate(segmenter, labelled).mean_iou}
+
+
+def _in_engine(segmenter: Any, job: dict[str, Any], calibration: list[Any]) -> Any:
+    """The same model in job's engine and precision. int8: made as `pspnet export` makes it, to the coarse logits."""
+    from pspnet import Segmenter
+
+    model, card, engine = segmenter.model, segmenter.card, job["engine"]
+    if job["precision"] != "int8":
+        return Segmenter(model, card, device="cpu", precision=job["precision"], engine=engine)
+    from pspnet.predict.graphs import kept_onnx
+
+    from pspnet.exporting.onnx_precision import write_onnx_precision
+    from pspnet.exporting.quantising import write_openvino
+    from pspnet.predict.exported import OnnxEngine, OpenVinoEngine
+
+    source, made = kept_onnx(model), Path(job["folder"]) / f"{job['key']}.{'xml' if engine == 'openvino' else 'onnx'}"
+    if engine == "openvino":
+        write_openvino(source, made, "int8", calibration, "", None)
+        return Segmenter(model.config, card, engine=OpenVinoEngine(made))
+    write_onnx_precision(source, made, "int8", calibration, "")
+    return Segmenter(model.config, card, engine=OnnxEngine(made))
+
+
+def _labelling(segmenter: Any, images: torch.Tensor, job: dict[str, Any]) -> Work:
+    from pspnet.bench.worker import flops_of
+    from pspnet.nn import PSPNet
 
     def work() -> None:
         labels, _ = segmenter.labels(images)
-        np.save(Path(job["folder"]) / f"{job['key']}.npy", labels[0].numpy())
+        np.save(Path(job["folder"]) / f"{job['key']}.npy", np.asarray(labels[0]))
 
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in PSPNet(segmenter.config).parameters())
     return work, {
-        "gflop": flops_of(segmenter.config, job["size"], job["size"]) / 1e9,
-        "parameters": sum(p.numel() for p in segmenter.model.parameters()),
+        "gflop": flops_of(segmenter.config, images.shape[-2], images.shape[-1]) / 1e9,
+        "parameters": parameters,
     }
 
 
-def line(name: str, result: Measured, first: Measured, labels: Path | None, wanted: Path, note: str) -> dict[str, Any]:
-    """One network's line: medians, and medians of the ratios first / this within each round."""
-    if result.failure:
-        return {"name": name, "failure": result.failure, "note": note}
-    return {
-        "name": name,
-        "ms": round(result.median_s * 1e3, 1),
-        "processor_ms": round(result.median_processor_s * 1e3, 1),
-        "ratio": round(statistics.median(ratios(first, result)), 3),
-        "processor_ratio": round(statistics.median(ratios(first, result, processor=True)), 3),
-        "peak_mib": result.peak_mib,
-        "beyond_mib": round(result.peak_mib - result.ready_mib, 1),
-        "gflop": round(result.about["gflop"], 1),
-        "parameters": result.about["parameters"],
-        "equal_labels": None if labels is None else round(float((np.load(labels) == np.load(wanted)).mean()), 5),
-        "note": note,
-        "wall_s": result.wall_s,
-        "processor_s": result.processor_s,
-    }
+def jobs_of(given: argparse.Namespace, has_bfloat16: bool) -> list[dict[str, Any]]:
+    """What is measured, the row that the others are compared with first."""
+    ways = [("torch", "fp32"), ("openvino", "fp32"), ("onnxruntime", "fp32")]
+    ways += [("torch", "bf16"), ("openvino", "bf16")] if has_bfloat16 else []
+    ways += [("openvino", "int8"), ("onnxruntime", "int8")]
+    if given.model:
+        common = {"kind": "trained", "model": given.model, "data": given.data, "format": given.format}
+        common |= {"images": given.images}
+        return [common | {"name": f"{given.model} {e} {p}", "engine": e, "precision": p, "note": ""} for e, p in ways]
+    theirs = [name for name in THEIRS if name == "mmsegmentation" or not given.only or name in given.only.split(",")]
+    jobs = [{"kind": "theirs", "name": n, "precision": given.precision, "note": NOTES[n]} for n in theirs]
+    note = "folded fusion"
+    return jobs + [
+        {"kind": "ours", "name": f"ours {e} {p}", "engine": e, "precision": p, "note": note} for e, p in ways
+    ]
 
 
-def main() -> None:
+def rows_of(jobs: list[dict[str, Any]], found: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Figures, and the share of labels equal to the first row's where the network is the same one."""
+    first = jobs[0]
+    wanted = np.load(folder / f"{first['key']}.npy")
+    rows = []
+    for job in jobs:
+        row = figures(found[job["name"]], found[first["name"]]) | {"note": job["note"]}
+        if "failure" not in row and (job["kind"] != "theirs" or job is first):
+            row["equal_labels"] = round(float((np.load(folder / f"{job['key']}.npy") == wanted).mean()), 5)
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]], rounds: int) -> str:
+    lines = [f"ratio: time of {rows[0]['name']} / time of this one, medians over {rounds} rounds\n"]
+    lines += [
+        f"{'network':30s} {'ms':>7s} {'ratio':>6s} {'proc. ms':>8s} {'ratio':>6s} {'GFLOP':>6s} {'Mpar.':>6s} {'MiB':>6s} "
+        f"{'equal':>8s} {'mIoU':>7s}"
+    ]
+    for row in rows:
+        if "failure" in row:
+            lines.append(f"{row['name']:30s} not run: {row['failure']}")
+            continue
+        equal = f"{row['equal_labels']:.3%}" if "equal_labels" in row else ""
+        quality = f"{row['mean_iou']:.2%}" if "mean_iou" in row else ""
+        lines.append(
+            f"{row['name']:30s} {row['ms']:7.0f} {row['ratio']:6.2f} {row['processor_ms']:8.0f} {row['processor_ratio']:6.2f} "
+            f"{row['gflop']:6.0f} {row['parameters'] / 1e6:6.1f} {row['peak_mib']:6.0f} {equal:>8s} {quality:>7s}  {row['note']}"
+        )
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--peers", type=Path, default=ROOT / ".peers" / "bin" / "python", help="Python of their environment"
-    )
+    parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python", help="Python of the others")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the other networks")
     parser.add_argument("--size", type=int, default=480, help="side of the image, px")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", help="comma-separated names of other networks (default: all)")
+    parser.add_argument("--model", help="a trained model of ours in every engine and precision, instead of the others")
+    parser.add_argument("--data", type=Path, help="with --model: its data set; without: generated scenes")
+    parser.add_argument("--format", default="scenes", help="with --data: its layout")
+    parser.add_argument("--images", type=int, default=24, help="with --model: labelled images for the mean IoU")
+    parser.add_argument("--wait", type=float, default=0, metavar="MINUTES", help="for a quiet moment, at most so long")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the result")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = parse()
     if given.child:
         job = json.loads(given.child)
-        serve(lambda: (their_work if job["name"] in THEIRS else our_work)(job))
-    if not given.peers.exists():
+        serve(lambda: {"theirs": their_work, "ours": our_work, "trained": trained_work}[job["kind"]](job))
+    if not given.model and not given.peers.exists():
         sys.exit(f"{given.peers} does not exist: run sh benchmarks/peers_env.sh first")
-    from pspnet.bench.machine import commit, hardware, stamp
+    from pspnet.bench.machine import hardware
+    from pspnet.bench.report import save_result
 
+    def told(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    wait_for_quiet(given.wait, told=told)
     torch.set_num_threads(given.threads)
     machine = hardware(torch.device("cpu"))
-    theirs = [name for name in THEIRS if name == "mmsegmentation" or not given.only or name in given.only.split(",")]
-    ours = [("torch", given.precision), ("openvino", given.precision)]
-    if "bf16" in machine.products and given.precision != "bf16":
-        ours += [("torch", "bf16"), ("openvino", "bf16")]
-    with tempfile.TemporaryDirectory() as folder:
-        contestants, keys, notes = [], {}, {}
-        common = {"folder": folder, "size": given.size, "threads": given.threads}
-        jobs = [{"name": n, "precision": given.precision, "key": f"t{i}"} for i, n in enumerate(theirs)]
-        jobs += [{"name": "ours", "engine": e, "precision": p, "key": f"o{i}"} for i, (e, p) in enumerate(ours)]
-        for job in jobs:
-            python = str(given.peers) if job["name"] in THEIRS else sys.executable
-            title = " ".join([job["name"], job.get("engine", ""), job["precision"]]).replace("  ", " ")
-            command = [python, str(Path(__file__)), "--child", json.dumps(common | job)]
+    jobs = jobs_of(given, "bf16" in machine.products)
+    with tempfile.TemporaryDirectory() as name:
+        contestants = []
+        for number, job in enumerate(jobs):
+            job |= {"folder": name, "size": given.size, "threads": given.threads, "key": f"job{number}"}
+            python = str(given.peers) if job["kind"] == "theirs" else sys.executable
+            command = [python, str(Path(__file__)), "--child", json.dumps(job, default=str)]
             environment = {"OMP_NUM_THREADS": str(given.threads), "PYTHONWARNINGS": "ignore"}
-            contestants.append(Contestant(title, command, environment))
-            keys[title], notes[title] = Path(folder) / f"{job['key']}.npy", NOTES[job["name"]]
-        found = take_turns(contestants, given.rounds, told=lambda text: print(text, file=sys.stderr, flush=True))
-        first = contestants[0].name
-        if found[first].failure:
-            sys.exit(f"{first}, with which the others are compared, did not run: {found[first].failure}")
-        lines = [
-            line(
-                name,
-                result,
-                found[first],
-                keys[name] if name.startswith(("mmseg", "ours")) else None,
-                keys[first],
-                notes[name],
-            )
-            for name, result in found.items()
-        ]
-    print(machine)
-    print(f"\nratio: time of {first} / time of this one, medians over {given.rounds} rounds\n")
-    print(
-        f"{'network':34s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'MiB':>6s} {'equal':>8s}"
-    )
-    for row in lines:
-        if "failure" in row:
-            print(f"{row['name']:34s} not run: {row['failure']}")
-            continue
-        equal = "" if row["equal_labels"] is None else f"{row['equal_labels']:.3%}"
-        print(
-            f"{row['name']:34s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
-            f"{row['gflop']:6.0f} {row['peak_mib']:6.0f} {equal:>8s}   {row['note']}"
-        )
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / f"peers-{given.precision}-{stamp(machine.slug)}.json"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    facts = {"commit": commit(), "machine": str(machine), "size": given.size, "threads": given.threads, "lines": lines}
-    part.write_text(json.dumps(facts, indent=1) + "\n")
-    os.replace(part, path)
-    print(f"-> {path}")
+            contestants.append(Contestant(job["name"], command, environment))
+        found = take_turns(contestants, given.rounds, told=told)
+        first = found[jobs[0]["name"]]
+        if first.failure:
+            sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")
+        rows = rows_of(jobs, found, Path(name))
+    facts = {"size": given.size, "threads": given.threads, "rounds": given.rounds, "model": given.model}
+    facts |= {"load_per_core_after": load_per_core(), "lines": rows}
+    print(f"{machine}\n\n{table(rows, given.rounds)}")
+    kind = f"peers-{given.model}" if given.model else f"peers-{given.precision}"
+    print(f"-> {save_result(given.out, kind, machine, facts)}")
 
 
 if __name__ == "__main__":

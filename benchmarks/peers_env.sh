@@ -17,9 +17,9 @@ same=$(grep -E '^(torch|torchvision|timm|numpy|safetensors|opencv-python-headles
 # mmsegmentation asks for mmcv's range below 2.2; mmcv-lite 2.1 is the last one in it
 "$python" -m uv pip install --quiet --python "$folder/bin/python" \
   $same "mmsegmentation==1.2.2" "mmcv-lite>=2.0.0rc4,<2.2" "mmengine>=0.10.7" "segmentation-models-pytorch>=0.5" \
-  "setuptools<80" ftfy regex psutil
+  "transformers>=4.57,<6" "setuptools<80" ftfy regex psutil
 "$folder/bin/python" - <<'PYTHON'
-import torch, torchvision, mmseg, mmcv, segmentation_models_pytorch as smp
+import torch, torchvision, mmseg, mmcv, transformers, segmentation_models_pytorch as smp
 print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, mmsegmentation {mmseg.__version__}, "
-      f"mmcv-lite {mmcv.__version__}, segmentation_models_pytorch {smp.__version__}")
+      f"mmcv-lite {mmcv.__version__}, segmentation_models_pytorch {smp.__version__}, transformers {transformers.__version__}")
 PYTHON

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pspnet.bench.interleaved import Contestant, ratios, serve, take_turns
+from pspnet.bench.interleaved import Contestant, figures, serve, take_turns, wait_for_quiet
 
 if TYPE_CHECKING:
     from pspnet import PSPNet
@@ -123,6 +121,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=241, help="px")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--wait", type=float, default=0, metavar="MINUTES", help="for a quiet moment, at most so long")
     parser.add_argument("--profile", choices=CONTESTANTS, help="show where one step's time goes, and end")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the result")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -133,8 +132,10 @@ def main() -> None:
     if given.profile:
         prepare({"name": given.profile, "profile": True} | common)
         return
-    from pspnet.bench.machine import commit, hardware, stamp
+    from pspnet.bench.machine import hardware
+    from pspnet.bench.report import save_result
 
+    wait_for_quiet(given.wait, told=lambda text: print(text, file=sys.stderr, flush=True))
     torch.set_num_threads(given.threads)
     machine = hardware(torch.device("cpu"))
     contestants = [
@@ -149,40 +150,19 @@ def main() -> None:
     first = found[CONTESTANTS[0]]
     if first.failure:
         sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")
-    lines = []
+    lines = [figures(result, first) for result in found.values()]
     print(
         f"{machine}\n\n{'':20s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'live MiB':>8s} {'peak MiB':>8s}"
     )
-    for name, result in found.items():
-        if result.failure:
-            print(f"{name:20s} not run: {result.failure}")
+    for row in lines:
+        if "failure" in row:
+            print(f"{row['name']:20s} not run: {row['failure']}")
             continue
-        lines.append(
-            {
-                "name": name,
-                "ms": result.median_s * 1e3,
-                "processor_ms": result.median_processor_s * 1e3,
-                "ratio": statistics.median(ratios(first, result)),
-                "processor_ratio": statistics.median(ratios(first, result, processor=True)),
-                "peak_mib": result.peak_mib,
-                **result.about,
-                "wall_s": result.wall_s,
-                "processor_s": result.processor_s,
-            }
-        )
-        row = lines[-1]
         print(
-            f"{name:20s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
+            f"{row['name']:20s} {row['ms']:8.0f} {row['ratio']:6.2f} {row['processor_ms']:9.0f} {row['processor_ratio']:6.2f} "
             f"{row['gflop']:6.0f} {row['live_mib']:8.0f} {row['peak_mib']:8.0f}"
         )
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / f"training-step-{given.precision}-{stamp(machine.slug)}.json"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(
-        json.dumps({"commit": commit(), "machine": str(machine), **common, "lines": lines}, indent=1) + "\n"
-    )
-    os.replace(part, path)
-    print(f"-> {path}")
+    print(f"-> {save_result(given.out, f'training-step-{given.precision}', machine, common | {'lines': lines})}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from statistics import median
 from typing import IO, Any, NoReturn
 
 MIB = 2**20
+QUIET_LOAD = 0.15  # of a core, over a minute: what an idle system and this program's own start need
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,39 @@ def ratios(slow: Measured, fast: Measured, processor: bool = False) -> list[floa
     """slow / fast of each round, sorted: the middle one is the median of the pairs."""
     first, second = (slow.processor_s, fast.processor_s) if processor else (slow.wall_s, fast.wall_s)
     return sorted(a / b for a, b in zip(first, second, strict=False))
+
+
+def figures(result: Measured, first: Measured | None = None) -> dict[str, Any]:
+    """One contestant's row: medians in milliseconds, memory, what it says of itself, every lap; or why it did not run.
+
+    first: the one it is compared with; `ratio` is the median over the rounds of (first's time / this one's in that round).
+    """
+    if result.failure:
+        return {"name": result.name, "failure": result.failure}
+    row: dict[str, Any] = {"name": result.name, "ms": round(result.median_s * 1e3, 2)}
+    row["processor_ms"] = round(result.median_processor_s * 1e3, 2)
+    if first is not None:
+        row["ratio"] = round(median(ratios(first, result)), 3)
+        row["processor_ratio"] = round(median(ratios(first, result, processor=True)), 3)
+    row |= {"peak_mib": result.peak_mib, "beyond_mib": round(result.peak_mib - result.ready_mib, 1), **result.about}
+    return row | {"wall_s": result.wall_s, "processor_s": result.processor_s}
+
+
+def load_per_core() -> float | None:
+    """Programs that wanted a processor during the last minute, for each core; None where the system does not say."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
+
+
+def wait_for_quiet(
+    minutes: float, most: float = QUIET_LOAD, told: Callable[[str], None] = lambda line: None, look_s: float = 15.0
+) -> float | None:
+    """Waits until the load of a core is below `most`, at most `minutes`, and returns the load. A long table that was made on
+    a busy machine means nothing: whoever publishes one says this number beside it."""
+    until = time.monotonic() + 60 * minutes
+    while (load := load_per_core()) is not None and load > most and (left := until - time.monotonic()) > 0:
+        told(f"load {load:.2f} a core; waiting for {most:.2f}, {left / 60:.0f} min at most")
+        time.sleep(min(look_s, left))
+    return load
 
 
 def _ask(process: subprocess.Popen[str], result: Measured) -> dict[str, Any]:

@@ -133,6 +133,6 @@ def commit() -> str:
     return source_commit() or __version__
 
 
-def stamp(hardware_slug: str) -> str:
-    """hardware-date-commit: how a file of results is named."""
-    return f"{hardware_slug}-{datetime.date.today():%Y%m%d}-{commit()}"
+def stamp(hardware_slug: str, source: str | None = None) -> str:
+    """hardware-date-commit: how a file of results is named. source: the commit, where it is known otherwise."""
+    return f"{hardware_slug}-{datetime.date.today():%Y%m%d}-{source or commit()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,6 @@ class BenchReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
-            "commit": commit(),
             "hardware": asdict(self.hardware),
             "cells": [asdict(cell) for cell in self.cells],
             "starts": self.starts,
@@ -91,6 +89,18 @@ class BenchReport:
 
     def save(self, folder: str | Path) -> Path:
         """Writes FOLDER/bench-HARDWARE-DATE-COMMIT.json; a run of the same day and commit replaces the one before."""
-        path = Path(folder) / f"bench-{stamp(self.hardware.slug)}.json"
-        write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
-        return path
+        return save_result(folder, "bench", self.hardware, self.to_dict())
+
+
+def save_result(
+    folder: str | Path, kind: str, hardware: Hardware, facts: Mapping[str, Any], source: str | None = None
+) -> Path:
+    """Writes FOLDER/KIND-HARDWARE-DATE-COMMIT.json: how every benchmark of ours keeps what it found.
+
+    source: the commit, where a copy of the source does not know it.
+    """
+    source = source or commit()
+    path = Path(folder) / f"{kind}-{stamp(hardware.slug, source)}.json"
+    head = {"date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}", "commit": source, "machine": str(hardware)}
+    write_text(path, json.dumps(head | dict(facts), indent=1) + "\n")
+    return path
