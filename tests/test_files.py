@@ -14,7 +14,7 @@ import pytest
 
 from pspnet import files
 from pspnet.errors import OutputError
-from pspnet.files import check_output, input_like, locked, named_files, new_file, new_files, new_folder, write_bytes
+from pspnet.files import Inputs, check_output, locked, named_files, new_file, new_files, new_folder, write_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_names_inside_of_a_name_for_gdal(tmp_path: Path) -> None:
     assert named_files(f"/vsizip/{archive}/inner/b.tif") == [str(archive)]
     assert named_files(f"/vsizip/{{{archive}}}/b.tif") == [str(archive)]
     assert named_files("/vsicurl/http://127.0.0.1:9/x.tif") == []
-    assert input_like(tmp_path / "no", [archive]) is None
+    assert Inputs([archive]).find(tmp_path / "no") is None
 
 
 def test_what_exists_is_kept_without_overwrite(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    **dict.fromkeys(("errors", "machine", "files", "display"), 0),
+    **dict.fromkeys(("errors", "machine", "files", "listing", "display", "terminal"), 0),
     **dict.fromkeys(
         (
             "labels",
@@ -47,6 +47,7 @@ ALLOWED = {
     ("georaster", "label_images"): "a label raster is read as every label picture",
     ("labels", "class_tables"): "the rows of a table become a LabelSpace",
     ("files", "errors"): "what cannot be written is told in one class",
+    ("listing", "errors"): "a folder that cannot be listed is told",
     ("files", "machine"): "what a dead process left is told from what a living one writes",
     ("images", "image_headers"): "the size that is admitted is read before a decoder starts",
     ("decoder_process", "images"): "an image is decoded by the same function in a process of its own",

@@ -44,7 +44,7 @@ _REASONS = {
 }
 
 
-def check_output(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = True) -> None:
+def check_output(path: str | Path, *, inputs: Inputs | Iterable[str | Path] = (), overwrite: bool = True) -> None:
     """Refuses, before any work, an output that cannot or must not be written.
 
     inputs: what the command reads. A file counts by what it is (links and hard links are seen through); a folder stands
@@ -56,13 +56,35 @@ def check_output(path: str | Path, *, inputs: Iterable[str | Path] = (), overwri
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder; give the name of a file", exit_code=2)
         if os.path.lexists(path) and not _is_device(path):
-            used = input_like(path, inputs)
+            used = (inputs if isinstance(inputs, Inputs) else Inputs(inputs)).find(path)
             if used is not None:
                 same = "" if str(used) == str(path) else f" ('{used}')"
                 raise OutputError(f"'{path}' is an input{same}; an output never replaces an input", exit_code=2)
             if not overwrite:
                 raise OutputError(f"'{path}' exists; choose another name, or replace it with --overwrite", exit_code=2)
         check_folder(path.parent)
+
+
+def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
+    """Refuses a folder for outputs that has files in it, without `overwrite`; with it, one that holds an input or lies in
+    one. Raises OutputError."""
+    path = Path(path)
+    check_folder(path)
+    with writing(path):
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+        if not overwrite:
+            raise OutputError(
+                f"'{path}' exists and is not empty; choose another name, or replace it with --overwrite", exit_code=2
+            )
+        real = os.path.realpath(path)
+        for given in inputs:
+            for name in named_files(given):
+                if os.path.commonpath([real, os.path.realpath(name)]) in (real, os.path.realpath(name)):
+                    raise OutputError(
+                        f"'{path}' holds an input ('{given}') or lies in it; an output never replaces an input",
+                        exit_code=2,
+                    )
 
 
 def check_folder(folder: str | Path) -> None:
@@ -76,25 +98,34 @@ def check_folder(folder: str | Path) -> None:
             raise OutputError(f"'{folder}' cannot be written: '{near}' is not a folder that you may write to")
 
 
-def input_like(path: str | Path, inputs: Iterable[str | Path]) -> str | Path | None:
-    """The input that an existing `path` is, or None. See `check_output`."""
-    try:
-        identity = _identity(path)
-    except (OSError, ValueError):
-        return None  # nothing there, or a dangling link
-    for given in inputs:
-        for name in named_files(given):
-            if os.path.isdir(name):
-                for folder, _, files in os.walk(name, followlinks=False):
-                    for file in files:
-                        with suppress(OSError):
-                            if _identity(os.path.join(folder, file)) == identity:
-                                return os.path.join(folder, file)
-            else:
+class Inputs:
+    """What a command reads, looked up by what a file is. Give one to many calls of `check_output`."""
+
+    def __init__(self, given: Iterable[str | Path] = ()) -> None:
+        self._given = list(given)
+        self._known: dict[tuple[int, int], str] | None = None
+
+    def find(self, path: str | Path) -> str | None:
+        """The input that an existing `path` is, or None."""
+        try:
+            identity = _identity(path)
+        except (OSError, ValueError):
+            return None  # nothing there, or a dangling link
+        if self._known is None:
+            self._known = {}
+            for name in self._names():
                 with suppress(OSError, ValueError):
-                    if _identity(name) == identity:
-                        return given
-    return None
+                    self._known.setdefault(_identity(name), name)
+        return self._known.get(identity)
+
+    def _names(self) -> Iterator[str]:
+        for given in self._given:
+            for name in named_files(given):
+                if os.path.isdir(name):
+                    for folder, _, files in os.walk(name):
+                        yield from (os.path.join(folder, file) for file in files)
+                else:
+                    yield name
 
 
 def named_files(text: str | Path) -> list[str]:
@@ -145,7 +176,7 @@ def reason(error: BaseException) -> str:
 def new_file(
     path: str | Path,
     *,
-    inputs: Iterable[str | Path] = (),
+    inputs: Inputs | Iterable[str | Path] = (),
     overwrite: bool = True,
     durable: bool = False,
     after: str = "",
@@ -172,12 +203,14 @@ def new_file(
 
 
 @contextmanager
-def new_files(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = True) -> Iterator[Path]:
+def new_files(
+    path: str | Path, *, inputs: Inputs | Iterable[str | Path] = (), overwrite: bool = True
+) -> Iterator[Path]:
     """A temporary folder for a file that has others beside it (.xml with .bin): all appear at the end, `path` last.
 
     While the others change, `path` is not there: no reader meets a new half with an old one. Raises OutputError.
     """
-    path, inputs = Path(path), list(inputs)
+    path, inputs = Path(path), inputs if isinstance(inputs, Inputs) else Inputs(inputs)
     check_output(path, inputs=inputs, overwrite=overwrite)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,20 +238,8 @@ def new_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite
     """
     path, inputs = Path(path), list(inputs)
     with writing(path):
-        check_folder(path)
-        filled = path.is_dir() and any(path.iterdir())
-        if filled and not overwrite:
-            raise OutputError(
-                f"'{path}' exists and is not empty; choose another name, or replace it with --overwrite", exit_code=2
-            )
+        check_output_folder(path, inputs=inputs, overwrite=overwrite)
         real = os.path.realpath(path)
-        for given in inputs if filled else ():
-            for name in named_files(given):
-                if os.path.commonpath([real, os.path.realpath(name)]) in (real, os.path.realpath(name)):
-                    raise OutputError(
-                        f"'{path}' holds an input ('{given}') or lies in it; an output never replaces an input",
-                        exit_code=2,
-                    )
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         part, old = _temporary(path), _temporary(path)
@@ -239,7 +260,7 @@ def write_bytes(
     path: str | Path,
     data: bytes,
     *,
-    inputs: Iterable[str | Path] = (),
+    inputs: Inputs | Iterable[str | Path] = (),
     overwrite: bool = True,
     durable: bool = False,
 ) -> None:
@@ -256,7 +277,7 @@ def write_text(
     path: str | Path,
     text: str,
     *,
-    inputs: Iterable[str | Path] = (),
+    inputs: Inputs | Iterable[str | Path] = (),
     overwrite: bool = True,
     durable: bool = False,
 ) -> None:

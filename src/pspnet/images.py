@@ -38,7 +38,10 @@ from pspnet.image_bands import why_no_photograph
 from pspnet.image_headers import check_file, read_header
 from pspnet.labels import IGNORE, LabelSpace
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
+    *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 MAX_PIXELS = 178_956_970  # twice Pillow's warning limit, where Pillow itself refuses; larger ones are rasters
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)

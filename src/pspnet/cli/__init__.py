@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pspnet.cli import adapt, bench, data, export, playground, predict, rasters, serve, train
+from pspnet.terminal import printable, show_any_text
 
 PACKAGE = Path(__file__).parents[1]
 _shown = warnings.showwarning
@@ -65,7 +66,7 @@ def _warn(
 ) -> None:
     """Our own warnings in one line, without the place in the code; the libraries' as Python shows them."""
     if category is UserWarning and PACKAGE in Path(filename).parents:
-        print(f"warning: {message}", file=sys.stderr)
+        print(printable(f"warning: {message}"), file=sys.stderr)
     else:
         _shown(message, category, filename, lineno, file, line)
 
@@ -73,6 +74,7 @@ def _warn(
 def _run(arguments: list[str], debug: bool) -> int:
     from pspnet.errors import PspnetError, RunInterrupted
 
+    show_any_text()
     try:
         app(arguments, prog_name="pspnet")
         return 0
@@ -87,13 +89,14 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             raise
         told = str(error) if isinstance(error, RunInterrupted) else f"error: {error}"
-        print(told, file=sys.stderr)
+        print(printable(told), file=sys.stderr)
         return error.exit_code
     except Exception as error:  # the last resort: a user sees one line, a developer asks for more
         if debug:
             raise
         print(
-            f"unexpected error: {type(error).__name__}: {error}\nThis is a fault in pspnet; run it again with --debug "
+            printable(f"unexpected error: {type(error).__name__}: {error}")
+            + "\nThis is a fault in pspnet; run it again with --debug "
             "and report what it prints",
             file=sys.stderr,
         )

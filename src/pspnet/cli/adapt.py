@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pspnet.cli.console import console, options_of
-from pspnet.cli.options import DataOption, DeviceOption, FormatOption, LayoutOption, ModelArgument
+from pspnet.cli.options import DataOption, DeviceOption, FormatOption, LayoutOption, ModelArgument, OverwriteOption
 
 OutArgument = Annotated[Path, typer.Argument(help="The new checkpoint, .safetensors.")]
 
@@ -29,6 +29,7 @@ def adapt(
     passes: Annotated[int, typer.Option(help="Times that all images are looked at.", min=1)] = 2,
     limit: Annotated[int, typer.Option(help="Greatest number of images used.", min=1)] = 200,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Move a model's batch-norm statistics towards unlabelled images of a shifted domain. The weights stay.
 
@@ -38,11 +39,14 @@ def adapt(
     Then: pspnet evaluate camvid-night.safetensors --against camvid-small --data night-labelled
     """
     from pspnet.adaptation import adapt_batch_norm
+    from pspnet.cli.inputs import model_files
+    from pspnet.files import check_output
     from pspnet.predict.folders import Unlabelled, find_images
     from pspnet.predict.segmenter import Segmenter
 
+    files = find_images([images]).files[:limit]
+    check_output(out, inputs=[*model_files(model), *(file.path for file in files)], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
-    files = find_images([images])[:limit]
     adapted = adapt_batch_norm(segmenter, Unlabelled(segmenter, files), prior=prior, passes=passes)
     adapted.save(out)
     console.print(
@@ -58,6 +62,7 @@ def calibrate(
     split: Annotated[str, typer.Option(help="Part of the data set, not the one that was trained on.")] = "val",
     option: LayoutOption = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Fit a temperature to labelled images, so that confidence is the probability of being right. Labels stay.
 
@@ -65,11 +70,14 @@ def calibrate(
     Then: pspnet evaluate calibrated.safetensors --calibration --data data/camvid --format camvid --split test
     """
     from pspnet.adaptation import calibrate as fit
+    from pspnet.cli.inputs import inputs_of
     from pspnet.data.catalog import open_dataset
+    from pspnet.files import check_output
     from pspnet.predict.segmenter import Segmenter
 
-    segmenter = Segmenter.load(model, device=device)
     dataset = open_dataset(format, data, split, **options_of(option))
+    check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
+    segmenter = Segmenter.load(model, device=device)
     calibrated = fit(segmenter, dataset)
     calibrated.save(out)
     before, after = segmenter.card.temperature, calibrated.card.temperature

@@ -47,6 +47,8 @@ def bench(
 
     Example: pspnet bench resnet50 camvid-small --size 480 --size 1024x2048 --engine torch --engine openvino
     """
+    from rich.text import Text
+
     from pspnet.bench.run import bench as measure
 
     with console.status("matrix products") as status:
@@ -61,7 +63,7 @@ def bench(
             device=device,
             classes=classes,
             starts=starts,
-            told=status.update,
+            told=lambda text: status.update(Text(text)),
         )
     console.print(str(report), highlight=False, markup=False)
     console.print(f"-> {report.save(out)}", highlight=False)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from rich.console import Console
+from pspnet.terminal import PlainConsole
 
-console = Console(soft_wrap=True)
+console = PlainConsole(soft_wrap=True)
 
 
 def fail(message: str) -> NoReturn:
@@ -36,13 +36,13 @@ def progress_bar(title: str, total: int | None, unit: str = "images") -> Iterato
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, rate="")
 
         def advance(count: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pspnet.cli.console import console, options_of
-from pspnet.cli.options import LayoutOption
+from pspnet.cli.options import LayoutOption, OverwriteOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,12 +54,14 @@ def export(
     accuracy_aware: Annotated[
         bool, typer.Option("--accuracy-aware", help="int8: layers go back to floating point until --max-drop is kept.")
     ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Hand a model on: a graph for any batch, height and width, normalisation inside, checked at three sizes.
 
     Example: pspnet export camvid-small camvid.xml --precision int8 --images data/camvid/train/images
     --data data/camvid --format camvid --max-drop 0.005
     """
+    from pspnet.cli.inputs import model_files
     from pspnet.data.catalog import open_dataset
     from pspnet.data.views import evenly
     from pspnet.exporting import export as write
@@ -68,7 +70,7 @@ def export(
 
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
     calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
-    files = find_images([images]) if images else None
+    files = find_images([images]).files if images else None
     if files:  # of a film's frames the first hundred would all show one place
         files = files[:: -(-len(files) // calibration_limit)]
     dataset = open_dataset(format or "folder", data, split, **options_of(option)) if data or format else None
@@ -84,6 +86,8 @@ def export(
         dataset=dataset,
         max_drop=max_drop,
         accuracy_aware=accuracy_aware,
+        inputs=[*model_files(model), *(file.path for file in files or ()), *([data] if data else [])],
+        overwrite=overwrite,
     )
     console.print(str(report), highlight=False, markup=False)
 
@@ -104,13 +108,18 @@ def import_(
         bool, typer.Option("--no-check", help="Leave out the self-check, which untrained weights may fail.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Turn another project's PSPNet checkpoint into ours, with every tensor accounted for and a self-check.
 
     Example: pspnet import train_epoch_100.pth ade50.safetensors --source semseg --classes ade20k
     """
+    from pspnet.files import check_output
     from pspnet.weights.checkpoint import save_checkpoint
     from pspnet.weights.importing import import_checkpoint
+
+    given = [name for name in (checkpoint, classes, verify) if name is not None]
+    check_output(out, inputs=given, overwrite=overwrite)
 
     imported = import_checkpoint(
         checkpoint, source, classes=classes, settings=options_of(setting), verify=verify, check=not no_check

@@ -22,6 +22,9 @@ DataOption = Annotated[Path | None, typer.Option(help="Folder of the data set; l
 FormatOption = Annotated[
     str, typer.Option("--format", help="Layout: camvid, folder, ade20k, scenes ... A wrong name lists all.")
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist. An input is never replaced.")
+]
 LayoutOption = Annotated[
     list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value; may be repeated.")
 ]

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from pspnet.cli.console import console, each, fail, options_of, progress_bar
-from pspnet.cli.options import DataOption, DeviceOption, EngineOption, FormatOption, LayoutOption, ModelArgument
+from pspnet.cli.options import (
+    DataOption,
+    DeviceOption,
+    EngineOption,
+    FormatOption,
+    LayoutOption,
+    ModelArgument,
+    OverwriteOption,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,13 +44,17 @@ def segment(
     protocol: Annotated[
         str | None, typer.Option(help="How to look at an image: whole, slide, semseg-ms ... Default: whole.")
     ] = None,
-    skip_existing: Annotated[bool, typer.Option(help="Leave images whose result is there already.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option(help="Leave images whose result is there already and that have not changed since.")
+    ] = False,
     device: DeviceOption = "auto",
     engine: EngineOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Parse images: NAME.png with a class per pixel, NAME_overlay.jpg, and summary.json with class shares.
 
-    A broken image does not stop the rest; the exit code is then 1.
+    A broken image does not stop the rest; the exit code is then 1. Results of an earlier run are replaced, and no other
+    file without --overwrite.
 
     Example: pspnet segment camvid-small photos/ --out parsed
     """
@@ -53,13 +65,23 @@ def segment(
     if not paths:
         fail(f"no image given after the model '{name}'. Write: pspnet segment MODEL IMAGE_OR_FOLDER... --out DIR")
     files = find_images(paths)
+    note = files.left_out.note()
+    if note:
+        console.print(note)
     segmenter = Segmenter.load(name, device=device, engine=engine)
     if segmenter.choice:
         console.print(str(segmenter.choice), highlight=False, markup=False)
     report = FolderReport()
     with progress_bar("segmenting", len(files)) as advance:
         steps = segment_files(
-            segmenter, files, out, overlay=overlay, opacity=opacity, skip_existing=skip_existing, protocol=protocol
+            segmenter,
+            files,
+            out,
+            overlay=overlay,
+            opacity=opacity,
+            skip_existing=skip_existing,
+            overwrite=overwrite,
+            protocol=protocol,
         )
         for grown in steps:
             report = grown
@@ -108,6 +130,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Score a model: mean IoU, accuracies, IoU of each class, with intervals and the protocol's every convention.
 
@@ -115,9 +138,11 @@ def evaluate(
 
     Is one model better than another: pspnet evaluate new.safetensors --against old.safetensors --data DIR --format voc
     """
-    from pspnet.cli.scoring import Scoring, compare_with, saved
+    from pspnet.cli.inputs import inputs_of
+    from pspnet.cli.scoring import REPORT_FILES, Scoring, compare_with, saved
     from pspnet.config import EvaluationConfig
     from pspnet.data.catalog import open_dataset
+    from pspnet.files import check_output, check_output_folder
     from pspnet.predict.segmenter import Segmenter
 
     settings = options_of(setting)
@@ -125,10 +150,16 @@ def evaluate(
         settings["protocol"] = protocol
     if calibration:
         settings["calibration"] = True
+    dataset = open_dataset(format, data, split, **options_of(option))
+    inputs = inputs_of(model, data, dataset)
+    for target in (json, *([] if out is None else [out / name for name in REPORT_FILES])):
+        if target is not None:
+            check_output(target, inputs=inputs, overwrite=overwrite)
+    if submission is not None:
+        check_output_folder(submission, inputs=[*([data] if data else []), *dataset.sources()], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device, engine=engine)
     settings.setdefault("protocol", segmenter.card.protocol)
     config = EvaluationConfig.model_validate(settings)
-    dataset = open_dataset(format, data, split, **options_of(option))
     scoring = Scoring(dataset, config, f"{data or format} ({split})", format, submission)
     needs_scores = {"--against": against, "--calibration": calibration, "--json": json, "--out": out}
     report = scoring.run(segmenter, refused=[name for name, given in needs_scores.items() if given])
@@ -150,6 +181,7 @@ def explore(
     protocol: Annotated[str, typer.Option(help="How to look at an image.")] = "whole",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("failures.html"),
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Sort a model's errors into the paper's three kinds, with pictures, on one page.
 
@@ -157,12 +189,15 @@ def explore(
 
     Example: pspnet explore scenes --format scenes --option count=100 --out failures.html
     """
+    from pspnet.cli.inputs import inputs_of
     from pspnet.data.catalog import open_dataset
     from pspnet.explorer import explore as look
+    from pspnet.files import check_output
     from pspnet.predict.segmenter import Segmenter
 
-    segmenter = Segmenter.load(model, device=device)
     dataset = open_dataset(format, data, split, **options_of(option))
+    check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
+    segmenter = Segmenter.load(model, device=device)
     with progress_bar("exploring", len(dataset)) as advance:
         found = look(
             segmenter,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
 from pspnet.cli.console import console, each, fail, options_of, progress_bar
 from pspnet.cli.data import group
 from pspnet.cli.options import DeviceOption, ModelArgument
+from pspnet.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from pspnet.config import RasterConfig
@@ -200,8 +200,13 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+    )
+    with Bar(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None, rate="")
 
         def follow(progress: Progress) -> None:

@@ -15,6 +15,8 @@ from pspnet.evaluation.run import Keep
 from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
 
+REPORT_FILES = ("scores.json", "report.txt", "confusion.png", "reliability.png", "comparison.json")
+
 
 @dataclass(frozen=True)
 class Scoring:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pspnet.cli.console import console, fail, options_of
+from pspnet.cli.options import OverwriteOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,6 +47,7 @@ def train(
         Path | None, typer.Option(help="Folder of a run to go on with, bit for bit where it stopped.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network. The run's folder holds settings, curves, pictures and checkpoints; best.safetensors is the result.
 
@@ -55,6 +57,7 @@ def train(
     """
     import pspnet.training as training
     from pspnet.config import TrainConfig
+    from pspnet.files import check_output
 
     if resume is not None:
         if recipe is not None or settings:
@@ -63,6 +66,7 @@ def train(
     elif recipe is None:
         fail("no recipe given. Write: pspnet train RECIPE.yaml [name=value ...], or pspnet train --resume RUN")
     elif find_rate is not None:
+        check_output(find_rate, inputs=[recipe], overwrite=overwrite)
         found = training.find_learning_rate(TrainConfig.from_yaml(recipe, settings or []), plot=find_rate)
         console.print(
             f"suggested: optimizer.learning_rate={found.suggestion:.3g}   (curve: {find_rate})", highlight=False

@@ -81,7 +81,7 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None) -> int:
             _check_space(archive, out, sum(missing.values()))
             for done, name in enumerate(missing, start=1):
                 with stream_of(name) as source:
-                    _write(out / name, source)
+                    _write(out / name, source, archive)
                 if progress is not None:
                     progress(done, len(missing))
     except DataError:
@@ -146,6 +146,6 @@ def _is_there(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _write(path: Path, source: IO[bytes]) -> None:
-    with new_file(path) as part, part.open("wb") as target:
+def _write(path: Path, source: IO[bytes], archive: Path) -> None:
+    with new_file(path, inputs=[archive]) as part, part.open("wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)

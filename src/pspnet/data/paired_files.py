@@ -17,6 +17,7 @@ from pspnet.errors import ConfigError, DataError, LabelError
 from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from pspnet.label_images import read_label, read_labels
 from pspnet.labels import IGNORE, Colour, LabelSpace
+from pspnet.listing import list_files
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,8 @@ def _size_error(pair: Pair, image: tuple[int, ...], label: tuple[int, ...]) -> L
 
 
 def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """Files below `folder`, sorted, with one of the endings; hidden ones (.DS_Store, ._x) are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
-    )
+    """Files below `folder`, sorted, with one of the endings (see `list_files`)."""
+    return list_files(folder, suffixes).files
 
 
 def match(

@@ -47,7 +47,7 @@ def write_tiles(
         raise ConfigError(f"layout = {layout!r}: classified_tiles or folder")
     if image_format not in SUFFIXES:
         raise ConfigError(f"image_format = {image_format!r}: {', '.join(SUFFIXES)}")
-    with new_folder(folder, overwrite=overwrite) as unfinished:
+    with new_folder(folder, inputs=dataset.sources(), overwrite=overwrite) as unfinished:
         for name in ("images", "labels"):
             (unfinished / name).mkdir(parents=True)
         if layout == "classified_tiles":

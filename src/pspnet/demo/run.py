@@ -21,12 +21,13 @@ from pspnet.files import write_text
 from pspnet.metrics import ConfusionMatrix, Scores, percent
 from pspnet.nn import PSPNet
 from pspnet.predict.engines import pick_device
+from pspnet.terminal import PlainConsole
 from pspnet.training import train
 from pspnet.training.run_folder import RunFolder
 from pspnet.weights.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,10 @@ def training_config(plan: Plan, contender: Contender, run_dir: Path | None) -> T
 
 def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
     """See `pspnet.demo.run_demo`."""
-    from rich.console import Console
-
     from pspnet.demo.page import write_page
 
     started = time.perf_counter()
-    console = Console(quiet=quiet, soft_wrap=True)
+    console = PlainConsole(quiet=quiet, soft_wrap=True)
     train_data, val_data, test_data = _draw(plan, console)
     images = np.stack([sample.image for sample in test_data.samples])
     labels = np.stack([sample.labels for sample in test_data.samples if sample.labels is not None])
@@ -172,7 +171,7 @@ def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
     return report
 
 
-def _draw(plan: Plan, console: Console) -> tuple[InMemory, InMemory, InMemory]:
+def _draw(plan: Plan, console: PlainConsole) -> tuple[InMemory, InMemory, InMemory]:
     from rich.progress import Progress
 
     counts = {"train": plan.train_scenes, "val": min(plan.val_scenes, plan.test_scenes), "test": plan.test_scenes}
@@ -212,7 +211,7 @@ def summary(report: Report) -> dict[str, object]:
     return {"plan": asdict(report.plan), "seconds": round(report.seconds, 1), "networks": networks}
 
 
-def _show(report: Report, console: Console) -> None:
+def _show(report: Report, console: PlainConsole) -> None:
     from rich.table import Table
 
     plan = report.plan

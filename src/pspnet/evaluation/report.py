@@ -140,12 +140,11 @@ class Evaluation:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes scores.json, report.txt, confusion.png and, with calibration, reliability.png; returns their paths."""
-        from rich.console import Console
-
         from pspnet.evaluation.pictures import confusion_picture, reliability_picture
+        from pspnet.terminal import PlainConsole
 
         folder = Path(folder)
-        console = Console(record=True, width=120, file=io.StringIO())
+        console = PlainConsole(record=True, width=120, file=io.StringIO())
         console.print(self.render())
         write_bytes(folder / "report.txt", console.export_text().encode())
         files = [self.save_json(folder / "scores.json"), folder / "report.txt"]

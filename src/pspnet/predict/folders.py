@@ -1,18 +1,30 @@
-"""Segmenting files: images and folders in, label PNGs, overlays and class shares out; one broken image stops nothing."""
+"""Segmenting files: images and folders in, label PNGs, overlays and class shares out; one broken image stops nothing.
+
+summary.json in the folder of results says whose each result is. Only by it may a later run replace a result, skip an
+image that is done, or know that a picture is not a photograph but an earlier run's result.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pspnet.data.dataset import Dataset, Sample
-from pspnet.errors import ConfigError, DataError, PspnetError
-from pspnet.files import write_bytes
+from pspnet.errors import DataError, PspnetError
+from pspnet.files import LONGEST_NAME, Inputs, check_folder, check_output, locked, write_bytes, write_text
 from pspnet.images import IMAGE_SUFFIXES
+from pspnet.listing import Listing, list_files
 from pspnet.predict.segmenter import Segmenter
+
+SUMMARY = "summary.json"
+OVERLAY = "_overlay.jpg"
+OURS = "a result of an earlier run"
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,20 @@ class ImageFile:
 
     path: Path
     name: str
+
+
+@dataclass(frozen=True)
+class ImageList(Sequence[ImageFile]):
+    """Images to work on. left_out: what the folders held besides."""
+
+    files: tuple[ImageFile, ...]
+    left_out: Listing = field(default_factory=Listing)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.files[index]
 
 
 @dataclass
@@ -54,67 +80,196 @@ class Unlabelled(Dataset):
         return Sample(self.segmenter.read(file.path), None, file.name)
 
 
-def find_images(inputs: Iterable[str | Path]) -> list[ImageFile]:
+def find_images(inputs: Iterable[str | Path]) -> ImageList:
     """Files as they are, folders searched with their sub-folders; every result name is unique.
 
-    Raises DataError for a path that does not exist and for a folder without images.
+    Left out of folders: what is no image by its ending, hidden files, and results of an earlier run (by the summary.json
+    beside them). A file given twice counts once. Raises DataError for a path that does not exist and for a folder
+    without images.
     """
-    files: list[tuple[Path, str]] = []
+    files: dict[str, ImageFile] = {}
+    left_out = Listing()
     for given in map(Path, inputs):
-        if given.is_dir():
-            inside = sorted(p for p in given.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise DataError(f"'{given}' holds no images; looked for {', '.join(IMAGE_SUFFIXES)}")
-            files += [(p, str(p.relative_to(given).with_suffix(""))) for p in inside]
-        elif given.exists():
-            files.append((given, given.stem))
+        if _is_folder(given):
+            results = _ResultFolders(given)
+            found = list_files(given, IMAGE_SUFFIXES, skip=results.why)
+            for why, paths in found.left_out.items():
+                left_out.left_out.setdefault(why, []).extend(paths)
+            if not found.files:
+                note = found.note()
+                raise DataError(
+                    f"'{given}' holds no images; looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; {note}" if note else "")
+                )
+            for path in found.files:
+                name = str(path.relative_to(given).with_suffix(""))
+                files.setdefault(os.path.abspath(path), ImageFile(path, name))
+        elif os.path.lexists(given):
+            files.setdefault(os.path.abspath(given), ImageFile(given, given.stem))
         else:
             raise DataError(f"'{given}' does not exist; give an image or a folder of images")
-    taken: dict[str, int] = {}
-    named = []
-    for path, name in files:
-        # a.jpg beside a.png, or the same name in two folders, must not overwrite each other's result
-        count = taken[name] = taken.get(name, 0) + 1
-        named.append(ImageFile(path, name if count == 1 else f"{name}_{count}"))
-    return named
+    return ImageList(tuple(_named(list(files.values()), {})), left_out)
 
 
 def segment_files(
     segmenter: Segmenter,
-    files: list[ImageFile],
+    files: Sequence[ImageFile],
     out_dir: str | Path,
     *,
     overlay: bool = True,
     opacity: float = 0.55,
     skip_existing: bool = False,
+    overwrite: bool = False,
     protocol: str | None = None,
 ) -> Iterator[FolderReport]:
-    """Segments each file into `out_dir`: NAME.png (labels), NAME_overlay.jpg; at the end summary.json.
+    """Segments each file into `out_dir`: NAME.png (labels), NAME_overlay.jpg, and summary.json.
 
     Yields the growing report after every image, for a progress bar. A file that cannot be read or segmented goes to
-    `failures` and the rest goes on. Raises ConfigError when `out_dir` is a file.
+    `failures` and the rest goes on. Results of an earlier run, by its summary, are replaced, or kept with skip_existing
+    where they are of the same file, unchanged. Raises OutputError before the first image where a result would replace
+    an input, or, without overwrite, a file that is no result of ours, and where another process writes into the folder.
     """
     out = Path(out_dir)
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out '{out}' is a file; give a folder")
-    report = FolderReport()
-    for file in files:
-        target = out / f"{file.name}.png"
-        if skip_existing and target.exists():
-            report.skipped += 1
+    check_folder(out)
+    with locked(out / SUMMARY, f"'{out}'"):
+        known = _known_results(out)
+        files = _named(files, known)
+        results = {f"{file.name}.png": _record(file.path) for file in files}
+        inputs = Inputs(file.path for file in files)
+        for file in files:
+            for target in (f"{file.name}.png", f"{file.name}{OVERLAY}") if overlay else (f"{file.name}.png",):
+                check_output(out / target, inputs=inputs, overwrite=overwrite or _label_name(target) in known)
+        kept = {name: record for name, record in known.items() if name not in results and (out / name).is_file()}
+        report = FolderReport()
+
+        def write_summary() -> None:
+            content = report.to_dict() | {"results": kept | results}
+            write_text(out / SUMMARY, json.dumps(content, indent=1))
+
+        check_output(out / SUMMARY, inputs=inputs, overwrite=overwrite or bool(known) or _is_summary(out / SUMMARY))
+        write_summary()  # before the first result: a run that is killed has said which are its own
+        for file in files:
+            target = out / f"{file.name}.png"
+            if skip_existing and target.is_file() and known.get(f"{file.name}.png") == results[f"{file.name}.png"]:
+                report.skipped += 1
+                yield report
+                continue
+            try:
+                result = segmenter.segment(file.path, protocol=protocol, name=file.name)
+                if overlay:
+                    _write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(opacity))
+                result.save(target)
+                report.results.append({"file": str(file.path), **result.to_dict()})
+            except PspnetError as error:
+                report.failures[str(file.path)] = str(error)
+            except Exception as error:  # whatever a decoder or a runtime raises is this file's, and the rest goes on
+                report.failures[str(file.path)] = f"{type(error).__name__}: {error}"
             yield report
-            continue
-        try:
-            result = segmenter.segment(file.path, protocol=protocol, name=file.name)
-            if overlay:
-                write = result.overlay(opacity)
-                _write_jpeg(out / f"{file.name}_overlay.jpg", write)
-            result.save(target)
-            report.results.append({"file": str(file.path), **result.to_dict()})
-        except PspnetError as error:
-            report.failures[str(file.path)] = str(error)
-        yield report
-    write_bytes(out / "summary.json", json.dumps(report.to_dict(), indent=1).encode())
+        write_summary()
+
+
+def _named(files: Sequence[ImageFile], known: Mapping[str, Mapping[str, Any]]) -> list[ImageFile]:
+    """The files with names of their own: the one that a summary says, else the plain one, else with a number.
+
+    a.jpg and a.png, A.jpg and a.jpg (one name on many systems), or one name in two folders do not meet.
+    """
+    of_file = {record["file"]: name.removesuffix(".png") for name, record in known.items()}
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+
+    def take(index: int, name: str) -> bool:
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in taken:
+            return False
+        taken.add(key)
+        names[index] = name
+        return True
+
+    for index, file in enumerate(files):
+        earlier = of_file.get(os.path.abspath(file.path))
+        if earlier is not None:
+            take(index, earlier)
+    for index, file in enumerate(files):
+        plain = _fitting(file.name)
+        if index not in names and f"{plain}.png" not in known:
+            take(index, plain)
+    for index, file in enumerate(files):
+        plain, number = _fitting(file.name), 2
+        while index not in names:
+            if f"{plain}_{number}.png" not in known:
+                take(index, f"{plain}_{number}")
+            number += 1
+    return [replace(file, name=names[index]) for index, file in enumerate(files)]
+
+
+def _fitting(name: str) -> str:
+    """The name, shortened where its results' names would be too long for a file system."""
+    folder, _, last = name.rpartition("/") if os.sep == "/" else name.rpartition(os.sep)
+    data, most = os.fsencode(last), LONGEST_NAME - len(OVERLAY) - 8  # room for a number
+    if len(data) <= most:
+        return name
+    last = (
+        os.fsencode(os.fsdecode(data[: most - 9])).decode(errors="ignore") + "_" + hashlib.sha256(data).hexdigest()[:8]
+    )
+    return f"{folder}/{last}" if folder else last
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Which file a result is of, and in which state it was."""
+    try:
+        status = path.stat()
+        return {"file": os.path.abspath(path), "size": status.st_size, "time": status.st_mtime_ns}
+    except OSError:
+        return {"file": os.path.abspath(path), "size": None, "time": None}
+
+
+def _known_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Label file -> what it is of, by the summary in a folder; empty where there is none of ours."""
+    try:
+        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        if "results" in content:
+            return {str(name): {**record, "file": str(record["file"])} for name, record in content["results"].items()}
+        images = content["images"]  # as summaries were before they had a table of results
+        return {f"{image['name']}.png": {"file": os.path.abspath(image["file"])} for image in images}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(content, dict) and {"done", "failures", "images"} <= content.keys()
+    except (OSError, ValueError):
+        return False
+
+
+def _label_name(name: str) -> str:
+    return name.removesuffix(OVERLAY) + ".png" if name.endswith(OVERLAY) else name
+
+
+class _ResultFolders:
+    """Tells results of earlier runs, by the summaries in their folder and in those above it."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self._known: dict[Path, set[str]] = {}
+
+    def why(self, path: Path) -> str:
+        for folder in (path.parent, *path.parent.parents):
+            if folder not in self._known:
+                self._known[folder] = set(_known_results(folder))
+            known = self._known[folder]
+            if known and _label_name(path.relative_to(folder).as_posix()) in known:
+                return OURS
+            if folder == self.top:
+                break
+        return ""
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _write_jpeg(path: Path, image: Any) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pspnet.config.train import TrainConfig
 from pspnet.data.transforms import Augmentation
 from pspnet.errors import TrainingError
+from pspnet.files import new_file
 from pspnet.losses import build_loss
 from pspnet.predict.engines import compute_dtype
 from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
@@ -122,5 +123,5 @@ def draw_search(found: RateSearch, path: Path) -> None:
     axes.plot([found.suggestion], [found.losses[index]], "o", label=f"suggestion: {found.suggestion:.2g}")
     axes.set(xscale="log", xlabel="learning rate of the encoder", ylabel="loss, smoothed")
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with new_file(path) as part:
+        figure.savefig(part)

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
 from pspnet.config.train import TrainConfig
+from pspnet.terminal import PlainConsole
 from pspnet.training.checkpoint import diverged
 from pspnet.training.processes import agree_sum
 from pspnet.training.run_folder import RunFolder
@@ -78,7 +78,7 @@ class Reporter(pl.Callback):  # type: ignore[misc]
         self.folder, self.settings, self.samples, self.quiet = folder, config, samples, quiet
         self.planned_validations = validations
         self.clock = Clock()
-        self.console = Console(stderr=True)
+        self.console = PlainConsole(stderr=True)
         self.writer: SummaryWriter | None = None
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -107,10 +107,10 @@ class Reporter(pl.Callback):  # type: ignore[misc]
         self.writer = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1 if step else None)
         if not self.quiet and self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -277,11 +277,13 @@ class Reporter(pl.Callback):  # type: ignore[misc]
 @contextmanager
 def counting(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Gives a function (done, total) that moves a bar on the terminal, where there is one."""
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda done, total: None
         return
-    with Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
+    with Progress(
+        TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), console=console, transient=True
+    ) as bar:
         task = bar.add_task(title)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -12,6 +12,7 @@ import numpy as np
 from pspnet.data.layouts.arcgis_metadata import find_folder
 from pspnet.errors import DataError, ImageError, RasterError, require
 from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.listing import list_files
 
 CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".mrf")
 Box = tuple[float, float, float, float]
@@ -106,11 +107,7 @@ def divide(chips: Sequence[Chip], split: str, val_share: float, seed: int) -> li
 
 
 def _chips_in(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in CHIP_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    return list_files(folder, CHIP_SUFFIXES).files
 
 
 def _by_name(labels: Path) -> dict[str, list[Path]]:

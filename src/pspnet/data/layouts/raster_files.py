@@ -10,6 +10,7 @@ from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import ConfigError, DataError, RasterError
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import open_raster
+from pspnet.listing import list_files
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf", ".png", ".jpg", ".jpeg")
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml")
@@ -60,28 +61,15 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
 
 def _pairs(base: Path, images: str, labels: str) -> Files:
     folder, target = existing(base / images), base / labels
-    found = (
-        [folder]
-        if folder.is_file()
-        else sorted(
-            p
-            for p in folder.rglob("*")
-            if p.suffix.lower() in RASTER_SUFFIXES and p.is_file() and not p.name.startswith(".")
-        )
-    )
+    found = [folder] if folder.is_file() else list_files(folder, RASTER_SUFFIXES).files
     if not found:
         raise DataError(f"'{folder}' holds no raster ({', '.join(RASTER_SUFFIXES)})")
     if target.is_file():
         return [(image, target) for image in found]
     existing(target)
     by_name: dict[str, list[Path]] = {}
-    for path in sorted(target.rglob("*")):
-        if (
-            path.suffix.lower() in (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)
-            and path.is_file()
-            and not path.name.startswith(".")
-        ):
-            by_name.setdefault(path.stem, []).append(path)
+    for path in list_files(target, (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)).files:
+        by_name.setdefault(path.stem, []).append(path)
     faults = []
     for image in found:
         labels_there = by_name.get(image.stem, [])

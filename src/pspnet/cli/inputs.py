@@ -1,0 +1,32 @@
+"""What a command reads: its outputs must not be among it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pspnet.data.dataset import Dataset
+from pspnet.files import Inputs
+from pspnet.predict.exported import files_of, is_exported
+from pspnet.weights.bundled import find_model
+
+
+def model_files(*models: str | Path | None) -> list[Path]:
+    """The files of models, given by path or by name; those that do not exist are left to who opens them."""
+    found: list[Path] = []
+    for model in models:
+        if model is not None and is_exported(model):
+            found += files_of(model)
+        elif model is not None:
+            found.append(find_model(model))
+    return found
+
+
+def inputs_of(model: str | Path | None, root: str | Path | None = None, dataset: Dataset | None = None) -> Inputs:
+    """A model and a data set: every file that it names, and every file of its folder (class tables, lists)."""
+    given: list[Any] = model_files(model)
+    if root is not None:
+        given.append(root)
+    if dataset is not None:
+        given += dataset.sources()
+    return Inputs(given)

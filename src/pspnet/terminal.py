@@ -1,0 +1,42 @@
+"""The terminal shows text as it is. Names of files, classes and models are other people's: brackets in them are no
+markup, ":car:" is no picture, and a control character is shown, not obeyed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and new line
+
+
+class PlainConsole(Console):
+    """rich's console without its markup, emoji codes and highlighting. Styles are given as `style=` or as a Text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out: a file's name must not colour or clear a terminal.
+
+    >>> printable("\\x1b[31mred.png")
+    '\\\\x1b[31mred.png'
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def show_any_text() -> None:
+    """Lets standard output and error take any text: what their encoding lacks is written as \\udce9, \\u65e5 ..."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            with suppress(ValueError, OSError):
+                stream.reconfigure(errors="backslashreplace")

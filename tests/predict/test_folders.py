@@ -1,0 +1,178 @@
+"""Folders of images: names that meet, results that are no photographs, files that must not be replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
+from pspnet.errors import DataError, OutputError
+from pspnet.files import locked
+from pspnet.images import image_size
+from pspnet.predict.folders import FolderReport, ImageFile, find_images, segment_files
+from pspnet.weights.checkpoint import ModelCard
+
+
+@pytest.fixture(scope="module")
+def seg() -> Segmenter:
+    torch.manual_seed(0)
+    config = ModelConfig(encoder="resnet18", num_classes=2, encoder_options={"depth": 3}, bins=(1, 2))
+    return Segmenter(PSPNet(config), ModelCard(LabelSpace(("sea", "land"))), device="cpu")
+
+
+def photo(path: Path, width: int = 32, height: int = 32) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = {".jfif": "JPEG", ".jpe": "JPEG"}.get(path.suffix.lower())
+    Image.fromarray(np.full((height, width, 3), len(path.name), np.uint8)).save(path, ending)
+    return path
+
+
+def run(seg: Segmenter, files: Sequence[ImageFile], out: Path, **options: bool) -> FolderReport:
+    return list(segment_files(seg, files, out, **options))[-1]
+
+
+def widths(out: Path) -> dict[str, int]:
+    return {path.name: image_size(path)[1] for path in sorted(out.glob("*.png"))}
+
+
+def results(out: Path) -> dict[str, str]:
+    content = json.loads((out / "summary.json").read_text())
+    return {name: Path(record["file"]).name for name, record in content["results"].items()}
+
+
+def test_names_that_meet_have_results_of_their_own(seg: Segmenter, tmp_path: Path) -> None:
+    sizes = {"a.jpg": 32, "a.png": 40, "a_2.jpg": 48, "A.gif": 56, "a_overlay.jpg": 64, "a.jfif": 72}
+    for name, width in sizes.items():
+        photo(tmp_path / "in" / name, width)
+    out = tmp_path / "out"
+    report = run(seg, find_images([tmp_path / "in"]), out)
+    assert report.failures == {}
+    made = widths(out)
+    assert {results(out)[name]: width for name, width in made.items()} == sizes
+    assert len({name.casefold() for name in made}) == len(sizes)
+
+
+def test_a_new_image_does_not_take_another_ones_result(seg: Segmenter, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    photo(folder / "a.png", 40)
+    run(seg, find_images([folder]), out)
+    photo(folder / "a.jpg", 32)  # sorts before a.png
+    report = run(seg, find_images([folder]), out, skip_existing=True)
+    assert (report.skipped, len(report.results)) == (1, 1)
+    assert results(out) == {"a.png": "a.png", "a_2.png": "a.jpg"}
+    assert widths(out) == {"a.png": 40, "a_2.png": 32}
+    photo(folder / "a.png", 64)
+    assert run(seg, find_images([folder]), out, skip_existing=True).skipped == 1  # what has changed is parsed again
+    assert widths(out)["a.png"] == 64
+
+
+def test_results_are_no_photographs(seg: Segmenter, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    photo(folder / "one.jpg")
+    for out in (folder, folder / "parsed", folder / "deep" / "er"):
+        for _ in range(2):
+            files = find_images([folder])
+            assert [file.path.name for file in files] == ["one.jpg"]
+            assert run(seg, files, out).failures == {}
+    assert "a result of an earlier run" in files.left_out.left_out
+
+
+def test_photographs_are_never_replaced(seg: Segmenter, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    before = {path: path.read_bytes() for path in (photo(folder / "one.png"), photo(folder / "two.png"))}
+    link = tmp_path / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    for out in (folder, link, folder / ".." / "in"):
+        for options in ({}, {"overwrite": True}, {"skip_existing": True}):
+            with pytest.raises(OutputError, match="is an input"):
+                run(seg, find_images([folder]), out, **options)
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path.name for path in folder.iterdir()) == ["one.png", "two.png"]
+
+
+def test_files_of_others_are_kept(seg: Segmenter, tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "one.jpg")
+    for name in ("one.png", "one_overlay.jpg", "summary.json"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / name).write_bytes(b"somebody's")
+        with pytest.raises(OutputError, match="exists; choose another name"):
+            run(seg, find_images([tmp_path / "in"]), out)
+        assert (out / name).read_bytes() == b"somebody's"
+        run(seg, find_images([tmp_path / "in"]), out, overwrite=True)
+        run(seg, find_images([tmp_path / "in"]), out)  # now they are ours
+
+
+def test_results_of_a_killed_run_are_known(seg: Segmenter, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / "in" / name)
+    steps = segment_files(seg, find_images([tmp_path / "in"]), tmp_path / "out")
+    next(steps)
+    steps.close()
+    assert run(seg, find_images([tmp_path / "in"]), tmp_path / "out", skip_existing=True).skipped == 1
+
+
+def test_endings_of_cameras_and_browsers(seg: Segmenter, tmp_path: Path) -> None:
+    for name in ("two.jfif", "three.jpe", "four.JPG"):
+        photo(tmp_path / "in" / name)
+    (tmp_path / "in" / "five.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    files = find_images([tmp_path / "in"])
+    assert sorted(file.path.name for file in files) == ["four.JPG", "three.jpe", "two.jfif"]
+    assert files.left_out.note() == "1 left out: 1 .heic (five.HEIC)"
+    assert run(seg, files, tmp_path / "out").failures == {}
+    (tmp_path / "heic").mkdir()
+    (tmp_path / "heic" / "x.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no images; .* 1 left out: 1 \.heic"):
+        find_images([tmp_path / "heic"])
+
+
+def test_long_names_and_names_that_are_not_utf8(seg: Segmenter, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in (
+        b"caf\xe9.png",
+        b"a" * 250 + b".png",
+        b"a" * 251 + b".png",
+        b"\xff" * 245 + b".png",
+        "日本".encode() + b".png",
+    ):
+        photo(folder / "x.png").rename(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    report = run(seg, find_images([folder]), out)
+    assert report.failures == {}
+    assert len(list(out.glob("*.png"))) == len(list(out.glob("*_overlay.jpg"))) == 5
+    assert run(seg, find_images([folder]), out, skip_existing=True).skipped == 5
+
+
+def test_whatever_a_decoder_raises_is_one_failed_file(
+    seg: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / "in" / name)
+    real = Segmenter.segment
+
+    def moody(self: Segmenter, image: object, **options: object) -> object:
+        if "a.jpg" in str(image):
+            raise RecursionError("too deep")
+        return real(self, image, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Segmenter, "segment", moody)
+    report = run(seg, find_images([tmp_path / "in"]), tmp_path / "out")
+    assert [Path(path).name for path in report.failures] == ["a.jpg"]
+    assert len(report.results) == 1
+
+
+def test_one_process_writes_into_a_folder(seg: Segmenter, tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    with locked(tmp_path / "out" / "summary.json"), pytest.raises(OutputError, match="another process"):
+        run(seg, find_images([tmp_path / "in"]), tmp_path / "out")
+
+
+def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.jpg")
+    assert len(find_images([path, tmp_path, path])) == 1
