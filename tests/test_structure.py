@@ -223,3 +223,52 @@ def test_the_drawn_tree_is_the_real_one() -> None:
     drawn = set(re.findall(r"^  ([a-z_]+)(?:\.py|/)", block, flags=re.M))
     there = {room(p) for p in modules()} - {"__init__", "__main__"}
     assert drawn == there, f"drawn only: {sorted(drawn - there)}; there only: {sorted(there - drawn)}"
+
+
+def glossary() -> dict[str, set[str]]:
+    """word -> what it is never called (single words; an entry with a note in brackets says where it may stand)."""
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8").split("<!-- glossary -->")[1]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    return {word: set(re.split(r",\s*", never)) for word, _, never in rows[2:]}
+
+
+# Other people's formats and libraries keep their names in ours.
+FOREIGN_NAMES = {"Category", "ValueRange"}
+
+
+def test_names_of_files_and_classes_keep_to_the_glossary() -> None:
+    words = glossary()
+    assert 38 <= len(words) <= 48
+    never = {name.lower(): word for word, names in words.items() for name in names if re.fullmatch(r"[a-z]+", name)}
+    never = {name: word for name, word in never.items() if name not in words}  # a tile is no window, but a word
+    wrong = []
+    for path in modules():
+        names = [path.stem] + [
+            node.name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ClassDef)
+        ]
+        for name in names:
+            parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+            wrong += [
+                f"{path.relative_to(ROOT)}: {name}: say {never[part.lower()]!r}, not {part.lower()!r}"
+                for part in parts
+                if part.lower() in never and name not in FOREIGN_NAMES
+            ]
+    assert wrong == []
+
+
+def test_class_names_are_unique() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_no_id_of_a_document_that_is_not_here() -> None:
+    texts = {p: p.read_text(encoding="utf-8") for p in modules()}
+    assert [str(p) for p, text in texts.items() if re.search(r"SPEC [A-Z]", text)] == []

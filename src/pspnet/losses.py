@@ -294,7 +294,7 @@ def classes_present(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def image_loss(image_logits: Tensor, labels: Tensor) -> Tensor:
-    """Multi-label binary cross entropy of "which classes are in this image" (SPEC H18): (B, K), (B, H, W) -> scalar.
+    """Multi-label binary cross entropy of "which classes are in this image": (B, K), (B, H, W) -> scalar.
 
     An image without any counted pixel says nothing about its classes and is left out.
     """

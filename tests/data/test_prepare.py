@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pspnet.data import archives
-from pspnet.data.archives import Source, unpack, verify
+from pspnet.data.archives import PublishedArchive, unpack, verify
 from pspnet.data.catalog import LAYOUTS, Layout, open_dataset
 from pspnet.data.layouts import isprs
 from pspnet.data.matfile import read_mat_field
@@ -180,7 +180,7 @@ def test_prepare_compares_checksums_and_counts(tmp_path: Path, monkeypatch: pyte
     assert prepare("ade20k", [archive], tmp_path / "out", check=False).counts == {"train": 4, "val": 2}
     old = LAYOUTS["ade20k"]
     digest = hashlib.sha1(archive.read_bytes()).hexdigest()
-    small = Source("somewhere", {"train": 4, "val": 2}, {archive.name: f"sha1:{digest}"})
+    small = PublishedArchive("somewhere", {"train": 4, "val": 2}, {archive.name: f"sha1:{digest}"})
     monkeypatch.setitem(LAYOUTS, "ade20k", Layout(old.open, old.splits, small))
     made = prepare("ade20k", [archive], tmp_path / "out2")
     assert made.complete

@@ -15,7 +15,7 @@ from pspnet.config import TrainConfig
 from pspnet.data.scenes import SCENE_CLASSES, Bedroom, Waterside
 from pspnet.demo import gallery, run_demo
 from pspnet.demo.page import _apart
-from pspnet.demo.run import CONTENDERS, Plan, Report, training_config
+from pspnet.demo.run import CONTENDERS, DemoPlan, DemoReport, training_config
 from pspnet.training.resolve import open_data
 from pspnet.weights.checkpoint import load_checkpoint
 from support.paths import ROOT
@@ -24,7 +24,7 @@ TINY: dict[str, Any] = {"seed": 1, "steps": 3, "size_px": 64, "train_scenes": 8,
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
     return run_demo(tmp_path_factory.mktemp("demo"), **TINY)
 
 
@@ -57,13 +57,13 @@ class Page(HTMLParser):
 
 
 def test_three_networks_differ_in_their_bins_alone() -> None:
-    configs = [training_config(Plan(), contender, None) for contender in CONTENDERS]
+    configs = [training_config(DemoPlan(), contender, None) for contender in CONTENDERS]
     assert [config.model.bins for config in configs] == [(), (1,), (1, 2, 3, 6)]
     same = {config.changed(name="", model=config.model.changed(bins=())).to_yaml() for config in configs}
     assert len(same) == 1
 
 
-def test_the_page_is_whole_and_needs_nothing_else(report: Report) -> None:
+def test_the_page_is_whole_and_needs_nothing_else(report: DemoReport) -> None:
     text = report.page.read_text(encoding="utf-8")
     page = Page(text)
     assert all(link.startswith("data:image/") for link in page.links), page.links
@@ -74,7 +74,7 @@ def test_the_page_is_whole_and_needs_nothing_else(report: Report) -> None:
     assert len(text) < 600_000
 
 
-def test_the_page_shows_the_scores_that_were_measured(report: Report) -> None:
+def test_the_page_shows_the_scores_that_were_measured(report: DemoReport) -> None:
     text = report.page.read_text(encoding="utf-8")
     kept = json.loads((report.page.parent / "scores.json").read_text(encoding="utf-8"))
     for outcome in report.outcomes:
@@ -90,7 +90,7 @@ def test_the_page_shows_the_scores_that_were_measured(report: Report) -> None:
         assert f"{100 * found['mean_iou']:.1f} <small>% mIoU" in text
 
 
-def test_the_kept_model_predicts_what_the_page_shows(report: Report) -> None:
+def test_the_kept_model_predicts_what_the_page_shows(report: DemoReport) -> None:
     path = report.page.parent / "pspnet.safetensors"
     assert path.stat().st_size < 2.5 * 2**20
     model, card = load_checkpoint(path)
@@ -100,14 +100,14 @@ def test_the_kept_model_predicts_what_the_page_shows(report: Report) -> None:
     assert (said == report.pspnet.predictions[:4]).mean() > 0.99  # weights were stored as float16
 
 
-def test_a_second_demo_replaces_the_first_and_repeats_it(report: Report) -> None:
+def test_a_second_demo_replaces_the_first_and_repeats_it(report: DemoReport) -> None:
     again = run_demo(report.page.parent, **TINY)
     for one, two in zip(report.outcomes, again.outcomes, strict=True):
         assert np.array_equal(one.predictions, two.predictions)
     assert sorted(p.name for p in (report.page.parent / "runs").iterdir()) == sorted(c.key for c in CONTENDERS)
 
 
-def test_marks_lie_where_the_pyramid_changed_something(report: Report) -> None:
+def test_marks_lie_where_the_pyramid_changed_something(report: DemoReport) -> None:
     gained, gone = gallery.rescued(report), gallery.lost(report)
     assert not (gained & gone).any()
     fcn, pspnet = (o.predictions == report.labels for o in (report.fcn, report.pspnet))
@@ -133,10 +133,10 @@ def test_names_beside_the_curves_do_not_overlap() -> None:
 
 def test_the_recipe_is_the_demos_pspnet_trained_longer() -> None:
     recipe = TrainConfig.from_yaml(ROOT / "recipes" / "scenes_resnet18_bilinear.yaml")
-    demo = training_config(Plan(), CONTENDERS[-1], None)
+    demo = training_config(DemoPlan(), CONTENDERS[-1], None)
     assert recipe.model == demo.model
     assert recipe.augmentation == demo.augmentation
     assert recipe.optimizer == demo.optimizer
-    assert (recipe.batch_size, recipe.data.options["size"]) == (demo.batch_size, Plan().size_px)
+    assert (recipe.batch_size, recipe.data.options["size"]) == (demo.batch_size, DemoPlan().size_px)
     sets = open_data(recipe.data, check=False)
     assert (len(sets.train), len(sets.val or ())) == (2000, 160)

@@ -32,7 +32,7 @@ from pspnet.playground.app import check_port, create_app, make_context
 from pspnet.playground.context import Context
 from pspnet.playground.guard import Guard
 from pspnet.playground.model_tab import GROUPS, PRESETS, flat, grouped, hidden
-from pspnet.playground.run_queue import LOG, RECIPE, WAITING, Runs
+from pspnet.playground.run_queue import LOG, RECIPE, WAITING, RunQueue
 from pspnet.playground.train_tab import watch
 from support.fakes import write_camvid
 
@@ -247,22 +247,22 @@ def until(happened: Callable[[], bool], seconds: float = 60) -> None:
 
 class TestRuns:
     @pytest.fixture
-    def runs(self, tmp_path: Path) -> Iterator[Runs]:
+    def runs(self, tmp_path: Path) -> Iterator[RunQueue]:
         (tmp_path / "stand_in.py").write_text(STAND_IN)
-        runs = Runs(tmp_path / "runs", program=[sys.executable, str(tmp_path / "stand_in.py")])
+        runs = RunQueue(tmp_path / "runs", program=[sys.executable, str(tmp_path / "stand_in.py")])
         yield runs
         for child in runs._children.values():
             child.kill()
             child.wait()
 
-    def wait(self, runs: Runs, name: str, status: str) -> None:
+    def wait(self, runs: RunQueue, name: str, status: str) -> None:
         def there() -> bool:
             runs.tick()
             return runs.state(name).status == status
 
         until(there)
 
-    def test_one_after_the_other_stop_and_resume(self, runs: Runs) -> None:
+    def test_one_after_the_other_stop_and_resume(self, runs: RunQueue) -> None:
         first = runs.submit(TrainConfig(name="long", steps=9))
         second = runs.submit(TrainConfig(name="short", steps=3))
         third = runs.submit(TrainConfig(name="short", steps=3))
@@ -283,17 +283,17 @@ class TestRuns:
             runs.resume(first)
         assert set(runs.names()) == {first, second, third}
 
-    def test_a_run_outlives_the_page_and_is_found_by_the_next(self, runs: Runs) -> None:
+    def test_a_run_outlives_the_page_and_is_found_by_the_next(self, runs: RunQueue) -> None:
         name = runs.submit(TrainConfig(name="a", steps=9))
         self.wait(runs, name, "running")
         process = next(iter(runs._children.values()))
         assert os.getsid(process.pid) != os.getsid(0)  # a signal to the server's group does not reach it
-        later = Runs(runs.folder)
+        later = RunQueue(runs.folder)
         assert later.state(name).status == "running"
         later.stop(name)
         self.wait(runs, name, "stopped")
 
-    def test_killed_it_is_shown_as_stopped_with_its_log(self, runs: Runs, tmp_path: Path) -> None:
+    def test_killed_it_is_shown_as_stopped_with_its_log(self, runs: RunQueue, tmp_path: Path) -> None:
         name = runs.submit(TrainConfig(name="a", steps=9))
         self.wait(runs, name, "running")
         os.kill(int(runs.state(name).state["pid"]), signal.SIGKILL)
@@ -305,12 +305,12 @@ class TestRuns:
         assert runs.state(name).can_resume
 
     def test_a_program_that_fails_at_once(self, tmp_path: Path) -> None:
-        runs = Runs(tmp_path / "runs", program=[sys.executable, "-c", "import sys; sys.exit('no such data')"])
+        runs = RunQueue(tmp_path / "runs", program=[sys.executable, "-c", "import sys; sys.exit('no such data')"])
         name = runs.submit(TrainConfig(name="a", steps=3))
         until(lambda: runs.state(name).status == "failed")
         assert "no such data" in runs.log(name)
 
-    def test_a_folder_that_vanishes(self, runs: Runs, tmp_path: Path) -> None:
+    def test_a_folder_that_vanishes(self, runs: RunQueue, tmp_path: Path) -> None:
         name = runs.submit(TrainConfig(name="a", steps=3))
         self.wait(runs, name, "finished")
         (runs.folder / name).rename(tmp_path / "elsewhere")
@@ -323,7 +323,7 @@ class TestRuns:
         assert runs.names() == []
         runs.tick()
 
-    def test_a_full_disk(self, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk(self, runs: RunQueue, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(path: Path, text: str) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -334,7 +334,7 @@ class TestRuns:
         assert not (runs.folder / "a").exists()
 
     @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc"])
-    def test_names_that_are_none(self, runs: Runs, name: str) -> None:
+    def test_names_that_are_none(self, runs: RunQueue, name: str) -> None:
         with pytest.raises(PspnetError):
             runs.state(name)
         if "/" in name:
@@ -342,12 +342,12 @@ class TestRuns:
                 runs.submit(TrainConfig(name=name, steps=3))
         assert not (runs.folder.parent / WAITING).exists()
 
-    def test_a_waiting_run_survives_the_server(self, runs: Runs) -> None:
+    def test_a_waiting_run_survives_the_server(self, runs: RunQueue) -> None:
         runs.at_once = 0
         name = runs.submit(TrainConfig(name="a", steps=3))
         assert (runs.folder / name / RECIPE).is_file()
         assert runs.state(name).status == "queued"
-        later = Runs(runs.folder, program=runs.program)
+        later = RunQueue(runs.folder, program=runs.program)
         self.wait(later, name, "finished")
         assert (runs.folder / name / LOG).is_file()
         runs._children |= later._children

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pspnet.errors import ConfigError
-from pspnet.predict.windows import Predictor, View, ahead, blended_pieces
+from pspnet.predict.windows import Predictor, WindowView, ahead, blended_pieces
 from pspnet.tiling import profile, spans
 from support.windows import blended
 
@@ -92,11 +92,11 @@ def test_blending_equals_the_slow_reference(grid: tuple[int, int, int, int], bat
     np.testing.assert_allclose(found, slowly(image, tile, overlap), atol=2e-6)
 
 
-def views(image: np.ndarray, tile: int, overlap: int, first_row: int = 0) -> Generator[View, None, None]:
+def views(image: np.ndarray, tile: int, overlap: int, first_row: int = 0) -> Generator[WindowView, None, None]:
     for rows in list(spans(image.shape[0], tile, overlap))[first_row:]:
         for columns in spans(image.shape[1], tile, overlap):
             pixels = image[rows.start : rows.stop, columns.start : columns.stop]
-            yield View(rows, columns, pixels.transpose(2, 0, 1) if pixels.any() else None)
+            yield WindowView(rows, columns, pixels.transpose(2, 0, 1) if pixels.any() else None)
 
 
 def test_pixelwise_models_give_bit_identical_windows_and_whole() -> None:

@@ -16,7 +16,7 @@ import pytest
 from pspnet.config import RasterConfig
 from pspnet.errors import CheckpointError, ConfigError, ServiceError
 from pspnet.raster import segment_raster, segment_rasters
-from pspnet.raster.jobs import Job, do_job, stitch
+from pspnet.raster.jobs import RasterJob, do_job, stitch
 from pspnet.raster.segment_rasters import find_rasters
 from support.rasters import MoodyEngine, broken, make_segmenter, read, scene, write_raster
 
@@ -92,7 +92,8 @@ def test_rows_of_a_raster_put_together_are_the_raster(tmp_path: Path) -> None:
     segmenter = make_segmenter(engine=MoodyEngine())
     segment_raster(segmenter, source, tmp_path / "whole.tif", config)
     jobs = [
-        Job(str(source), str(tmp_path / "out.tif"), None, rows) for rows in ((0, 96), (96, 224), (224, 416), (416, 420))
+        RasterJob(str(source), str(tmp_path / "out.tif"), None, rows)
+        for rows in ((0, 96), (96, 224), (224, 416), (416, 420))
     ]
     for job in reversed(jobs):
         assert do_job(segmenter, job, config).error == ""
@@ -117,7 +118,7 @@ def test_rows_without_data_are_parts_too(tmp_path: Path) -> None:
     pixels[:, 64:160] = 0
     source = write_raster(tmp_path / "in.tif", pixels, nodata=0)
     segmenter = make_segmenter()
-    jobs = [Job(str(source), str(tmp_path / "out.tif"), None, rows) for rows in ((0, 64), (64, 160), (160, 200))]
+    jobs = [RasterJob(str(source), str(tmp_path / "out.tif"), None, rows) for rows in ((0, 64), (64, 160), (160, 200))]
     assert [do_job(segmenter, job, SMALL).error for job in jobs] == ["", "", ""]
     stitch(segmenter, jobs, SMALL)
     segment_raster(segmenter, source, tmp_path / "whole.tif", SMALL)

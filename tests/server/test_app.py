@@ -27,7 +27,7 @@ from pspnet.server import ServerSettings, create_app
 from pspnet.server.models import name_models
 from pspnet.server.negotiation import choose_format
 from pspnet.server.problems import Problem
-from pspnet.server.schema import FeatureCollection, ModelInfo, Refusal, RunLengths
+from pspnet.server.schema import FeatureCollection, Refusal, RunLengths, ServedModel
 from pspnet.weights.checkpoint import ModelCard, header_text
 from support.services import Running, serving, sleeping, wake
 
@@ -222,7 +222,7 @@ def test_several_models_by_name(client: Client, scene: np.ndarray) -> None:
     assert client.models() == ["scenes", "small"]
     assert client.model()["name"] == "scenes"
     small = client.model("small")
-    ModelInfo.model_validate(small)
+    ServedModel.model_validate(small)
     assert (small["engine"], len(small["classes"])) == ("onnxruntime", 3)
     found = client.segment(scene, model="small")
     assert found.classes == ("red", "green", "blue")
@@ -233,7 +233,7 @@ def test_several_models_by_name(client: Client, scene: np.ndarray) -> None:
 
 def test_a_model_tells_where_it_comes_from(client: Client) -> None:
     told = client.model()
-    ModelInfo.model_validate(told)
+    ServedModel.model_validate(told)
     assert told["classes"][0] == {"index": 0, "name": "sky", "colour": "#80b0e2"}
     assert told["scores"]
     assert "scores" not in told["provenance"]

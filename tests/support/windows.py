@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from pspnet.predict.arrays import to_numpy
-from pspnet.predict.windows import Predictor, View, blended_pieces
+from pspnet.predict.windows import Predictor, WindowView, blended_pieces
 from pspnet.tiling import spans
 
 
-def views(image: np.ndarray, tile: int, overlap: int) -> Iterator[View]:
+def views(image: np.ndarray, tile: int, overlap: int) -> Iterator[WindowView]:
     """The windows of an image (H, W, bands)."""
     for rows in spans(image.shape[0], tile, overlap):
         for columns in spans(image.shape[1], tile, overlap):
-            yield View(rows, columns, image[rows.start : rows.stop, columns.start : columns.stop].transpose(2, 0, 1))
+            yield WindowView(
+                rows, columns, image[rows.start : rows.stop, columns.start : columns.stop].transpose(2, 0, 1)
+            )
 
 
 def blended(image: np.ndarray, predict: Predictor, classes: int, tile: int, overlap: int, batch: int = 4) -> Any:

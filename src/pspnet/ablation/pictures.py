@@ -1,4 +1,4 @@
-"""Baseline beside PSPNet (SPEC P21): image, truth and both predictions, where they differ most."""
+"""Baseline beside PSPNet: image, truth and both predictions, where they differ most."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.ablation.grid import GridTable, protocols_of
-from pspnet.ablation.runs import Cell, cell_of
+from pspnet.ablation.runs import AblationCell, cell_of
 from pspnet.ablation.tables import baseline_and_pspnet
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.dataset import Dataset
@@ -24,7 +24,9 @@ from pspnet.predict.segmenter import Segmenter
 _HEIGHT, _GAP, _HEAD = 192, 6, 26
 
 
-def side_by_side(config: AblationConfig, tables: list[GridTable], cells: list[Cell], val_data: Dataset) -> Path | None:
+def side_by_side(
+    config: AblationConfig, tables: list[GridTable], cells: list[AblationCell], val_data: Dataset
+) -> Path | None:
     """Writes pictures.png: the images whose mean IoU rose most from baseline to PSPNet, and, as the last row, the one
     that fell most. First seed. Returns None where the tables do not hold both networks."""
     pair = baseline_and_pspnet(tables)

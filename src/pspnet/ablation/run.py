@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pspnet.ablation.grid import protocols_of, tables_of
 from pspnet.ablation.pictures import side_by_side
-from pspnet.ablation.runs import Cell, cells_of
+from pspnet.ablation.runs import AblationCell, cells_of
 from pspnet.ablation.tables import write_tables
 from pspnet.config.ablation import AblationConfig
 from pspnet.config.evaluation import EvaluationConfig
@@ -69,13 +69,13 @@ def ablate(
     return path
 
 
-def _trained(cell: Cell, train_data: Dataset, val_data: Dataset, quiet: bool) -> Path:
+def _trained(cell: AblationCell, train_data: Dataset, val_data: Dataset, quiet: bool) -> Path:
     if (cell.folder / "config.yaml").is_file():
         return resume(cell.folder, train_data=train_data, val_data=val_data, quiet=quiet)
     return train(cell.recipe, train_data=train_data, val_data=val_data, quiet=quiet)
 
 
-def _score(config: AblationConfig, cell: Cell, best: Path, val_data: Dataset, missing: list[str]) -> None:
+def _score(config: AblationConfig, cell: AblationCell, best: Path, val_data: Dataset, missing: list[str]) -> None:
     segmenter = Segmenter.load(best, device=cell.recipe.device)
     single, multi = protocols_of(config)
     instances = config.instances if config.instances is not None else config.recipe.data.format == "cityscapes"

@@ -14,7 +14,7 @@ from pspnet.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class Cell:
+class AblationCell:
     """One training run, and under which of the two protocols it is scored."""
 
     recipe: TrainConfig
@@ -33,7 +33,7 @@ class Cell:
             raise TrainingError(f"'{path}' is damaged ({error}); delete it, and it is made again") from error
 
 
-def cells_of(config: AblationConfig, tables: list[GridTable]) -> list[Cell]:
+def cells_of(config: AblationConfig, tables: list[GridTable]) -> list[AblationCell]:
     """Every run that the tables need, once; seed by seed, so that early tables have all rows."""
     wanted: dict[str, tuple[TrainConfig, list[str], bool]] = {}
     for table in tables:
@@ -49,11 +49,11 @@ def cells_of(config: AblationConfig, tables: list[GridTable]) -> list[Cell]:
             changed = TrainConfig.model_validate(
                 recipe.model_dump(exclude_unset=True) | {"seed": seed, "run_dir": folder, "name": names[0]}
             )
-            cells.append(Cell(changed, folder, tuple(names), multi))
+            cells.append(AblationCell(changed, folder, tuple(names), multi))
     return cells
 
 
-def cell_of(config: AblationConfig, cells: list[Cell], row: Row, seed: int) -> Cell:
+def cell_of(config: AblationConfig, cells: list[AblationCell], row: Row, seed: int) -> AblationCell:
     """The run behind a row."""
     assert row.recipe is not None
     folder = config.out / "runs" / f"{key_of(row.recipe)}_seed{seed}"

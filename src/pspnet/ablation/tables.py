@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pspnet.ablation.grid import GridTable, Row, protocols_of
-from pspnet.ablation.runs import Cell, cell_of
+from pspnet.ablation.runs import AblationCell, cell_of
 from pspnet.config.ablation import AblationConfig
 from pspnet.files import write_bytes
 
@@ -56,7 +56,7 @@ _FOUR = {
 }
 
 
-def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: list[Cell]) -> Path:
+def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: list[AblationCell]) -> Path:
     """Writes tables.md and tables.json; returns the former's path."""
     single, multi = protocols_of(config)
     data = config.recipe.data
@@ -104,7 +104,7 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float | None, float | 
     return float(np.mean(values)), float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def by_seed(config: AblationConfig, cells: list[Cell], row: Row, score: str = "mean_iou") -> dict[int, float]:
+def by_seed(config: AblationConfig, cells: list[AblationCell], row: Row, score: str = "mean_iou") -> dict[int, float]:
     """A row's score in % for every seed that is finished."""
     found = {}
     for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
@@ -114,7 +114,7 @@ def by_seed(config: AblationConfig, cells: list[Cell], row: Row, score: str = "m
     return found
 
 
-def _row(config: AblationConfig, cells: list[Cell], table: GridTable, row: Row) -> dict[str, Any]:
+def _row(config: AblationConfig, cells: list[AblationCell], table: GridTable, row: Row) -> dict[str, Any]:
     content: dict[str, Any] = {"name": row.name, "paper": row.paper, "seeds": 0}
     if row.recipe is None:
         return content
@@ -135,7 +135,7 @@ def _row(config: AblationConfig, cells: list[Cell], table: GridTable, row: Row) 
     return content
 
 
-def _claim(config: AblationConfig, cells: list[Cell], table: GridTable, low: str, high: str) -> dict[str, Any]:
+def _claim(config: AblationConfig, cells: list[AblationCell], table: GridTable, low: str, high: str) -> dict[str, Any]:
     """Whether what the paper finds better is better here, seed by seed."""
     below, above = (by_seed(config, cells, table.row(name)) for name in (low, high))
     differences = [above[seed] - below[seed] for seed in above if seed in below]
@@ -150,7 +150,7 @@ def _claim(config: AblationConfig, cells: list[Cell], table: GridTable, low: str
     }
 
 
-def _per_class(config: AblationConfig, tables: Sequence[GridTable], cells: list[Cell]) -> dict[str, Any]:
+def _per_class(config: AblationConfig, tables: Sequence[GridTable], cells: list[AblationCell]) -> dict[str, Any]:
     """Mean IoU of each class over seeds, for the baseline and the full PSPNet of the first table that has both."""
     pair = baseline_and_pspnet(tables)
     if pair is None:

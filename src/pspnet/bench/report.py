@@ -14,7 +14,7 @@ from pspnet.files import write_text
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One model in one engine. Times are medians in milliseconds for the whole batch, by the clock and of the processor.
 
     share: operations per second of processor time over the machine's roof in that precision (see `Hardware.roof`). peak_mib: memory while
@@ -42,7 +42,7 @@ class BenchReport:
     """The machine, the cells and the start-up times of one run."""
 
     hardware: Hardware
-    cells: Sequence[Cell]
+    cells: Sequence[TableCell]
     starts: dict[str, dict[str, float]]
 
     def __str__(self) -> str:

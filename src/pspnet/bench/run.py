@@ -11,7 +11,7 @@ import torch
 
 from pspnet.bench.interleaved import Contestant, Measured, take_turns
 from pspnet.bench.machine import Hardware, hardware
-from pspnet.bench.report import BenchReport, Cell
+from pspnet.bench.report import BenchReport, TableCell
 from pspnet.bench.startup import start_times
 from pspnet.errors import ConfigError
 from pspnet.predict.engine_choice import ENGINE_NAMES
@@ -51,7 +51,7 @@ def bench(
     where = pick_device(device)
     told("matrix products")
     machine = hardware(where)
-    cells: list[Cell] = []
+    cells: list[TableCell] = []
     for model in models:
         for height, width in [(s, s) if isinstance(s, int) else s for s in sizes]:
             for batch in batches:
@@ -70,7 +70,7 @@ def _in_turns(
     classes: int,
     machine: Hardware,
     told: Callable[[str], None],
-) -> list[Cell]:
+) -> list[TableCell]:
     contestants: list[Contestant] = []
     heads: list[dict[str, Any]] = []
     ways = (
@@ -103,15 +103,15 @@ def _in_turns(
     return [cell_of(head, found[c.name], machine) for head, c in zip(heads, contestants, strict=True)]
 
 
-def cell_of(head: dict[str, Any], measured: Measured, machine: Hardware) -> Cell:
+def cell_of(head: dict[str, Any], measured: Measured, machine: Hardware) -> TableCell:
     """One line of the table from one contestant's laps."""
     head = head | {"engine": measured.about.get("engine", head["engine"])}
     if measured.failure:
-        return Cell(**head, failure=measured.failure)
+        return TableCell(**head, failure=measured.failure)
     flops, processor = measured.about["flops"], measured.median_processor_s
     busy = processor / machine.threads if machine.device == "cpu" else measured.median_s
     roof = machine.roof(head["precision"])
-    return Cell(
+    return TableCell(
         **head,
         milliseconds=round(measured.median_s * 1e3, 2),
         processor_ms=round(processor * 1e3, 2),

@@ -76,7 +76,7 @@ class DataConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """How training images are varied, in the order of the fields; each step has its own switch (SPEC P15, P17).
+    """How training images are varied, in the order of the fields; each step has its own switch.
 
     The defaults are the paper's steps with semseg's probabilities. The order of the chain: size, rotation, blur,
     mirror, crop; jitter, which the paper does not use, comes before the padding.
@@ -163,5 +163,5 @@ class AugmentConfig(Settings):
 
     @classmethod
     def none(cls, crop: int | tuple[int, int] | None = 473) -> AugmentConfig:
-        """No variation but the random crop, for the ablation of augmentation (SPEC P17)."""
+        """No variation but the random crop, for the ablation of augmentation."""
         return cls(scale=False, rotate=False, blur=False, mirror=False, crop=crop)

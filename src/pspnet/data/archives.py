@@ -33,7 +33,7 @@ _DAMAGE = (
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedArchive:
     """Where a data set comes from. where: how to get it and its terms, for a user to read.
 
     counts: images of each split. checksums: archive name -> "md5:..." or "sha1:...", where they are public.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from pspnet.data.archives import Source
+from pspnet.data.archives import PublishedArchive
 from pspnet.data.dataset import Dataset
 from pspnet.data.faults import errors_of
 from pspnet.data.layouts import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
@@ -37,7 +37,7 @@ class Layout:
 
     open: Callable[..., Dataset]
     splits: Callable[[Path], tuple[str, ...]] | None
-    source: Source | None = None
+    source: PublishedArchive | None = None
     submit: Callable[[Path, str, NDArray[np.uint8]], Path] | None = None
 
     def options(self) -> list[str]:

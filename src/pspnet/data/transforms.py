@@ -1,4 +1,4 @@
-"""Augmentation in the paper's order (SPEC P15): scale, rotation, Gaussian blur, mirror, random crop with padding.
+"""Augmentation in the paper's order: scale, rotation, Gaussian blur, mirror, random crop with padding.
 
 The chain by definition: the image is resized to its canvas (scale, aspect), the canvas is turned about its middle and
 keeps its size, blurred, mirrored, padded evenly to the crop's size where smaller, and a window is cut at random.

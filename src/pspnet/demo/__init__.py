@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pspnet.demo.run import Report
+    from pspnet.demo.run import DemoReport
 
 __all__ = ["run_demo"]
 
@@ -25,7 +25,7 @@ def run_demo(
     train_scenes: int | None = None,
     test_scenes: int | None = None,
     quiet: bool = False,
-) -> Report:
+) -> DemoReport:
     """Trains the FCN baseline, one global bin and PSPNet on the same scenes, seed and steps; about 3 minutes on 2 cores.
 
     Writes into `out_dir`: index.html (self-contained), scores.json, pspnet.safetensors, and the three runs below runs/
@@ -34,7 +34,7 @@ def run_demo(
 
     Raises what `pspnet.train` raises: ConfigError, TrainingError, RunInterrupted.
     """
-    from pspnet.demo.run import Plan, run  # loads torch and Lightning
+    from pspnet.demo.run import DemoPlan, run  # loads torch and Lightning
 
     given = {"steps": steps, "size_px": size_px, "train_scenes": train_scenes, "test_scenes": test_scenes}
-    return run(Path(out_dir), Plan(seed=seed, **{k: v for k, v in given.items() if v is not None}), quiet)
+    return run(Path(out_dir), DemoPlan(seed=seed, **{k: v for k, v in given.items() if v is not None}), quiet)

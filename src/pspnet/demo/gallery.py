@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Bedroom, Facts, Waterside
-from pspnet.demo.run import Outcome, Report, predict
+from pspnet.demo.run import DemoOutcome, DemoReport, predict
 
 RESCUED, LOST = (0, 178, 120), (214, 40, 130)
 PER_KIND = 2
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImage:
     """A picture for the page: a data URI and what it shows."""
 
     uri: str
@@ -26,7 +26,7 @@ class Shown:
     photograph: bool
 
 
-def most_rescued(report: Report) -> dict[str, list[int]]:
+def most_rescued(report: DemoReport) -> dict[str, list[int]]:
     """For each failure kind, PER_KIND test scenes that hold its classes, those in which PSPNet corrects most of their pixels."""
     gained = rescued(report)
     found: dict[str, list[int]] = {}
@@ -40,22 +40,22 @@ def most_rescued(report: Report) -> dict[str, list[int]]:
     return found
 
 
-def least_helped(report: Report) -> int:
+def least_helped(report: DemoReport) -> int:
     """The test scene in which PSPNet has most pixels wrong."""
     return int(np.argmax((report.pspnet.predictions != report.labels).sum((1, 2))))
 
 
-def rescued(report: Report) -> NDArray[np.bool_]:
+def rescued(report: DemoReport) -> NDArray[np.bool_]:
     """(N, H, W): the FCN is wrong and PSPNet right."""
     return (report.fcn.predictions != report.labels) & (report.pspnet.predictions == report.labels)
 
 
-def lost(report: Report) -> NDArray[np.bool_]:
+def lost(report: DemoReport) -> NDArray[np.bool_]:
     """(N, H, W): the FCN is right and PSPNet wrong."""
     return (report.fcn.predictions == report.labels) & (report.pspnet.predictions != report.labels)
 
 
-def row(report: Report, index: int) -> list[Shown]:
+def row(report: DemoReport, index: int) -> list[GalleryImage]:
     """Image, truth, the three predictions, and the image with the pixels that the pyramid rescued and lost."""
     image = report.images[index]
     gained, gone = rescued(report)[index], lost(report)[index]
@@ -73,11 +73,11 @@ def marked(image: NDArray[np.uint8], gained: NDArray[np.bool_], gone: NDArray[np
     return grey.astype(np.uint8)
 
 
-def counterfactual(report: Report, index: int) -> list[Shown]:
+def counterfactual(report: DemoReport, index: int) -> list[GalleryImage]:
     """A scene and the same scene with other facts: the images, and what PSPNet says of each."""
     facts = report.test.facts(index)
     other = report.test.draw(index, opposite(facts)).image
-    model: Outcome = report.pspnet
+    model: DemoOutcome = report.pspnet
     here, there = predict(model.model, np.stack([report.images[index], other]))
     return [
         photograph(report.images[index], "as drawn"),
@@ -100,18 +100,18 @@ def opposite(facts: Facts) -> Facts:
     )
 
 
-def photograph(image: NDArray[np.uint8], caption: str) -> Shown:
+def photograph(image: NDArray[np.uint8], caption: str) -> GalleryImage:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=90, subsampling=0)
-    return Shown(_uri("jpeg", buffer), caption, True)
+    return GalleryImage(_uri("jpeg", buffer), caption, True)
 
 
-def label_map(labels: NDArray[np.uint8], caption: str) -> Shown:
+def label_map(labels: NDArray[np.uint8], caption: str) -> GalleryImage:
     indexed = Image.frombytes("P", (labels.shape[1], labels.shape[0]), labels.tobytes())
     indexed.putpalette(SCENE_CLASSES.palette[: SCENE_CLASSES.num_classes].tobytes())
     buffer = io.BytesIO()
     indexed.save(buffer, "PNG", optimize=True)
-    return Shown(_uri("png", buffer), caption, False)
+    return GalleryImage(_uri("png", buffer), caption, False)
 
 
 def _uri(kind: str, buffer: io.BytesIO) -> str:

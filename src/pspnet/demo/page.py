@@ -10,8 +10,8 @@ from string import Template
 
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES
 from pspnet.demo import gallery
-from pspnet.demo.gallery import Shown
-from pspnet.demo.run import Outcome, Report
+from pspnet.demo.gallery import GalleryImage
+from pspnet.demo.run import DemoOutcome, DemoReport
 from pspnet.files import write_text
 from pspnet.metrics import percent
 
@@ -34,7 +34,7 @@ _KINDS = {
 }
 
 
-def write_page(report: Report) -> None:
+def write_page(report: DemoReport) -> None:
     """Writes the page at `report.page`, whole or not at all."""
     template = (resources.files("pspnet.demo") / "page.html").read_text(encoding="utf-8")
     plan, picked = report.plan, gallery.most_rescued(report)
@@ -57,7 +57,7 @@ def write_page(report: Report) -> None:
     write_text(report.page, Template(template).substitute(fields))
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: DemoReport) -> str:
     first, middle, last = (percent(outcome.scores.mean_iou) for outcome in report.outcomes)
     share = 100.0 * float(gallery.rescued(report).mean())
     lost = 100.0 * float(gallery.lost(report).mean())
@@ -68,7 +68,7 @@ def _verdict(report: Report) -> str:
     )
 
 
-def _card(outcome: Outcome, number: int) -> str:
+def _card(outcome: DemoOutcome, number: int) -> str:
     bins = f"bins {', '.join(map(str, outcome.contender.bins))}" if outcome.contender.bins else "no pyramid"
     best = " best" if number == 2 else ""
     return (
@@ -78,7 +78,7 @@ def _card(outcome: Outcome, number: int) -> str:
     )
 
 
-def _kind(report: Report, kind: str, picked: Sequence[int]) -> str:
+def _kind(report: DemoReport, kind: str, picked: Sequence[int]) -> str:
     title, words = _KINDS[kind]
     pairs = ""
     for name in AMBIGUOUS[kind]:
@@ -95,7 +95,7 @@ def _kind(report: Report, kind: str, picked: Sequence[int]) -> str:
     return f'<h3>{title}</h3><p>{words}</p><div class="pairs">{pairs}</div>{rows}'
 
 
-def _row(pictures: Sequence[Shown], css: str = "row") -> str:
+def _row(pictures: Sequence[GalleryImage], css: str = "row") -> str:
     figures = "".join(
         f'<figure><img src="{shown.uri}" alt="{escape(shown.caption)}"{"" if shown.photograph else " class=map"}>'
         f"<figcaption>{escape(shown.caption)}</figcaption></figure>"
@@ -109,7 +109,7 @@ def _legend() -> str:
     return "".join(f'<li><i style="background:rgb{colour}"></i>{escape(name)}</li>' for name, colour in pairs)
 
 
-def _settings(report: Report) -> str:
+def _settings(report: DemoReport) -> str:
     plan, config = report.plan, report.pspnet.model.config
     return (
         f"Network: {escape(config.encoder)}, its first {config.encoder_options.depth - 1} stages, stride {config.output_stride}, "
@@ -123,7 +123,7 @@ WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 34, 62, 12, 26  # room for numbers on the left and names on the right
 
 
-def _mean_iou_chart(outcomes: Sequence[Outcome]) -> str:
+def _mean_iou_chart(outcomes: Sequence[DemoOutcome]) -> str:
     curves = [
         [(line["step"], 100.0 * line["val_mean_iou"]) for line in outcome.curve if "val_mean_iou" in line]
         for outcome in outcomes
@@ -131,7 +131,7 @@ def _mean_iou_chart(outcomes: Sequence[Outcome]) -> str:
     return _chart("Mean IoU on validation scenes, %", outcomes, curves, 100.0, dots=True)
 
 
-def _loss_chart(outcomes: Sequence[Outcome]) -> str:
+def _loss_chart(outcomes: Sequence[DemoOutcome]) -> str:
     curves = []
     for outcome in outcomes:
         raw = [(line["step"], line["loss"]) for line in outcome.curve if "loss" in line]
@@ -144,7 +144,7 @@ def _loss_chart(outcomes: Sequence[Outcome]) -> str:
 
 
 def _chart(
-    title: str, outcomes: Sequence[Outcome], curves: Sequence[list[tuple[float, float]]], top: float, dots: bool
+    title: str, outcomes: Sequence[DemoOutcome], curves: Sequence[list[tuple[float, float]]], top: float, dots: bool
 ) -> str:
     last = max((curve[-1][0] for curve in curves if curve), default=1.0)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """The demo's settings, chosen so that the whole takes about 3 minutes on two cores without bfloat16."""
 
     seed: int = 0
@@ -61,7 +61,7 @@ CONTENDERS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoOutcome:
     """What a network reached. predictions: (N, size, size) uint8, one for each test scene. curve: lines of metrics.csv."""
 
     contender: Contender
@@ -73,27 +73,27 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoReport:
     """Everything the demo found. outcomes: in the order of CONTENDERS. labels: (N, size, size) of the test scenes."""
 
-    plan: Plan
+    plan: DemoPlan
     test: Scenes
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[DemoOutcome, ...]
     seconds: float
     page: Path
 
     @property
-    def fcn(self) -> Outcome:
+    def fcn(self) -> DemoOutcome:
         return self.outcomes[0]
 
     @property
-    def pspnet(self) -> Outcome:
+    def pspnet(self) -> DemoOutcome:
         return self.outcomes[-1]
 
 
-def training_config(plan: Plan, contender: Contender, run_dir: Path | None) -> TrainConfig:
+def training_config(plan: DemoPlan, contender: Contender, run_dir: Path | None) -> TrainConfig:
     """The three configs differ in `model.bins` alone."""
     model = ModelConfig(
         encoder="resnet18",
@@ -120,7 +120,7 @@ def training_config(plan: Plan, contender: Contender, run_dir: Path | None) -> T
     )
 
 
-def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
+def run(out_dir: Path, plan: DemoPlan, quiet: bool) -> DemoReport:
     """See `pspnet.demo.run_demo`."""
     from pspnet.demo.page import write_page
 
@@ -145,7 +145,7 @@ def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
         matrix = ConfusionMatrix(card.label_space.num_classes)
         matrix.update(labels, predictions)
         outcomes.append(
-            Outcome(
+            DemoOutcome(
                 contender,
                 matrix.scores(names=card.label_space.names),
                 predictions,
@@ -156,7 +156,7 @@ def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
         )
         if contender is CONTENDERS[-1]:
             save_checkpoint(out_dir / "pspnet.safetensors", model, card, half=True)
-    report = Report(
+    report = DemoReport(
         plan,
         Scenes(plan.test_scenes, plan.seed, plan.size_px, "test"),
         images,
@@ -171,7 +171,7 @@ def run(out_dir: Path, plan: Plan, quiet: bool) -> Report:
     return report
 
 
-def _draw(plan: Plan, console: PlainConsole) -> tuple[InMemory, InMemory, InMemory]:
+def _draw(plan: DemoPlan, console: PlainConsole) -> tuple[InMemory, InMemory, InMemory]:
     from rich.progress import Progress
 
     counts = {"train": plan.train_scenes, "val": min(plan.val_scenes, plan.test_scenes), "test": plan.test_scenes}
@@ -196,7 +196,7 @@ def predict(model: PSPNet, images: NDArray[np.uint8], batch_size: int = 16) -> N
     return np.concatenate(found)
 
 
-def summary(report: Report) -> dict[str, object]:
+def summary(report: DemoReport) -> dict[str, object]:
     """What scores.json holds."""
     networks = {
         outcome.contender.key: {
@@ -211,7 +211,7 @@ def summary(report: Report) -> dict[str, object]:
     return {"plan": asdict(report.plan), "seconds": round(report.seconds, 1), "networks": networks}
 
 
-def _show(report: Report, console: PlainConsole) -> None:
+def _show(report: DemoReport, console: PlainConsole) -> None:
     from rich.table import Table
 
     plan = report.plan

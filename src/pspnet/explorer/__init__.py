@@ -11,7 +11,7 @@ from pspnet.display import image_for_display
 from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead, refuse_unlike
 from pspnet.explorer.failures import Findings, look_at
 from pspnet.explorer.page import Picture, write_page
-from pspnet.explorer.report import Report, choose
+from pspnet.explorer.report import ExplorerReport, choose
 from pspnet.predict.segmenter import Segmenter
 
 __all__ = ["Findings", "Report", "explore"]
@@ -27,7 +27,7 @@ def explore(
     batch_size: int = 4,
     progress: Progress | None = None,
     title: str = "",
-) -> Report:
+) -> ExplorerReport:
     """Predicts a labelled data set, sorts the errors and writes a page that needs no other file to `out`.
 
     examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for

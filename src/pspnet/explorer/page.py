@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.explorer.failures import BORDER_PX, Box, Object
-from pspnet.explorer.report import Example, Kind, Missed, Report
+from pspnet.explorer.report import ErrorExample, ExplorerReport, Kind, Missed
 from pspnet.files import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.metrics import percent
@@ -39,7 +39,7 @@ class Picture:
     found: NDArray[np.uint8]
 
 
-def write_page(path: Path, report: Report, space: LabelSpace, pictures: dict[int, Picture]) -> None:
+def write_page(path: Path, report: ExplorerReport, space: LabelSpace, pictures: dict[int, Picture]) -> None:
     """Writes the page, whole or not at all."""
     shares = {"borders": report.border_share, **{k.name: k.share for k in report.kinds}, "rest": report.rest_share}
     template = Template((resources.files("pspnet.explorer") / "page.html").read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def _kind(kind: Kind, space: LabelSpace, pictures: dict[int, Picture]) -> str:
     return f'{_table("Patches", heads, rows)}<h3>Examples, largest first</h3><div class="cards">{cards}</div>'
 
 
-def _pairs(report: Report, space: LabelSpace) -> str:
+def _pairs(report: ExplorerReport, space: LabelSpace) -> str:
     if not report.pairs:
         return ""
     rows = []
@@ -153,7 +153,7 @@ def _chart(objects: list[Object], space: LabelSpace) -> str:
     )
 
 
-def _card(example: Example, space: LabelSpace, picture: Picture) -> str:
+def _card(example: ErrorExample, space: LabelSpace, picture: Picture) -> str:
     views = views_of(picture, example.box, space)
     titles = ("image", "truth", "prediction")
     panels = "".join(

@@ -14,7 +14,7 @@ from pspnet.metrics import Scores, none_if_nan
 
 
 @dataclass(frozen=True)
-class Example:
+class ErrorExample:
     """One failure to show: where it is, and what to write below it."""
 
     image: str
@@ -43,11 +43,11 @@ class Kind:
     name: str
     share: float
     groups: list[Group]
-    examples: list[Example]
+    examples: list[ErrorExample]
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConfusedPair:
     """Two classes taken for one another. `rate`: pixels of both that were swapped, over all pixels of both."""
 
     first: int
@@ -73,7 +73,7 @@ class Missed:
 
 
 @dataclass(frozen=True)
-class Report:
+class ExplorerReport:
     """What the page shows; `to_dict` is JSON-ready."""
 
     title: str
@@ -82,7 +82,7 @@ class Report:
     border_share: float
     rest_share: float
     kinds: list[Kind]
-    pairs: list[Pair]
+    pairs: list[ConfusedPair]
     missed: list[Missed]
     objects: list[Object]
 
@@ -119,7 +119,7 @@ class Report:
         }
 
 
-def choose(findings: Findings, space: LabelSpace, examples: int, title: str, protocol: str) -> Report:
+def choose(findings: Findings, space: LabelSpace, examples: int, title: str, protocol: str) -> ExplorerReport:
     """Sorts the findings: largest first, and no more than two examples of the same pair or image in a kind."""
     sorted_regions: dict[str, list[Region]] = {name: [] for name in KINDS}
     for region in sorted(findings.regions, key=lambda r: -r.pixels):
@@ -136,7 +136,7 @@ def choose(findings: Findings, space: LabelSpace, examples: int, title: str, pro
     ]
     border = findings.border_pixels / wrong
     rest = max(0.0, 1 - border - sum(kind.share for kind in kinds))
-    return Report(
+    return ExplorerReport(
         title,
         protocol,
         Scores(findings.confusion, "exclude", space.names),
@@ -176,7 +176,7 @@ def _varied(regions: list[Region], count: int) -> list[Region]:
     return chosen + [r for r in regions if r not in chosen][: count - len(chosen)]
 
 
-def _example(findings: Findings, region: Region, space: LabelSpace) -> Example:
+def _example(findings: Findings, region: Region, space: LabelSpace) -> ErrorExample:
     names = space.names
     ring = sorted(region.ring.items(), key=lambda item: -item[1])[:2]
     around = ", ".join(f"{names[c]} {share:.0%}" for c, share in ring) or "nothing that is labelled"
@@ -185,10 +185,10 @@ def _example(findings: Findings, region: Region, space: LabelSpace) -> Example:
         # in plain words: e^evidence is how many times likelier the neighbours are for the true class, on average
         times = float(np.exp(min(findings.evidence(region), 6.0)))
         note += f"; such surroundings are {times:.0f} times likelier for {names[region.label]}"
-    return Example(region.image, region.index, region.box, region.label, region.predicted, note)
+    return ErrorExample(region.image, region.index, region.box, region.label, region.predicted, note)
 
 
-def _pairs(findings: Findings) -> list[Pair]:
+def _pairs(findings: Findings) -> list[ConfusedPair]:
     counts, rows = findings.confusion, findings.confusion.sum(1)
     pairs = []
     for a in range(len(counts)):
@@ -196,7 +196,9 @@ def _pairs(findings: Findings) -> list[Pair]:
             swapped, total = int(counts[a, b] + counts[b, a]), int(rows[a] + rows[b])
             if swapped:
                 pairs.append(
-                    Pair(a, b, swapped / total, counts[a, b] / max(rows[a], 1), counts[b, a] / max(rows[b], 1), swapped)
+                    ConfusedPair(
+                        a, b, swapped / total, counts[a, b] / max(rows[a], 1), counts[b, a] / max(rows[b], 1), swapped
+                    )
                 )
     return sorted(pairs, key=lambda p: -p.rate)
 

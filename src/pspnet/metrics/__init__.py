@@ -3,16 +3,16 @@
 from pspnet.metrics.bootstrap import Difference, Interval, PerImage, bootstrap, compare, intervals, worst
 from pspnet.metrics.boundary import BoundaryCounter
 from pspnet.metrics.calibration import CalibrationCounter, fit_temperature
-from pspnet.metrics.class_counts import ABSENT_RULES, Absent, Areas, mean_of_known
+from pspnet.metrics.class_counts import ABSENT_RULES, Absent, ClassCounts, mean_of_known
 from pspnet.metrics.confusion import ConfusionMatrix, Scores, count_pairs, none_if_nan, percent
 from pspnet.metrics.instances import InstanceCounter, InstanceRules, InstanceScores
 
 __all__ = [
     "ABSENT_RULES",
     "Absent",
-    "Areas",
     "BoundaryCounter",
     "CalibrationCounter",
+    "ClassCounts",
     "ConfusionMatrix",
     "Difference",
     "InstanceCounter",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError
-from pspnet.metrics.class_counts import Absent, Areas
+from pspnet.metrics.class_counts import Absent, ClassCounts
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class PerImage:
         self.names.append(name)
         self.rows.append(areas)
 
-    def total(self, absent: Absent = "exclude") -> Areas:
+    def total(self, absent: Absent = "exclude") -> ClassCounts:
         """Areas (K,) of all images together."""
         hits, labels, predictions = self.counts.sum(0)
-        return Areas(hits, labels, predictions, absent)
+        return ClassCounts(hits, labels, predictions, absent)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -86,10 +86,10 @@ class PerImage:
             rows.append(row)
         return cls(list(data["names"]), rows)
 
-    def areas(self, absent: Absent = "exclude") -> Areas:
+    def areas(self, absent: Absent = "exclude") -> ClassCounts:
         """Areas (N, K): each image on its own."""
         counts = self.counts
-        return Areas(counts[:, 0], counts[:, 1], counts[:, 2], absent)
+        return ClassCounts(counts[:, 0], counts[:, 1], counts[:, 2], absent)
 
 
 Summary = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]  # sums (B, D) -> scores (B,) by name
@@ -163,10 +163,10 @@ def _draws(images: int, resamples: int, seed: int) -> NDArray[np.float64]:
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples).astype(np.float64)
 
 
-def _areas(sums: NDArray[np.float64], absent: Absent) -> Areas:
+def _areas(sums: NDArray[np.float64], absent: Absent) -> ClassCounts:
     # exact: whole numbers below 2^53 in float64
     hits, labels, predictions = np.split(sums, 3, axis=-1)
-    return Areas(hits, labels, predictions, absent)
+    return ClassCounts(hits, labels, predictions, absent)
 
 
 def _range(values: NDArray[np.float64], level: float) -> tuple[float, float]:

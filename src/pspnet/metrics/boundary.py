@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pspnet.labels import IGNORE
 from pspnet.metrics.bootstrap import PerImage
-from pspnet.metrics.class_counts import Absent, Areas
+from pspnet.metrics.class_counts import Absent, ClassCounts
 from pspnet.metrics.confusion import count_pairs
 
 
@@ -47,11 +47,11 @@ class BoundaryCounter:
             inside = np.where(near_border(labels, pixels), labels, IGNORE).astype(np.uint8)
             band.add(name, count_pairs(inside, predictions, self.num_classes))
 
-    def boundary_iou(self, absent: Absent = "exclude") -> Areas:
+    def boundary_iou(self, absent: Absent = "exclude") -> ClassCounts:
         """Areas (K,) of the contour's bands: `.iou` is boundary IoU."""
         return self.contour.total(absent)
 
-    def band_iou(self, absent: Absent = "exclude") -> dict[int, Areas]:
+    def band_iou(self, absent: Absent = "exclude") -> dict[int, ClassCounts]:
         """Areas (K,) of the narrow bands, by distance in px."""
         return {pixels: band.total(absent) for pixels, band in self.bands.items()}
 

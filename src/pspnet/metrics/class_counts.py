@@ -21,7 +21,7 @@ _EPSILON = 1e-10  # semseg adds it to every divisor: a class seen nowhere scores
 
 
 @dataclass(frozen=True, eq=False)
-class Areas:
+class ClassCounts:
     """Counts (..., K): leading axes are images or resamples. Per-class scores have the same shape, means lose the K.
 
     iou = hits / (labels + predictions - hits); accuracy = recall = hits / labels; precision = hits / predictions;

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError, LabelError
 from pspnet.labels import IGNORE
-from pspnet.metrics.class_counts import ABSENT_RULES, Absent, Areas, mean_of_known
+from pspnet.metrics.class_counts import ABSENT_RULES, Absent, ClassCounts, mean_of_known
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +47,9 @@ class ConfusionMatrix:
         return Scores(self.counts.copy(), absent, names or tuple(f"class_{i}" for i in range(self.num_classes)))
 
 
-def areas_of(confusion: NDArray[np.int64], absent: Absent = "exclude") -> Areas:
+def areas_of(confusion: NDArray[np.int64], absent: Absent = "exclude") -> ClassCounts:
     """(..., K, K) confusion matrices -> Areas (..., K)."""
-    return Areas(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2), absent)
+    return ClassCounts(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2), absent)
 
 
 def count_pairs(
@@ -127,7 +127,7 @@ class Scores:
             object.__setattr__(self, "names", tuple(f"class_{i}" for i in range(len(self.confusion))))
 
     @property
-    def areas(self) -> Areas:
+    def areas(self) -> ClassCounts:
         """Hits, labelled and predicted pixels of each class, (K,)."""
         return areas_of(self.confusion, self.absent)
 

@@ -37,7 +37,7 @@ class BilinearDecoder(Decoder):
 
 
 class ProgressiveDecoder(Decoder):
-    """Learned doublings of the fused pyramid until the input's resolution (SPEC H15, H16); finer features are not used.
+    """Learned doublings of the fused pyramid until the input's resolution; finer features are not used.
 
     Dropout2d 0.3, then blocks of {bilinear 2x, 3x3 convolution, batch norm, PReLU} with dropout 0.15 between them. With
     c = the classifier's channels the widths are 4c, c, c: at output stride 8 and the progressive pyramid's 1024
@@ -69,7 +69,7 @@ class ProgressiveDecoder(Decoder):
 
 
 class UNetDecoder(Decoder):
-    """Goes back up through every finer feature (SPEC E6; Ronneberger et al. 2015, arXiv:1505.04597).
+    """Goes back up through every finer feature (Ronneberger et al. 2015, arXiv:1505.04597).
 
     Each step: resize to the finer map's size, a 3x3 convolution, join with the finer map, a 3x3 convolution. The finest
     step is as wide as the classifier's channels, each coarser stride twice as wide. Ends at the finest feature's stride

@@ -26,7 +26,7 @@ class AuxiliaryHead(nn.Sequential):
 
 
 class ImageHead(nn.Module):
-    """Which classes are in the image (SPEC H18): (B, C, h, w) -> (B, K) logits, trained multi-label."""
+    """Which classes are in the image: (B, C, h, w) -> (B, K) logits, trained multi-label."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from pspnet.playground.context import Context
 from pspnet.playground.data_tab import add_data
 from pspnet.playground.guard import Guard
 from pspnet.playground.model_tab import add_model
-from pspnet.playground.run_queue import Runs
+from pspnet.playground.run_queue import RunQueue
 from pspnet.playground.theme import css, head, theme
 from pspnet.playground.train_tab import add_train
 from pspnet.playground.try_tab import add_try
@@ -53,7 +53,7 @@ def make_context(roots: Sequence[str | Path], runs: str | Path | None = None, at
     """roots: folders that the page may use. runs: where runs are kept; None: `runs` in the first root."""
     held = Roots(roots)
     folder = held.path(runs if runs is not None else "runs", "--runs")
-    return Context(held, Runs(folder, at_once), held.path("exports", "exports"))
+    return Context(held, RunQueue(folder, at_once), held.path("exports", "exports"))
 
 
 def create_app(context: Context, base: Any = None, hosts: Sequence[str] = ()) -> Any:
@@ -144,7 +144,7 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-def _keep_queue(runs: Runs, ended: threading.Event) -> None:
+def _keep_queue(runs: RunQueue, ended: threading.Event) -> None:
     """Starts waiting runs also while nobody looks at the page."""
     while not ended.wait(1.0):
         with suppress(Exception):  # a full disk today need not be one in a second; the page says it

@@ -11,7 +11,7 @@ from typing import Any
 
 from pspnet.errors import ConfigError
 from pspnet.playground.allowed_paths import Roots
-from pspnet.playground.run_queue import Runs
+from pspnet.playground.run_queue import RunQueue
 from pspnet.predict.exported import EXPORT_SUFFIXES
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.bundled import bundled_models
@@ -25,7 +25,7 @@ class Context:
     """exports: where exported models are put."""
 
     roots: Roots
-    runs: Runs
+    runs: RunQueue
     exports: Path
     _models: OrderedDict[tuple[str, float], Segmenter] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -59,7 +59,7 @@ class RunState:
         return self.status in ("stopped", "failed")
 
 
-class Runs:
+class RunQueue:
     """The runs in one folder, of which `at_once` compute at the same time; the others wait in the order they came.
 
     program: what is started, with a recipe or with --resume and a folder behind it.

@@ -19,7 +19,7 @@ from pspnet.files import write_text
 from pspnet.metrics import Scores, worst
 from pspnet.playground.context import RUN, Context
 from pspnet.playground.run_queue import plain_words
-from pspnet.training.pictures import Example, draw, shrink
+from pspnet.training.pictures import PictureExample, draw, shrink
 from pspnet.training.resolve import open_data
 from pspnet.training.run_folder import RunFolder
 
@@ -77,6 +77,6 @@ def worst_picture(
         sample = dataset[per_image.names.index(name)]
         assert sample.labels is not None
         found = segmenter.segment(sample.image, confidence=False).labels
-        rows.append(shrink(Example(name, np.moveaxis(sample.image, -1, 0), sample.labels, found)))
+        rows.append(shrink(PictureExample(name, np.moveaxis(sample.image, -1, 0), sample.labels, found)))
         captions.append(f"{name}: {100 * value:.1f} %")
     return draw(rows, dataset.label_space), captions

@@ -90,7 +90,7 @@ def predict_map(predictor: Predictor, image: NDArray[np.generic], protocol: Prot
         scaled, around = _scaled(image, protocol, predictor.mean, protocol.size(height, width, scale))
         if mirrored:
             scaled = np.ascontiguousarray(scaled[:, ::-1])
-        grid = _Grid(protocol, scaled.shape[0], scaled.shape[1], around, height, width, predictor.align_corners)
+        grid = _VisitGrid(protocol, scaled.shape[0], scaled.shape[1], around, height, width, predictor.align_corners)
         softmax_late = many and protocol.average == "logits"
         apart: Array | None = None  # logits of this pass, when softmax must wait for all of its windows
         for (row, column), found in _windows(predictor, protocol, scaled, grid):
@@ -178,7 +178,7 @@ class _Reach:
     plain: bool
 
 
-class _Grid:
+class _VisitGrid:
     """The windows of one pass, as the product of rows and columns."""
 
     def __init__(
@@ -232,7 +232,7 @@ def _reaches(
 
 
 def _windows(
-    predictor: Predictor, protocol: Protocol, scaled: NDArray[np.float32], grid: _Grid
+    predictor: Predictor, protocol: Protocol, scaled: NDArray[np.float32], grid: _VisitGrid
 ) -> Iterator[tuple[tuple[int, int], Array]]:
     """Each window's place in the grid and its prediction (h, w, K): probabilities, or logits, as the protocol says."""
     places = [(r, c) for r in range(len(grid.rows)) for c in range(len(grid.columns))]

@@ -28,7 +28,7 @@ Predictor = Callable[[NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True)
-class View:
+class WindowView:
     """One window of an image. pixels: (bands, h, w) of any type, or None where there is nothing to see.
 
     valid: (h, w) bool, or None where every pixel counts; the stream hands it on, cut to the core.
@@ -50,7 +50,7 @@ class Piece:
 
 
 def blended_pieces(
-    views: Iterable[View], predict: Predictor, overlap_px: int, batch_size: int = 4
+    views: Iterable[WindowView], predict: Predictor, overlap_px: int, batch_size: int = 4
 ) -> Generator[Piece, None, None]:
     """One piece for each view, in the views' order: rows of windows from top to bottom, each from left to right.
 
@@ -58,7 +58,7 @@ def blended_pieces(
     given are what they would be in a complete run, so an interrupted one can go on. All windows have one size.
     """
     blender = _Blender(overlap_px)
-    waiting: list[View] = []
+    waiting: list[WindowView] = []
     seen = 0
     for view in views:
         waiting.append(view)
@@ -91,12 +91,12 @@ def windowed_labels(
     labels = np.empty((height, width), np.uint8)
     certainty = np.empty((height, width), np.float32) if confidence else None
 
-    def views() -> Iterator[View]:
+    def views() -> Iterator[WindowView]:
         for rows in spans(height, WINDOW_PX, OVERLAP_PX):
             for columns in spans(width, WINDOW_PX, OVERLAP_PX):
                 before_each()
                 window = pixels[rows.start : rows.stop, columns.start : columns.stop]
-                yield View(rows, columns, window.transpose(2, 0, 1))
+                yield WindowView(rows, columns, window.transpose(2, 0, 1))
 
     for piece in blended_pieces(views(), predict, OVERLAP_PX, batch_size):
         best, index = best_class(piece.probabilities)
@@ -168,12 +168,12 @@ class _Blender:
         self.below: dict[int, Any] = {}
         self.below_row = -1  # first row of the cores that `below` belongs to
 
-    def blend(self, views: list[View], predict: Predictor) -> list[Piece]:
+    def blend(self, views: list[WindowView], predict: Predictor) -> list[Piece]:
         images = [view.pixels for view in views if view.pixels is not None]
         found = iter(predict(np.stack(images).astype(np.float32, copy=False)) if images else ())
         return [self._place(view, next(found) if view.pixels is not None else None) for view in views]
 
-    def _place(self, view: View, seen: Any) -> Piece:
+    def _place(self, view: WindowView, seen: Any) -> Piece:
         """Blends one window's (K, h, w) with what is kept, keeps its own last rows and columns, returns its core."""
         rows, columns = view.rows, view.columns
         core = Window(

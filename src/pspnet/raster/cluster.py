@@ -11,7 +11,7 @@ from typing import Any
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import ServiceError, require
-from pspnet.raster.jobs import Job, Outcome
+from pspnet.raster.jobs import RasterJob, RasterOutcome
 
 
 class _Worker:
@@ -28,13 +28,18 @@ class _Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         from pspnet.raster.jobs import do_job
 
-        job = Outcome.from_dict({"job": json.loads(row["job"])}).job
+        job = RasterOutcome.from_dict({"job": json.loads(row["job"])}).job
         return {"outcome": json.dumps(do_job(self.segmenter, job, self.config).to_dict())}
 
 
 def run_cluster(
-    jobs: Sequence[Job], model: str, config: RasterConfig, workers: int, address: str, gpus_per_worker: float = 0.0
-) -> Iterator[Outcome]:
+    jobs: Sequence[RasterJob],
+    model: str,
+    config: RasterConfig,
+    workers: int,
+    address: str,
+    gpus_per_worker: float = 0.0,
+) -> Iterator[RasterOutcome]:
     """Outcomes as they come. address: of a Ray cluster; "local" starts one on this machine.
 
     Work of a worker that died is done again by another: targets appear by a rename, so nothing is doubled. Raises
@@ -58,7 +63,7 @@ def run_cluster(
             compute=ray.data.ActorPoolStrategy(size=workers),
         )
         for row in found.iter_rows():
-            yield Outcome.from_dict(json.loads(row["outcome"]))
+            yield RasterOutcome.from_dict(json.loads(row["outcome"]))
     finally:
         if started:
             ray.shutdown()

@@ -14,7 +14,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Runs:
+class LabelRuns:
     """The runs of equal pixels in the rows of a label map.
 
     index: (h, w) the run that each pixel belongs to, counted in reading order. first: (runs,) its first pixel in the
@@ -37,7 +37,7 @@ class Runs:
         return np.add.reduceat(values.ravel(), self.first, dtype=np.float64)
 
 
-def find_runs(labels: NDArray[np.uint8]) -> Runs:
+def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
     """Runs of a label map (h, w); those of NODATA are runs too, but have no links."""
     width = labels.shape[1]
     starts = np.ones(labels.shape, bool)
@@ -53,7 +53,7 @@ def find_runs(labels: NDArray[np.uint8]) -> Runs:
     place = np.flatnonzero(touching)
     flat = index.ravel()
     links = (flat[place].astype(np.int64), flat[place + width].astype(np.int64))
-    return Runs(index, first, own, np.diff(first, append=labels.size), links)
+    return LabelRuns(index, first, own, np.diff(first, append=labels.size), links)
 
 
 def connected(count: int, a: Ids, b: Ids) -> Ids:

@@ -12,7 +12,7 @@ from pspnet.errors import RasterError, require
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.predict.windows import ahead
 from pspnet.raster.label_strips import label_strips
-from pspnet.raster.polygonize import Areas, Tracer, polygons
+from pspnet.raster.polygonize import Outlines, Tracer, polygons
 from pspnet.raster.sieve import Sieve
 
 BATCH = 20_000  # polygons that are written at once
@@ -44,7 +44,7 @@ def write_polygons(path: Path, target: Path, names: Mapping[int, str], min_area_
     return writer.finish()
 
 
-def _ended(path: Path, sieve: Sieve | None) -> Generator[Areas, None, None]:
+def _ended(path: Path, sieve: Sieve | None) -> Generator[Outlines, None, None]:
     """Areas as they end, from top to bottom."""
     tracer = Tracer()
     for strip in label_strips(path):
@@ -66,7 +66,7 @@ class _Writer:
         self.begun = False
         target.unlink(missing_ok=True)
 
-    def add(self, areas: Areas) -> None:
+    def add(self, areas: Outlines) -> None:
         shapely = require("shapely", "raster")
         if not len(areas.label):
             return

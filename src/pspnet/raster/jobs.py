@@ -22,7 +22,7 @@ from pspnet.raster.tile_store import TileStore
 
 
 @dataclass(frozen=True)
-class Job:
+class RasterJob:
     """source -> target; with rows (first, after the last) only these rows of its map, kept as unfinished work."""
 
     source: str
@@ -38,10 +38,10 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RasterOutcome:
     """What became of a job. error: empty when it succeeded. warnings: what the run had to say."""
 
-    job: Job
+    job: RasterJob
     error: str = ""
     seconds: float = 0.0
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -54,14 +54,14 @@ class Outcome:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+    def from_dict(cls, values: Mapping[str, Any]) -> RasterOutcome:
         job = dict(values["job"])
         rows = job.get("rows")
         job["rows"] = None if rows is None else (int(rows[0]), int(rows[1]))
-        return cls(**{**values, "job": Job(**job)})
+        return cls(**{**values, "job": RasterJob(**job)})
 
 
-def do_job(segmenter: Segmenter, job: Job, config: RasterConfig) -> Outcome:
+def do_job(segmenter: Segmenter, job: RasterJob, config: RasterConfig) -> RasterOutcome:
     """Does the work; a fault becomes an outcome, so that it does not stop the other rasters."""
     began = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
@@ -69,18 +69,18 @@ def do_job(segmenter: Segmenter, job: Job, config: RasterConfig) -> Outcome:
         try:
             report = _work(segmenter, job, _own(config, job))
         except PspnetError as error:
-            return Outcome(job, str(error), time.monotonic() - began)
+            return RasterOutcome(job, str(error), time.monotonic() - began)
         except Exception as error:  # a fault of ours or of a library: told, and the other rasters go on
             text = traceback.format_exception_only(error)[-1].strip()
-            return Outcome(job, f"unexpected: {text}", time.monotonic() - began)
+            return RasterOutcome(job, f"unexpected: {text}", time.monotonic() - began)
     told = tuple(dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning))
     seconds = time.monotonic() - began
     if report is None:
-        return Outcome(job, "", seconds, warnings=told)
-    return Outcome(job, "", seconds, report.shares, report.data_share, len(report.unreadable), told)
+        return RasterOutcome(job, "", seconds, warnings=told)
+    return RasterOutcome(job, "", seconds, report.shares, report.data_share, len(report.unreadable), told)
 
 
-def stitch(segmenter: Segmenter, jobs: Sequence[Job], config: RasterConfig) -> RasterReport:
+def stitch(segmenter: Segmenter, jobs: Sequence[RasterJob], config: RasterConfig) -> RasterReport:
     """One map from the finished rows of its jobs. Tiles are copied as they are. Raises RasterError."""
     began, config = time.monotonic(), _own(config, jobs[0])
     with warnings.catch_warnings():
@@ -115,7 +115,7 @@ def remove_parts(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _work(segmenter: Segmenter, job: Job, config: RasterConfig) -> RasterReport | None:
+def _work(segmenter: Segmenter, job: RasterJob, config: RasterConfig) -> RasterReport | None:
     if job.rows is None:
         return segment_raster(segmenter, job.source, job.target, config)
     check_targets(job.source, Path(job.target), config)
@@ -132,5 +132,5 @@ def _work(segmenter: Segmenter, job: Job, config: RasterConfig) -> RasterReport 
     return None
 
 
-def _own(config: RasterConfig, job: Job) -> RasterConfig:
+def _own(config: RasterConfig, job: RasterJob) -> RasterConfig:
     return config if job.polygons is None else config.changed(polygons=Path(job.polygons))

@@ -23,7 +23,7 @@ from pspnet.predict.windows import ahead, blended_pieces
 from pspnet.raster.output_bands import MapBands
 from pspnet.raster.progress import Watch
 from pspnet.raster.reading import Block, views
-from pspnet.raster.source import Source, examine
+from pspnet.raster.source import RasterSource, examine
 from pspnet.raster.tile_store import TileStore
 from pspnet.raster.writing import TileWriter
 from pspnet.tiling import Window, spans
@@ -38,7 +38,7 @@ class Run:
     """One raster, one model, one map."""
 
     segmenter: Segmenter
-    source: Source
+    source: RasterSource
     config: RasterConfig
     bands: MapBands
 

@@ -56,7 +56,7 @@ class Corners:
 
 
 @dataclass(frozen=True)
-class Areas:
+class Outlines:
     """Regions: label (N,), pixels (N,), area in m2 (N,), sum of their confidence (N,), and corners that index them."""
 
     label: NDArray[np.uint8]
@@ -71,7 +71,7 @@ class Tracer:
 
     def __init__(self) -> None:
         nothing: Any = np.zeros(0, np.int64)
-        self.open = Areas(
+        self.open = Outlines(
             nothing.astype(np.uint8),
             nothing.astype(float),
             nothing.astype(float),
@@ -84,7 +84,7 @@ class Tracer:
 
     def feed(
         self, top: int, left: int, labels: NDArray[np.uint8], confidence: NDArray[np.uint8], row_areas: NDArray[Any]
-    ) -> Areas:
+    ) -> Outlines:
         """The next rows: labels and confidence (h, w) at (top, left); outside of them there is nothing.
 
         row_areas: (h,) square metres of a pixel. Returns the regions that ended above.
@@ -95,7 +95,7 @@ class Tracer:
             return _together(ended, self._advance(top, left, labels, confidence, row_areas))
         return self._advance(top, left, labels, confidence, row_areas)
 
-    def finish(self) -> Areas:
+    def finish(self) -> Outlines:
         """The regions that end with the map."""
         return self._advance(self.bottom, self.left, np.full((1, len(self.row)), NODATA, np.uint8))
 
@@ -106,7 +106,7 @@ class Tracer:
         labels: NDArray[np.uint8],
         confidence: NDArray[np.uint8] | None = None,
         row_areas: NDArray[Any] | None = None,
-    ) -> Areas:
+    ) -> Outlines:
         high, wide = labels.shape
         start = min(left, self.left) if len(self.row) else left
         stop = max(left + wide, self.left + len(self.row)) if len(self.row) else left + wide
@@ -178,9 +178,9 @@ class Tracer:
         return label, pixels, area, sure
 
 
-def _pick(sums: tuple[NDArray[Any], ...], which: NDArray[np.bool_], corners: Corners) -> Areas:
+def _pick(sums: tuple[NDArray[Any], ...], which: NDArray[np.bool_], corners: Corners) -> Outlines:
     label, pixels, area_m2, confidence = (part[which] for part in sums)
-    return Areas(label, pixels, area_m2, confidence, corners)
+    return Outlines(label, pixels, area_m2, confidence, corners)
 
 
 def _corners(field: NDArray[np.uint8], regions: Ids, left: int, top: int) -> Corners:
@@ -211,7 +211,7 @@ def _corners(field: NDArray[np.uint8], regions: Ids, left: int, top: int) -> Cor
     return Corners.join(parts)
 
 
-def polygons(areas: Areas, to_map: Any) -> NDArray[Any]:
+def polygons(areas: Outlines, to_map: Any) -> NDArray[Any]:
     """(N,) shapely polygons of the regions, outlines anticlockwise on a north-up map.
 
     to_map: (columns, rows) -> (xs, ys), such as Grid.to_map.
@@ -293,9 +293,9 @@ def _rings(starts: Ids, along_row: Ids, along_column: Ids) -> tuple[Ids, Ids]:
     return starts[np.array(order)], np.array(lengths)
 
 
-def _together(one: Areas, two: Areas) -> Areas:
+def _together(one: Outlines, two: Outlines) -> Outlines:
     moved = Corners(two.corners.region + len(one.label), two.corners.x, two.corners.y, two.corners.kind)
-    return Areas(
+    return Outlines(
         np.concatenate([one.label, two.label]),
         np.concatenate([one.pixels, two.pixels]),
         np.concatenate([one.area_m2, two.area_m2]),

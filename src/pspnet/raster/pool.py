@@ -11,7 +11,7 @@ from pspnet.config.raster import RasterConfig
 from pspnet.machine import usable_cores
 from pspnet.predict.processors import gpu_count, set_threads
 from pspnet.predict.segmenter import Segmenter
-from pspnet.raster.jobs import Job, Outcome, do_job
+from pspnet.raster.jobs import RasterJob, RasterOutcome, do_job
 
 _worker: tuple[Segmenter, RasterConfig] | None = None  # of this process
 
@@ -22,8 +22,8 @@ def default_workers() -> int:
 
 
 def run_pool(
-    jobs: Sequence[Job], model: str, config: RasterConfig, workers: int, device: str = "auto"
-) -> Iterator[Outcome]:
+    jobs: Sequence[RasterJob], model: str, config: RasterConfig, workers: int, device: str = "auto"
+) -> Iterator[RasterOutcome]:
     """Outcomes as they come. A process that dies takes only the jobs with it that were at work; the rest go on."""
     left = list(jobs)
     while left:
@@ -32,7 +32,9 @@ def run_pool(
         assert len(left) < before, "a pool must take work from the list"
 
 
-def _until_broken(left: list[Job], model: str, config: RasterConfig, workers: int, device: str) -> Iterator[Outcome]:
+def _until_broken(
+    left: list[RasterJob], model: str, config: RasterConfig, workers: int, device: str
+) -> Iterator[RasterOutcome]:
     """Takes jobs from `left` until none is there, or a worker died."""
     context = multiprocessing.get_context("spawn")  # a forked torch hangs
     devices = context.Queue()
@@ -40,7 +42,7 @@ def _until_broken(left: list[Job], model: str, config: RasterConfig, workers: in
         several = device == "auto" and gpu_count() > 1
         devices.put(f"cuda:{number % gpu_count()}" if several else device)
     threads = max(1, usable_cores() // workers)
-    running: dict[Future[dict[str, object]], Job] = {}
+    running: dict[Future[dict[str, object]], RasterJob] = {}
     with ProcessPoolExecutor(workers, context, _start, (model, config.model_dump_json(), threads, devices)) as pool:
         while left or running:
             while left and len(running) < workers:  # no more than are at work: a dead worker costs no waiting job
@@ -51,13 +53,13 @@ def _until_broken(left: list[Job], model: str, config: RasterConfig, workers: in
             for future in done:
                 job = running.pop(future)
                 try:
-                    yield Outcome.from_dict(future.result())
+                    yield RasterOutcome.from_dict(future.result())
                 except BrokenProcessPool:
                     broken = True
-                    yield Outcome(job, "its worker process was killed, perhaps for want of memory")
+                    yield RasterOutcome(job, "its worker process was killed, perhaps for want of memory")
             if broken:
                 for job in running.values():
-                    yield Outcome(job, "its worker process was killed, perhaps for want of memory")
+                    yield RasterOutcome(job, "its worker process was killed, perhaps for want of memory")
                 return
 
 
@@ -67,6 +69,6 @@ def _start(model: str, config: str, threads: int, devices: multiprocessing.Queue
     _worker = Segmenter.load(model, device=devices.get()), RasterConfig.model_validate_json(config)
 
 
-def _do(job: Job) -> dict[str, object]:
+def _do(job: RasterJob) -> dict[str, object]:
     assert _worker is not None
     return do_job(_worker[0], job, _worker[1]).to_dict()

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from pspnet.errors import RasterError, require
 from pspnet.georaster.grids import BandReader, open_raster
-from pspnet.predict.windows import View
+from pspnet.predict.windows import WindowView
 from pspnet.raster.area_of_interest import inside
-from pspnet.raster.source import Source
+from pspnet.raster.source import RasterSource
 from pspnet.tiling import Span, Window, spans
 
 Block = tuple[int, int, int, int]  # first row and column, height and width, in pixels of the file
 
 
 def views(
-    source: Source, tile_px: int, overlap_px: int, numbers: range, cache_mb: int, unreadable: set[Block] | None
-) -> Generator[View, None, None]:
+    source: RasterSource, tile_px: int, overlap_px: int, numbers: range, cache_mb: int, unreadable: set[Block] | None
+) -> Generator[WindowView, None, None]:
     """The windows of `source.crop` that may hold data, in these rows of windows; the last of each row always.
 
     unreadable: blocks that cannot be decoded are added to it and become nodata; None: they raise RasterError. Decoded
@@ -47,7 +47,7 @@ def views(
             for index in np.flatnonzero(wanted).tolist():
                 yield reader.view(rows, columns[index])
             if not wanted[-1]:
-                yield View(rows, columns[-1], None)
+                yield WindowView(rows, columns[-1], None)
 
 
 class Coverage:
@@ -127,18 +127,18 @@ def _mosaic(path: Path) -> NDArray[np.float64] | None:
 class _Reader:
     """Reads one window after the other, in the thread that opened the dataset."""
 
-    def __init__(self, source: Source, dataset: Any, unreadable: set[Block] | None) -> None:
+    def __init__(self, source: RasterSource, dataset: Any, unreadable: set[Block] | None) -> None:
         self.source, self.dataset, self.unreadable = source, dataset, unreadable
         self.bands = source.reader(dataset)
         self.error = require("rasterio.errors", "raster").RasterioIOError
 
-    def view(self, rows: Span, columns: Span) -> View:
+    def view(self, rows: Span, columns: Span) -> WindowView:
         crop = self.source.crop
         here = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
         place = Window(crop.top + here.top, crop.left + here.left, here.height, here.width)
         wanted = None if self.source.area is None else inside(self.source.area, self.source.grid.part(here))
         if wanted is not None and not wanted.any():
-            return View(rows, columns, None)
+            return WindowView(rows, columns, None)
         try:
             pixels, valid = self.bands.read(place)
         except self.error as error:
@@ -152,8 +152,8 @@ class _Reader:
         if wanted is not None:
             valid = wanted if valid is None else valid & wanted
         if valid is not None and not valid.any():
-            return View(rows, columns, None)
-        return View(rows, columns, pixels, valid)
+            return WindowView(rows, columns, None)
+        return WindowView(rows, columns, pixels, valid)
 
     def _around(self, place: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """As `BandReader.read`, block by block; blocks that cannot be decoded are noted and have no data."""

@@ -15,14 +15,14 @@ from pspnet.georaster.grids import open_raster
 from pspnet.predict.exported import is_exported, open_exported
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.cluster import run_cluster
-from pspnet.raster.jobs import Job, Outcome, do_job, remove_parts, stitch
+from pspnet.raster.jobs import RasterJob, RasterOutcome, do_job, remove_parts, stitch
 from pspnet.raster.pool import default_workers, run_pool
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import read_header
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf")
 SUMMARY = "summary.json"
-Runner = Callable[[Sequence[Job]], Iterator[Outcome]]
+Runner = Callable[[Sequence[RasterJob]], Iterator[RasterOutcome]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ManyReport:
     """What became of many rasters. skipped: targets that were there before. failed: source -> reason."""
 
     folder: Path
-    done: list[Outcome] = field(default_factory=list)
+    done: list[RasterOutcome] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -63,17 +63,17 @@ def segment_rasters(
     workers = workers or default_workers()
     rasters = dict(_targets(sources, folder))
     report = ManyReport(folder)
-    whole: list[Job] = []
+    whole: list[RasterJob] = []
     for source, target in rasters.items():
         if target.exists() and not config.overwrite:
             remove_parts(target)
             report.skipped.append(source)
         else:
             polygons = str(target.with_suffix(".gpkg")) if config.polygons else None
-            whole.append(Job(source, str(target), polygons))
+            whole.append(RasterJob(source, str(target), polygons))
     folder.mkdir(parents=True, exist_ok=True)
 
-    def run(jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def run(jobs: Sequence[RasterJob]) -> Iterator[RasterOutcome]:
         if cluster is not None:
             return run_cluster(jobs, checkpoint, config, min(workers, len(jobs)), cluster)
         if workers == 1:
@@ -81,7 +81,7 @@ def segment_rasters(
         return run_pool(jobs, checkpoint, config, min(workers, len(jobs)), device)
 
     jobs = _divided(whole, config, split_megapixels) if workers > 1 or cluster else whole
-    outcomes: dict[Job, Outcome] = {}
+    outcomes: dict[RasterJob, RasterOutcome] = {}
     for _ in range(retries + 1):
         left = [job for job in jobs if job not in outcomes or outcomes[job].error]
         if not left:
@@ -141,9 +141,9 @@ def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterat
         yield source, target
 
 
-def _divided(jobs: Sequence[Job], config: RasterConfig, megapixels: float) -> list[Job]:
+def _divided(jobs: Sequence[RasterJob], config: RasterConfig, megapixels: float) -> list[RasterJob]:
     """Large rasters as several jobs. One that cannot be opened stays whole: its job tells why."""
-    found: list[Job] = []
+    found: list[RasterJob] = []
     for job in jobs:
         height, width = _size(job.source)
         if config.aoi is not None or height * width <= 2e6 * megapixels:  # an area's rows count from its own first one
@@ -153,7 +153,8 @@ def _divided(jobs: Sequence[Job], config: RasterConfig, megapixels: float) -> li
         rows = max(int(megapixels * 1e6 / width), 8 * config.tile_px) // config.block_px * config.block_px
         starts = range(0, height, max(rows, config.block_px))
         found += [
-            Job(job.source, job.target, job.polygons, (start, min(start + starts.step, height))) for start in starts
+            RasterJob(job.source, job.target, job.polygons, (start, min(start + starts.step, height)))
+            for start in starts
         ]
     return found
 
@@ -167,7 +168,11 @@ def _size(source: str) -> tuple[int, int]:
 
 
 def _gather(
-    whole: Sequence[Job], outcomes: dict[Job, Outcome], report: ManyReport, model: str, config: RasterConfig
+    whole: Sequence[RasterJob],
+    outcomes: dict[RasterJob, RasterOutcome],
+    report: ManyReport,
+    model: str,
+    config: RasterConfig,
 ) -> None:
     """Puts the parts of divided rasters together, and all outcomes into the report."""
     segmenter: Segmenter | None = None
@@ -189,7 +194,7 @@ def _gather(
             continue
         told = tuple(dict.fromkeys(text for outcome in mine for text in outcome.warnings))
         report.done.append(
-            Outcome(
+            RasterOutcome(
                 job,
                 "",
                 made.seconds + sum(outcome.seconds for outcome in mine),
@@ -201,7 +206,7 @@ def _gather(
         )
 
 
-def _here(jobs: Sequence[Job], model: str, config: RasterConfig, device: str) -> Iterator[Outcome]:
+def _here(jobs: Sequence[RasterJob], model: str, config: RasterConfig, device: str) -> Iterator[RasterOutcome]:
     """One after the other in this process."""
     segmenter = Segmenter.load(model, device=device)
     for job in jobs:

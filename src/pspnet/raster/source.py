@@ -22,7 +22,7 @@ SAMPLES, SAMPLE_PX = 3, 256  # places along each side where values are looked at
 
 
 @dataclass(frozen=True)
-class Source:
+class RasterSource:
     """A raster as one run reads it. Picklable: each thread and process opens it for itself.
 
     crop: the part that is worked on, in pixels of the file; grid: that part's place on the Earth. indexes: band
@@ -50,7 +50,7 @@ def examine(
     config: RasterConfig,
     card: ModelCard,
     fill: Sequence[float],
-) -> Source:
+) -> RasterSource:
     """Opens a raster and finds out how to read it for the model of a card.
 
     fill: the model's mean of each band. Warns where the values are unlike those trained on, where bands had to be guessed, or where the file has no CRS. Raises RasterError where bands are missing or the area of interest is empty.
@@ -72,7 +72,7 @@ def examine(
         crop = Window(0, 0, grid.height, grid.width) if area is None else window_of(area, grid, name)
         # a box along the grid's own axes is the window itself: no pixel of the window lies outside
         is_box = isinstance(config.aoi, tuple) and config.aoi_crs is None and grid.transform.is_rectilinear
-        source = Source(
+        source = RasterSource(
             name,
             crop,
             grid.part(crop),
@@ -94,10 +94,10 @@ def examine(
             f"on {low:g} to {high:g}. Its map cannot be trusted; scale the raster to that range",
             stacklevel=3,
         )
-    return Source(**{**source.__dict__, "value_range": seen})
+    return RasterSource(**{**source.__dict__, "value_range": seen})
 
 
-def _sample(source: Source, dataset: Any) -> tuple[float, float] | None:
+def _sample(source: RasterSource, dataset: Any) -> tuple[float, float] | None:
     """Lowest and highest value (1st and 99th percentile) in small windows spread over the crop."""
     errors = require("rasterio.errors", "raster")
     reader, values = source.reader(dataset), []

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from pspnet import __version__
 from pspnet.server.admission import Bodies, Gate
-from pspnet.server.batching import Batcher, Found, Job
+from pspnet.server.batching import Batcher, BatchJob, Found
 from pspnet.server.decoding import DecoderPool
 from pspnet.server.logs import Observed, logger
 from pspnet.server.metrics import Metrics
@@ -30,9 +30,9 @@ from pspnet.server.schema import (
     REFUSALS,
     SEGMENT_RESPONSES,
     FeatureCollection,
-    ModelInfo,
     ModelList,
     RunLengths,
+    ServedModel,
     State,
 )
 from pspnet.server.settings import ServerSettings
@@ -148,7 +148,7 @@ class Service:
                     body.give_back()
                     pixels = await self.help(as_known, pixels, segmenter)
                     passed("decode")
-                    job = Job(name, segmenter, pixels, wanted.needs_confidence, began + deadline_s)
+                    job = BatchJob(name, segmenter, pixels, wanted.needs_confidence, began + deadline_s)
                     self.batcher.submit(job)
                     ticket.hand_over()
                     found = await _result_or_gone(job, request)
@@ -175,7 +175,7 @@ class Sliced(Response):
             await send({"type": "http.response.body", "body": bytes(body[at : at + SLICE]), "more_body": more})
 
 
-async def _result_or_gone(job: Job, request: Request) -> Found:
+async def _result_or_gone(job: BatchJob, request: Request) -> Found:
     """The batcher's result. Cancels the job when the client closes the connection, or the deadline passes."""
     result = asyncio.ensure_future(asyncio.wrap_future(job.future))
     gone = asyncio.ensure_future(_disconnected(request))
@@ -253,7 +253,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/model",
         dependencies=guarded,
-        response_model=ModelInfo,
+        response_model=ServedModel,
         responses={k: REFUSALS[k] for k in (401, 404, 503)},
         tags=["models"],
         summary="Classes, colours, protocol, scores and provenance of a model",

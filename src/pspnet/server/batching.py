@@ -41,7 +41,7 @@ class Found:
 
 
 @dataclass(eq=False)
-class Job:
+class BatchJob:
     """One image in the queue. pixels: (H, W, bands). deadline: of time.monotonic()."""
 
     model: str
@@ -77,7 +77,7 @@ class Batcher:
         on_batch: Callable[[str, int, int, float], None] = lambda model, images, pixels, seconds: None,
     ) -> None:
         self.settings, self.expecting, self.on_batch = settings, expecting, on_batch
-        self.buckets: dict[Bucket, deque[Job]] = {}
+        self.buckets: dict[Bucket, deque[BatchJob]] = {}
         self.changed = threading.Condition()
         self.stopping = False
         self.thread = threading.Thread(target=self._run, name="pspnet-batches", daemon=True)
@@ -93,7 +93,7 @@ class Batcher:
         if self.thread.is_alive():
             self.thread.join()
 
-    def submit(self, job: Job) -> Future[Found]:
+    def submit(self, job: BatchJob) -> Future[Found]:
         """The job's future. Cancel it when nobody waits any more."""
         with self.changed:
             if self.stopping:
@@ -106,7 +106,7 @@ class Batcher:
         with self.changed:
             return sum(len(jobs) for jobs in self.buckets.values())
 
-    def _bucket(self, job: Job) -> Bucket:
+    def _bucket(self, job: BatchJob) -> Bucket:
         step = self.settings.bucket_px
         height, width = job.pixels.shape[:2]
         return (job.model, -(-height // step) * step, -(-width // step) * step)
@@ -121,7 +121,7 @@ class Batcher:
             del jobs  # or the last batch's images would be kept until the next one
             trim()
 
-    def _next(self) -> tuple[Bucket, list[Job]]:
+    def _next(self) -> tuple[Bucket, list[BatchJob]]:
         """The next batch; an empty one means the end."""
         with self.changed:
             while not self.buckets:
@@ -147,7 +147,7 @@ class Batcher:
             return 1
         return max(1, min(self.settings.max_batch, int(self.settings.batch_megapixels * 1e6) // pixels))
 
-    def _compute(self, bucket: Bucket, jobs: list[Job]) -> None:
+    def _compute(self, bucket: Bucket, jobs: list[BatchJob]) -> None:
         """Fulfils every job's future, whatever happens."""
         jobs = [job for job in jobs if not job.unwanted()]
         if not jobs:
@@ -172,7 +172,9 @@ class Batcher:
                 job.future.set_result(Found(labels, confidence, len(jobs), began - job.since, seconds))
 
 
-def compute(jobs: list[Job], height: int, width: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
+def compute(
+    jobs: list[BatchJob], height: int, width: int
+) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
     """Labels and confidence of images of one model, each padded by its edge to (height, width) and cut again."""
     segmenter, confidence = jobs[0].segmenter, any(job.confidence for job in jobs)
     if len(jobs) == 1 and jobs[0].size > WHOLE_PIXELS:
@@ -192,7 +194,7 @@ def _padded(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     return pixels if not below and not right else np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
-def _compute_windows(job: Job) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+def _compute_windows(job: BatchJob) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
     """As `Segmenter.segment` does for large images, but given up when the request has ended."""
 
     def check() -> None:

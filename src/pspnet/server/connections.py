@@ -34,11 +34,11 @@ class Connections:
         self.open: set[Connection] = set()
         connections = self
 
-        class Protocol(Connection):
+        class LimitedConnection(Connection):
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(connections, *arguments, **options)
 
-        self.protocol = Protocol
+        self.protocol = LimitedConnection
 
     def add(self, new: Connection) -> None:
         """Takes a connection; another one that is idle, or else this one, leaves when there are too many."""

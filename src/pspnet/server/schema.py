@@ -17,7 +17,7 @@ class ClassInfo(_Shown):
     colour: str = Field(description="#rrggbb, the colour in the label PNG's palette and in overlays.")
 
 
-class ModelInfo(_Shown):
+class ServedModel(_Shown):
     """A model of this server."""
 
     name: str

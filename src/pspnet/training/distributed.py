@@ -32,7 +32,7 @@ def _summed(values: Tensor) -> Tensor:
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d whose batch is the images of every process, in training (SPEC P16); then `after`.
+    """BatchNorm2d whose batch is the images of every process, in training; then `after`.
 
     (B, C, H, W) -> (B, C, H, W). Sums of values and of squared distances from the shared mean are added up over the
     processes, differentiably, so gradients are those of one large batch. In evaluation it is BatchNorm2d.

@@ -21,7 +21,7 @@ def parameter_groups(model: PSPNet, config: OptimizerConfig) -> list[dict[str, A
     """Every parameter once: the encoder (one group, or one per stage) and the head, each split by weight decay.
 
     A group has `name`, `params`, `lr` and `weight_decay`. The head, everything after the encoder, learns
-    `head_lr_factor` times as fast (SPEC P14). Norms and biases are the parameters with one dimension.
+    `head_lr_factor` times as fast. Norms and biases are the parameters with one dimension.
     """
     decays_all = config.decay_norms if config.decay_norms is not None else config.name == "sgd"
     in_encoder = {id(parameter) for parameter in model.encoder.parameters()}

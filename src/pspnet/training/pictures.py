@@ -17,7 +17,7 @@ MARGIN_PX, HEADER_PX = 6, 24
 
 
 @dataclass(frozen=True)
-class Example:
+class PictureExample:
     """image: (H, W, bands) or, before `shrink`, (bands, H, W) float. labels, predicted: (H, W) uint8."""
 
     name: str
@@ -26,17 +26,17 @@ class Example:
     predicted: NDArray[np.uint8]
 
 
-def shrink(example: Example) -> Example:
+def shrink(example: PictureExample) -> PictureExample:
     """The example with an (h, w, 3) uint8 image, all three at most MAX_WIDTH_PX wide."""
     image = image_for_display(np.moveaxis(example.image, 0, -1))
     height, width = image.shape[:2]
     scale = min(1.0, MAX_WIDTH_PX / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST) for m in (example.labels, example.predicted)]
-    return Example(example.name, cv2.resize(image, size, interpolation=cv2.INTER_AREA), small[0], small[1])
+    return PictureExample(example.name, cv2.resize(image, size, interpolation=cv2.INTER_AREA), small[0], small[1])
 
 
-def draw(examples: list[Example], label_space: LabelSpace) -> NDArray[np.uint8]:
+def draw(examples: list[PictureExample], label_space: LabelSpace) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: a header line, then image | labels | prediction | mistakes for each example.
 
     Mistakes are red over a grey image; pixels that do not count are black there and in the labels.

@@ -28,7 +28,7 @@ from pspnet.metrics import ConfusionMatrix, Scores, count_pairs
 from pspnet.nn.pspnet import PSPNet
 from pspnet.predict.windows import WHOLE_PIXELS, as_float, windowed_labels
 from pspnet.training.batches import quiet_worker
-from pspnet.training.pictures import Example, shrink
+from pspnet.training.pictures import PictureExample, shrink
 
 WORST_IMAGES = 20
 
@@ -41,7 +41,7 @@ class Validation:
     scores: Scores
     loss: float
     images: list[tuple[str, float, float]] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
+    examples: list[PictureExample] = field(default_factory=list)
 
     def to_json(self, step: int) -> str:
         worst = [{"name": n, "mean_iou": iou, "pixel_accuracy": a} for n, iou, a in self.images[:WORST_IMAGES]]
@@ -90,7 +90,7 @@ def validate(
     matrix = ConfusionMatrix(model.config.num_classes)
     loss_sum, loss_pixels = 0.0, 0
     images: list[tuple[str, float, float]] = []
-    examples: list[tuple[int, Example]] = []
+    examples: list[tuple[int, PictureExample]] = []
     loader: DataLoader[Any] = DataLoader(
         _Samples(dataset),
         batch_size=None,
@@ -115,7 +115,7 @@ def validate(
         if counts.any():  # an image without a counted pixel has no score of its own
             images.append((name, own.mean_iou, own.pixel_accuracy))
         if index in drawn:
-            examples.append((index, shrink(Example(name, image.numpy(), labels, predicted))))
+            examples.append((index, shrink(PictureExample(name, image.numpy(), labels, predicted))))
     if world > 1:
         found: list[Any] = [None] * world
         dist.all_gather_object(found, (matrix.counts, loss_sum, loss_pixels, images, examples))
@@ -137,7 +137,7 @@ def _as_is(item: Any) -> Any:
     return item
 
 
-def _first(pair: tuple[int, Example]) -> int:
+def _first(pair: tuple[int, PictureExample]) -> int:
     return pair[0]
 
 

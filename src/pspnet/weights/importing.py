@@ -34,7 +34,7 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 KNOWN_TABLES = {150: "ade20k", 21: "voc", 19: "cityscapes"}  # a hint only: other data sets have as many classes
 
 
-class Source(NamedTuple):
+class ImportSource(NamedTuple):
     """read: a path or name -> (state, what lay beside it). plan: what to do with it. sign: a name that it always has."""
 
     read: Callable[[str | Path], State]
@@ -46,13 +46,13 @@ def _pickled(marker: str) -> Callable[[str | Path], State]:
     return lambda source: find_state(read_file(Path(source)), Path(source), marker)
 
 
-SOURCES: dict[str, Source] = {
-    "semseg": Source(_pickled(semseg.MARKER), semseg.plan, r"cls\.0\.weight"),
-    "mmseg": Source(_pickled(mmseg.MARKER), mmseg.plan, r"decode_head\.conv_seg\.weight"),
-    "smp": Source(smp.read, smp.plan, r"decoder\.psp\."),
-    "csail": Source(csail.read, csail.plan, r"conv_last\.0\.weight"),
-    "caffe": Source(caffe.read, caffe.plan, r"conv1_1_3x3_s2\.weight"),
-    "torchvision": Source(_pickled(torchvision.MARKER), torchvision.plan, torchvision.SIGN),
+SOURCES: dict[str, ImportSource] = {
+    "semseg": ImportSource(_pickled(semseg.MARKER), semseg.plan, r"cls\.0\.weight"),
+    "mmseg": ImportSource(_pickled(mmseg.MARKER), mmseg.plan, r"decode_head\.conv_seg\.weight"),
+    "smp": ImportSource(smp.read, smp.plan, r"decoder\.psp\."),
+    "csail": ImportSource(csail.read, csail.plan, r"conv_last\.0\.weight"),
+    "caffe": ImportSource(caffe.read, caffe.plan, r"conv1_1_3x3_s2\.weight"),
+    "torchvision": ImportSource(_pickled(torchvision.MARKER), torchvision.plan, torchvision.SIGN),
 }
 
 

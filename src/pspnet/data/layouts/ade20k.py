@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.archives import Source
+from pspnet.data.archives import PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.images import write_png
 from pspnet.labels import LabelSpace
 
 _FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
-SOURCE = Source(
+SOURCE = PublishedArchive(
     where="sceneparsing.csail.mit.edu: ADEChallengeData2016.zip (0.9 GB), release_test.zip for the test images. Images: "
     "non-commercial research and education",
     counts={"train": 20210, "val": 2000},

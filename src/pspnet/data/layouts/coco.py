@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.archives import Source
+from pspnet.data.archives import PublishedArchive
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import Pair, PairedFiles, match
@@ -31,13 +31,13 @@ _IMAGES = {
     "train2017.zip": "sha1:10ad623668ab00c62c096f0ed636d6aff41faca5",
     "val2017.zip": "sha1:4950dc9d00dbe1c933ee0170f5797584351d2a41",
 }
-SOURCE = Source(
+SOURCE = PublishedArchive(
     where="cocodataset.org: train2017.zip (18 GB), val2017.zip (0.8 GB), annotations_trainval2017.zip (0.2 GB). "
     "Annotations: CC BY 4.0; images: Flickr's terms",
     counts=_COUNTS,
     checksums=_IMAGES | {"annotations_trainval2017.zip": "sha1:8551ee4bb5860311e79dace7e79cb91e432e78b3"},
 )
-STUFF_SOURCE = Source(
+STUFF_SOURCE = PublishedArchive(
     where="cocodataset.org: train2017.zip, val2017.zip; github.com/nightrome/cocostuff: stuffthingmaps_trainval2017.zip "
     "(0.7 GB), whose masks end up in ROOT/stuffthingmaps. Annotations: CC BY 4.0; images: Flickr's terms",
     counts=_COUNTS,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.archives import Progress, Source
+from pspnet.data.archives import Progress, PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import PairedFiles, files_in, match
 from pspnet.errors import DataError, LabelError
@@ -191,13 +191,13 @@ def _codes(path: Path) -> tuple[NDArray[np.uint8], int]:
     return codes, unknown
 
 
-POTSDAM_SOURCE = Source(
+POTSDAM_SOURCE = PublishedArchive(
     where="www.isprs.org, 2D Semantic Labeling Contest Potsdam (request): 2_Ortho_RGB.zip and 5_Labels_all_noBoundary.zip "
     "(or 5_Labels_all.zip), or Potsdam.zip that holds them. Research use with acknowledgement",
     counts={"train": 24 * 23 * 23, "val": 14 * 23 * 23},
     finish=partial(cut_tiles, "potsdam"),
 )
-VAIHINGEN_SOURCE = Source(
+VAIHINGEN_SOURCE = PublishedArchive(
     where="www.isprs.org, 2D Semantic Labeling Contest Vaihingen (request): ISPRS_semantic_labeling_Vaihingen.zip and "
     "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip (or ..._ground_truth_COMPLETE.zip). Research use "
     "with acknowledgement",

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.archives import Source
+from pspnet.data.archives import PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.errors import ConfigError
@@ -22,7 +22,7 @@ from pspnet.labels import LabelSpace
 
 _FOLDERS = {"train": "Train", "val": "Val", "test": "Test"}
 _AREAS = ("Urban", "Rural")
-SOURCE = Source(
+SOURCE = PublishedArchive(
     where="zenodo.org/records/5706578: Train.zip, Val.zip, Test.zip (9 GB); CC BY-NC-SA 4.0, academic use",
     counts={"train": 2522, "val": 1669, "test": 1796},
     checksums={

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.archives import Progress, Source
+from pspnet.data.archives import Progress, PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.matfile import read_mat_field
 from pspnet.data.paired_files import PairedFiles, match
@@ -82,7 +82,7 @@ def finish_voc(root: Path, progress: Progress | None = None) -> list[str]:
     return [f"trainaug: {len(names)} images, {len(added)} label files made from SBD"]
 
 
-SOURCE = Source(
+SOURCE = PublishedArchive(
     where="host.robots.ox.ac.uk/pascal/VOC/voc2012: VOCtrainval_11-May-2012.tar (2 GB); for trainaug also SBD's "
     "benchmark.tgz (1.4 GB) from www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours. Images: "
     "Flickr's terms",

@@ -1,4 +1,4 @@
-"""Generated scenes: small pictures of places in which what a thing is depends on what lies far from it (SPEC H2).
+"""Generated scenes: small pictures of places in which what a thing is depends on what lies far from it.
 
 The embedded default data set: nothing to download. Three ambiguities, each decided by a remote part of the picture:
 

@@ -1,7 +1,7 @@
 """The things whose class only the picture can tell: a hull, a facade, a bulge of cloth. And trees.
 
 None of these functions is told where it is: no argument carries the context. With the same random state a boat and a
-car, a village house and a skyscraper, a pillow and a folded blanket are the same pixels (SPEC H2). Sizes in pixels.
+car, a village house and a skyscraper, a pillow and a folded blanket are the same pixels. Sizes in pixels.
 """
 
 from __future__ import annotations
