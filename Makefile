@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # pip would compile what it installs, uv does not; without this each start compiles these anew where Python is told to
 # write no bytecode (a minute here, a dozen seconds at each start there)
 COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm lightning torchmetrics sympy pydantic \
-	onnxscript onnx onnx_ir scipy matplotlib)
+	onnxscript onnx onnx_ir scipy matplotlib numpy PIL cv2 rich typer yaml onnxruntime) src/pspnet
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
@@ -15,13 +15,18 @@ TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-install: $(READY)  ## make .venv with every extra, pinned
+# TORCH=cpu: PyTorch's build for processors, from its own index (uv's torch backend), without NVIDIA's 5 GB
+TORCH ?=
+BACKEND = $(if $(TORCH),--torch-backend $(TORCH))
+PINS = $(if $(filter cpu,$(TORCH)),grep -vE '^(nvidia-|cuda-|triton)' requirements.txt,cat requirements.txt)
+
+install: $(READY)  ## make .venv with every extra, pinned; TORCH=cpu for PyTorch without CUDA
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), "Python 3.11 to 3.13 is needed, this is " + sys.version'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.txt)
-	$(PY) -m uv pip install --quiet --python $(PY) -r requirements.txt
+	$(PINS) | $(PY) -m uv pip install --quiet --python $(PY) $(BACKEND) -r -
 	$(PY) -m uv pip install --quiet --python $(PY) --no-deps -e .
 	$(PY) -m compileall -q -j 2 $(COMPILED) >/dev/null || true
 	touch $(READY)

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    **dict.fromkeys(("errors", "machine", "files", "listing", "display", "terminal"), 0),
+    **dict.fromkeys(("errors", "installation", "machine", "files", "listing", "display", "terminal"), 0),
     **dict.fromkeys(
         (
             "labels",
@@ -42,6 +42,7 @@ FLOORS = {
 
 # (from, to): why an arrow between rooms of one floor, or upwards, is right. One that is no longer needed fails.
 ALLOWED = {
+    ("errors", "installation"): "the error of a missing extra prints the command that brings it",
     ("label_images", "images"): "a label file is opened by the one door to image decoders",
     ("label_images", "labels"): "values become classes",
     ("georaster", "label_images"): "a label raster is read as every label picture",

@@ -1,6 +1,6 @@
 """Draws the pictures of docs/choosing.md from generated scenes and from the network itself.
 
-    python docs/pictures/choosing.py [FOLDER]        (matplotlib: pip install "pspnet[train]")
+    python docs/pictures/choosing.py [FOLDER]        (needs matplotlib, of the extra train)
 
 Everything in them is computed here; nothing is drawn by hand. Prints the figures that the page quotes.
 """

@@ -49,7 +49,16 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'pspnet' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_PLACES[name]), name)
+    try:
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+    except ModuleNotFoundError as error:
+        from pspnet.errors import missing
+        from pspnet.installation import EXTRA_OF
+
+        module = (error.name or "").split(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        raise missing(module, EXTRA_OF[module], error) from error
     globals()[name] = value
     return value
 

@@ -110,11 +110,18 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.split(".")[0]
-        raise MissingExtraError(
-            f"this needs '{package}', which could not be imported ({error}). Install it with:\n"
-            f'    pip install "pspnet[{extra}]"'
-        ) from error
+        raise missing(module, extra, error) from error
+
+
+def missing(module: str, extra: str, error: ImportError | None = None) -> MissingExtraError:
+    """The error for a module of an extra that cannot be imported, with the command that brings it."""
+    from pspnet.installation import install_command
+
+    why = f" ({error})" if error else ""
+    return MissingExtraError(
+        f"this needs '{module.split('.')[0]}', which could not be imported{why}. Install it with:\n"
+        f"    {install_command(extra)}"
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", most: int = 1) -> str:

@@ -144,8 +144,8 @@ def test_wrong_engines_are_refused(model: PSPNet, monkeypatch: pytest.MonkeyPatc
             Segmenter(model, CARD, device="cpu", precision=precision, engine=name)
     with pytest.raises(ConfigError, match="one image size"):
         kept_onnx(network(pointrend=True, encoder_options={"depth": 4}))
-    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"pspnet\[export\]"):
+    monkeypatch.setattr(runtimes, "available", lambda _: False)
+    with pytest.raises(MissingExtraError, match=r"\[export\]"):
         Segmenter(model, CARD, device="cpu", engine="openvino")
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "which", lambda _: None)

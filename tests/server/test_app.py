@@ -18,7 +18,7 @@ import pytest
 import shapely
 from PIL import Image
 
-from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
+from pspnet import ModelConfig, PSPNet, Segmenter
 from pspnet.cli import _run
 from pspnet.client import Client, as_bytes, labels_of
 from pspnet.data.catalog import open_dataset
@@ -28,7 +28,7 @@ from pspnet.server.models import name_models
 from pspnet.server.negotiation import choose_format
 from pspnet.server.problems import Problem
 from pspnet.server.schema import FeatureCollection, Refusal, RunLengths, ServedModel
-from pspnet.weights.checkpoint import ModelCard, header_text
+from support.graphs import write_graph
 from support.services import Running, serving, sleeping, wake
 
 
@@ -41,27 +41,6 @@ def scene() -> np.ndarray:
 @pytest.fixture(scope="module")
 def scenes() -> Segmenter:
     return Segmenter.load("scenes", device="cpu", precision="fp32")
-
-
-def write_graph(path: Path) -> None:
-    """An exported model of one 1 x 1 convolution: the brightest band is the class. Making a real one takes long."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [3, 3, 1, 1], np.eye(3, dtype=np.float32).ravel())
-    edges = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, "h", "w"]) for name in ("images", "logits")
-    ]
-    node = helper.make_node("Conv", ["images", "w"], ["logits"])
-    model = helper.make_model(
-        helper.make_graph([node], "g", edges[:1], edges[1:], [weight]),
-        ir_version=8,
-        opset_imports=[helper.make_opsetid("", 17)],
-    )
-    config = ModelConfig(encoder="resnet18", num_classes=3)
-    header = header_text(config, ModelCard(LabelSpace(("red", "green", "blue"))))
-    helper.set_model_props(model, {"pspnet": header})
-    onnx.save(model, path)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,8 @@ def _warn(
 
 
 def _run(arguments: list[str], debug: bool) -> int:
-    from pspnet.errors import PspnetError, RunInterrupted
+    from pspnet.errors import PspnetError, RunInterrupted, missing
+    from pspnet.installation import EXTRA_OF
 
     show_any_text()
     try:
@@ -91,13 +92,24 @@ def _run(arguments: list[str], debug: bool) -> int:
         told = str(error) if isinstance(error, RunInterrupted) else f"error: {error}"
         print(printable(told), file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:  # an extra's, met where no `require` stands before the import
+        if debug:
+            raise
+        module = (error.name or "").split(".")[0]
+        if module in EXTRA_OF:
+            print(f"error: {missing(module, EXTRA_OF[module], error)}", file=sys.stderr)
+            return 2
+        print(_fault(error), file=sys.stderr)
+        return 1
     except Exception as error:  # the last resort: a user sees one line, a developer asks for more
         if debug:
             raise
-        print(
-            printable(f"unexpected error: {type(error).__name__}: {error}")
-            + "\nThis is a fault in pspnet; run it again with --debug "
-            "and report what it prints",
-            file=sys.stderr,
-        )
+        print(_fault(error), file=sys.stderr)
         return 1
+
+
+def _fault(error: Exception) -> str:
+    return (
+        printable(f"unexpected error: {type(error).__name__}: {error}")
+        + "\nThis is a fault in pspnet; run it again with --debug and report what it prints"
+    )

@@ -239,7 +239,8 @@ def info(
         from pspnet.weights.bundled import find_model
         from pspnet.weights.checkpoint import read_header
 
-        config, card = open_exported(source)[1:] if is_exported(source) else read_header(find_model(source))
+        path = find_model(source)
+        config, card = open_exported(path)[1:] if is_exported(path) else read_header(path)
         console.print(f"classes   {', '.join(card.label_space.names)}", highlight=False, markup=False)
         console.print(
             f"bands     {', '.join(card.band_names)}; values {card.value_range[0]:g} to {card.value_range[1]:g}"

@@ -6,7 +6,6 @@ kept in the cache folder (`pspnet.nn.graphs`), and so is what `auto` decided the
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import platform
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import ConfigError, MissingExtraError, OutputError
+from pspnet.errors import ConfigError, MissingExtraError, OutputError, missing
 from pspnet.files import write_text
+from pspnet.installation import available
 from pspnet.machine import processor_name
 from pspnet.nn import PSPNet
 from pspnet.nn.graphs import cache_folder, fingerprint, kept_onnx
@@ -93,10 +93,8 @@ def engine_named(name: str, model: PSPNet, device: Device, precision: str = "aut
             f"engine = {name!r} runs on the processor, device = '{device}'; use engine = torch or compile"
         )
     computed = precision_of(name, precision)
-    if importlib.util.find_spec(name) is None:
-        raise MissingExtraError(
-            f'engine = {name!r} is not installed. Install it with:\n    pip install "pspnet[export]"'
-        )
+    if not available(name):
+        raise missing(name, "export")
     path = kept_onnx(model)
     return OnnxEngine(path) if name == "onnxruntime" else OpenVinoEngine(path, computed)
 
@@ -200,7 +198,7 @@ def _hardware(device: Device) -> str:
 
 def _release(name: str) -> str:
     package = {"compile": "torch"}.get(name, name)
-    return version(package) if importlib.util.find_spec(package) else ""
+    return version(package) if available(package) else ""
 
 
 def _remembered(note: Path, circumstances: list[object]) -> Choice | None:

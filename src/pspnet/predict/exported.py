@@ -31,7 +31,8 @@ class OnnxEngine:
     device = "cpu"
 
     def __init__(self, path: Path) -> None:
-        runtime = require("onnxruntime", "export")
+        import onnxruntime as runtime
+
         options = runtime.SessionOptions()
         options.intra_op_num_threads = thread_count()
         options.log_severity_level = 3

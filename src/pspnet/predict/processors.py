@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
+from pspnet.installation import available
 from pspnet.machine import usable_cores
 
 _threads: int | None = None
@@ -13,7 +13,7 @@ _threads: int | None = None
 
 def gpu_count() -> int:
     """CUDA cards that PyTorch can use; 0 where there is no PyTorch."""
-    if importlib.util.find_spec("torch") is None:
+    if not available("torch"):
         return 0
     from pspnet.predict.engines import cuda_count
 

@@ -83,18 +83,21 @@ class Segmenter:
     ) -> Segmenter:
         """A checkpoint, an exported model (.onnx, .xml, .pt2), or the name of a model that comes along.
 
-        An exported model runs in its own engine and precision. Raises CheckpointError saying what is wrong with the file,
-        ConfigError for an engine that does not exist or that an exported model does not have.
+        An exported model runs in its own engine and precision, and needs no PyTorch; without PyTorch a name means the
+        model's int8 ONNX. Raises CheckpointError saying what is wrong with the file,
+        ConfigError for an engine that does not exist or that an exported model does not have, MissingExtraError where
+        PyTorch is needed and not installed.
         """
-        if is_exported(source):
-            own, config, exported_card = open_exported(source)
+        path = find_model(source)
+        if is_exported(path):
+            own, config, exported_card = open_exported(path)
             if engine not in (None, "auto", own.name):
                 raise ConfigError(
                     f"engine = {engine!r} with '{source}': an exported model runs in {own.name}. Leave engine out, or give "
                     "the checkpoint it was exported from"
                 )
-            return cls(config, exported_card, engine=own, files=files_of(source))
-        model, card = load_checkpoint(find_model(source))
+            return cls(config, exported_card, engine=own, files=files_of(path))
+        model, card = load_checkpoint(path)
         return cls(model, card, device=device, precision=precision, engine=engine)
 
     @property

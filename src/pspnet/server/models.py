@@ -47,11 +47,12 @@ def check_sources(models: Mapping[str, Source]) -> None:
     for name, source in models.items():
         if isinstance(source, Segmenter):
             _check_bands(name, source.config.in_bands)
-        elif is_exported(source):
-            if not Path(source).is_file():
-                raise ConfigError(f"model {name!r}: '{source}' does not exist")
-        else:
-            _check_bands(name, read_header(find_model(source))[0].in_bands)
+            continue
+        path = find_model(source)
+        if not is_exported(path):
+            _check_bands(name, read_header(path)[0].in_bands)
+        elif not path.is_file():
+            raise ConfigError(f"model {name!r}: '{path}' does not exist")
 
 
 @dataclass

