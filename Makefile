@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # pip would compile what it installs, uv does not; without this each start compiles these anew where Python is told to
 # write no bytecode (a minute here, a dozen seconds at each start there)
-COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm lightning torchmetrics sympy pydantic \
+COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm lightning_fabric sympy pydantic \
 	onnxscript onnx onnx_ir scipy matplotlib numpy PIL cv2 rich typer yaml onnxruntime) src/pspnet
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest

@@ -71,7 +71,7 @@ ALLOWED = {
 # Heavy libraries and the rooms that may name them.
 DOORS = {
     "timm": {"nn", "weights"},
-    "lightning": {"training"},
+    "lightning_fabric": {"training"},
     "rasterio": {"georaster", "raster", "data"},
     "openvino": {"exporting", "predict"},
     "nncf": {"exporting"},
@@ -140,7 +140,7 @@ def test_heavy_libraries_have_one_door() -> None:
 def test_one_file_of_predict_imports_pytorch() -> None:
     """Everything else there works where PyTorch is not installed."""
     rooms = sorted((PACKAGE / "predict").rglob("*.py"))
-    heavy = {"torch", "timm", "safetensors", "lightning"}
+    heavy = {"torch", "timm", "safetensors", "lightning_fabric"}
     assert [p.name for p in rooms if heavy & {name.split(".")[0] for name, _ in imports(p)}] == ["engines.py"]
 
 
@@ -176,7 +176,7 @@ def test_no_circle_of_files() -> None:
 def test_import_loads_nothing_heavy() -> None:
     code = (
         "import sys, pspnet, pspnet.cli\n"
-        "heavy = {'torch', 'timm', 'lightning', 'rasterio', 'onnx', 'openvino', 'fastapi', 'gradio', 'ray', 'cv2', 'numpy'}\n"
+        "heavy = {'torch', 'timm', 'lightning_fabric', 'rasterio', 'onnx', 'openvino', 'fastapi', 'gradio', 'ray', 'cv2', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -89,16 +89,14 @@ def test_mmsegmentations_numbers(case: dict[str, Any]) -> None:
 
 
 def test_torchmetrics_jaccard_agrees() -> None:
-    from torchmetrics.classification import MulticlassJaccardIndex
-
+    """Recorded from torchmetrics 1.9.0: MulticlassJaccardIndex(7, ignore_index=255, average="none")."""
+    recorded = [0.090361, 0.061834, 0.084388, 0.078387, 0.097068, 0.073404, 0.068303]
     rng = np.random.default_rng(3)
     labels, predictions = rng.integers(0, 7, (2, 40, 50)), rng.integers(0, 7, (2, 40, 50))
     labels[rng.random(labels.shape) < 0.1] = 255
     matrix = ConfusionMatrix(7)
     matrix.update(labels, predictions)
-    oracle = MulticlassJaccardIndex(7, ignore_index=255, average="none")
-    oracle.update(torch.from_numpy(predictions), torch.from_numpy(labels))
-    np.testing.assert_allclose(matrix.scores().iou, oracle.compute().numpy(), atol=1e-6)
+    np.testing.assert_allclose(matrix.scores().iou, recorded, atol=1e-6)
 
 
 @given(

@@ -23,9 +23,8 @@ from pspnet.training.activation_checkpointing import blocks, checkpoint_blocks
 from pspnet.training.batches import Batch, BatchPlan, PlanSampler, TrainingSamples, training_loader
 from pspnet.training.distributed import SharedBatchNorm, share_batch_norm
 from pspnet.training.ema import AveragedModel
-from pspnet.training.optimizer import build_optimizer, build_scheduler, encoder_stages, parameter_groups
-from pspnet.training.schedule import rate_factor
-from pspnet.training.state import TrainingModule
+from pspnet.training.optimizer import build_optimizer, encoder_stages, parameter_groups, rate_factor
+from pspnet.training.state import TrainingState
 from pspnet.training.step import to_tensors, total_loss
 from support.toys import NAMES, Toys, ended, in_child, toy_model, toy_run
 
@@ -49,16 +48,14 @@ class TestSchedule:
         ours = [0.01 * rate_factor(ScheduleConfig(), step, 1000) for step in range(0, 1001, 100)]
         np.testing.assert_allclose(ours, recorded, rtol=1e-12)
 
-    def test_first_step_uses_the_base_rate_and_step_k_the_kth(self) -> None:
-        weight = nn.Parameter(torch.zeros(1))
-        optimizer = torch.optim.SGD([{"params": [weight], "lr": 0.1}])
-        scheduler = build_scheduler(optimizer, ScheduleConfig(), 4)
+    def test_first_step_uses_the_base_rate_and_step_k_the_kth(self, tmp_path: Path) -> None:
+        config = toy_run(tmp_path, steps=4, optimizer={"learning_rate": 0.1, "momentum": 0.0, "head_lr_factor": 2.0})
+        state = TrainingState(PSPNet(toy_model(num_classes=3)), config, torch.device("cpu"))
         used = []
         for _ in range(4):
-            used.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-        np.testing.assert_allclose(used, [0.1 * (1 - k / 4) ** 0.9 for k in range(4)], rtol=1e-12)
+            state.update_weights()
+            used.append([group["lr"] for group in state.optimizer.param_groups])
+        np.testing.assert_allclose(used, [[f * (1 - k / 4) ** 0.9 for f in (0.1, 0.2)] for k in range(4)], rtol=1e-12)
 
     @given(
         name=st.sampled_from(["poly", "one_cycle", "cosine", "constant"]),
@@ -109,7 +106,7 @@ class TestBatches:
     def test_a_later_start_gives_the_rest(self) -> None:
         plan = BatchPlan(7, 3, 9, seed=5)
         assert list(PlanSampler(plan, 4)) == list(PlanSampler(plan))[4:]
-        assert len(PlanSampler(plan, 4)) == 9
+        assert len(PlanSampler(plan, 4)) == 5
 
     def test_unequal_shares_are_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"batch_size = 5 with 2 devices"):
@@ -385,12 +382,3 @@ def test_default_loader_has_the_samples_of_a_plain_one() -> None:
     for ours, theirs in zip(training_loader(samples, plan, 0, 0, False), plain, strict=True):
         assert torch.equal(ours.images, theirs[0])
     assert len(NAMES) == 3
-
-
-def test_clipping_in_bfloat16_takes_the_usual_update(tmp_path: Path) -> None:
-    """Lightning refuses a fused update beside clipping under mixed precision."""
-    for precision, clip, fused in [("bf16", 1.0, False), ("bf16", None, True), ("fp32", 1.0, True)]:
-        config = toy_run(tmp_path, precision=precision, clip=clip)
-        loss = build_loss(config.loss, 3)
-        module = TrainingModule(PSPNet(toy_model(num_classes=3)), config, loss, 2, lambda *_: None)  # type: ignore[arg-type, return-value]
-        assert module.configure_optimizers()["optimizer"].param_groups[0]["fused"] is fused

@@ -17,7 +17,7 @@ from pspnet.errors import ConfigError, RunInterrupted
 from pspnet.evaluation import assess
 from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
-from pspnet.training import import_lightning, resume, train
+from pspnet.training import resume, train
 
 Say = Callable[[str], None]
 
@@ -35,7 +35,6 @@ def ablate(
     The tables are written anew after every run, with the seeds that are finished. train_data, val_data: data sets of
     your own. say: gets a line before each run. quiet: no progress bars. Raises what `pspnet.train` and `assess` raise.
     """
-    import_lightning()
     from pspnet.training.resolve import DataSets, open_data
 
     tables = tables_of(config)  # refuses contradictions before anything runs

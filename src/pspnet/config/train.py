@@ -39,8 +39,7 @@ class OptimizerConfig(Settings):
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of adamw's two averages.")
     fused: bool = Field(
         True,
-        description="The update of all weights in one kernel. With clip and bfloat16 it is never used: the trainer "
-        "refuses the pair.",
+        description="The update of all weights in one kernel.",
     )
     weight_decay: float = Field(1e-4, ge=0.0, description="Pull of the weights towards zero.")
     decay_norms: bool | None = Field(

@@ -1,10 +1,11 @@
-"""Training on the Lightning Trainer: `train` starts a run, `resume` goes on with one, bit for bit.
+"""Training: `train` starts a run, `resume` goes on with one, bit for bit. `loop.py` is the place to read.
 
-Everything a run writes lies in one folder; `folder.py` lists it. This file imports no heavy library.
+Everything a run writes lies in one folder; `run_folder.py` lists it. This file imports no heavy library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,37 +13,47 @@ from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset
 
 if TYPE_CHECKING:
+    from pspnet.training.callbacks import Callback
     from pspnet.training.lr_finder import RateSearch
     from pspnet.training.resolve import DataSets
 
 
 def train(
-    config: TrainConfig, *, train_data: Dataset | None = None, val_data: Dataset | None = None, quiet: bool = False
+    config: TrainConfig,
+    *,
+    train_data: Dataset | None = None,
+    val_data: Dataset | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
 ) -> Path:
     """Trains a network and returns the path of its best checkpoint, RUN/best.safetensors.
 
-    train_data, val_data: data sets of your own, in place of `config.data`. quiet: nothing on the terminal.
+    train_data, val_data: data sets of your own, in place of `config.data`. callbacks: functions that are called with
+    an `TrainingEvent` (see `callbacks.py`), for loggers and tools. quiet: nothing on the terminal.
     Raises ConfigError and DataError, all faults together, before anything is computed; TrainingError when the run
     cannot go on; RunInterrupted when Ctrl-C or SIGTERM stopped it, after its state was saved.
     """
-    import_lightning()
-    from pspnet.training.loop import start
+    from pspnet.training.launch import start
 
-    return start(config, _sets(train_data, val_data), quiet)
+    return start(config, _sets(train_data, val_data), callbacks, quiet)
 
 
 def resume(
-    run_dir: str | Path, *, train_data: Dataset | None = None, val_data: Dataset | None = None, quiet: bool = False
+    run_dir: str | Path,
+    *,
+    train_data: Dataset | None = None,
+    val_data: Dataset | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
 ) -> Path:
     """Goes on with the run in `run_dir` where it was stopped or killed, and returns the path of its best checkpoint.
 
     The result is bit for bit that of a run that was never stopped, on the same kind of processor with the same number
     of devices and threads. A finished run is left as it is. Raises what `train` raises.
     """
-    import_lightning()
-    from pspnet.training.loop import go_on
+    from pspnet.training.launch import go_on
 
-    return go_on(run_dir, _sets(train_data, val_data), quiet)
+    return go_on(run_dir, _sets(train_data, val_data), callbacks, quiet)
 
 
 def find_learning_rate(
@@ -55,13 +66,6 @@ def find_learning_rate(
     from pspnet.training.lr_finder import search_rate
 
     return search_rate(config, _sets(train_data, None), steps, None if plot is None else Path(plot))
-
-
-def import_lightning() -> None:
-    """Loads Lightning, quickly. Raises MissingExtraError where it is not installed."""
-    from pspnet.training.quick_start import import_lightning as load
-
-    load()
 
 
 def _sets(train_data: Dataset | None, val_data: Dataset | None) -> DataSets | None:

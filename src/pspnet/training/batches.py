@@ -1,7 +1,7 @@
 """Which samples form a batch: a function of (seed, position), so a run can start again anywhere and repeat nothing.
 
 The samples of all epochs form one endless stream, each epoch a new permutation. Batch t is the t-th piece of the stream:
-every batch is full, every sample occurs once per epoch, and an epoch's end needs no special case. The trainer sees
+every batch is full, every sample occurs once per epoch, and an epoch's end needs no special case. The loop sees
 one long epoch, which also lets the workers run on where an epoch ends.
 """
 
@@ -68,7 +68,7 @@ def _order(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class PlanSampler:
-    """The batches of a plan from batch `start` on. Its length is the whole run's: the trainer counts what it skipped."""
+    """The batches of a plan from batch `start` on."""
 
     def __init__(self, plan: BatchPlan, start: int = 0) -> None:
         self.plan, self.start = plan, start
@@ -77,11 +77,11 @@ class PlanSampler:
         return (self.plan.batch(step) for step in range(self.start, self.plan.steps))
 
     def __len__(self) -> int:
-        return self.plan.steps
+        return self.plan.steps - self.start
 
 
 class Batch(NamedTuple):
-    """images: (B, H, W, bands) in the data's own dtype (the module makes them float). labels: (B, H, W) uint8."""
+    """images: (B, H, W, bands) in the data's own dtype (`step.to_tensors` makes them float). labels: (B, H, W) uint8."""
 
     images: Tensor
     labels: Tensor
@@ -124,9 +124,14 @@ def collate(samples: Sequence[tuple[Tensor, Tensor] | PspnetError]) -> Batch | P
 
 
 class TimedLoader(DataLoader[Any]):
-    """A DataLoader that knows for how long it was waited for (`waited_s`) and raises the errors that workers hand back."""
+    """A DataLoader that knows for how long it was waited for and raises the errors that workers hand back."""
 
     waited_s = 0.0
+
+    def take_waited_s(self) -> float:
+        """Seconds waited since this was asked before."""
+        seconds, self.waited_s = self.waited_s, 0.0
+        return seconds
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()

@@ -20,8 +20,7 @@ from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
 from pspnet.training.initial_weights import first_model
 from pspnet.training.optimizer import build_optimizer
 from pspnet.training.resolve import DataSets, open_data, resolve
-from pspnet.training.seeding import own_random_numbers, seed_all
-from pspnet.training.step import to_tensors, total_loss
+from pspnet.training.step import callers_random_numbers_kept, seed_all, to_tensors, total_loss
 
 LOWEST, HIGHEST = 1e-6, 1.0  # of the encoder's rate; the head learns head_lr_factor times as fast
 SMOOTHING = 0.9  # of the running mean of the losses
@@ -41,7 +40,7 @@ def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Pa
     """See `pspnet.training.find_learning_rate`."""
     sets = data or open_data(config.data, config.check_data)
     config = resolve(config.changed(steps=steps, epochs=None, devices=1), sets)
-    with own_random_numbers():
+    with callers_random_numbers_kept():
         rates, losses = _sweep(config, sets, steps)
     smoothed = smooth(losses)
     found = RateSearch(rates, smoothed, suggest(rates, smoothed))

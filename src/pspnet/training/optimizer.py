@@ -1,18 +1,20 @@
-"""Parameter groups and the optimiser: which weights learn at which rate."""
+"""Parameter groups, the optimiser and the schedule: which weights learn at which rate, and when.
+
+Rates are functions of the step, without a state: a resumed run cannot drift from an uninterrupted one.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from pspnet.config.train import OptimizerConfig, ScheduleConfig
 from pspnet.nn.encoder import Encoder
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.schedule import rate_factor
 
 PROBE_PX = 64  # side of the picture that finds out which features a weight reaches; divisible by 32
 
@@ -65,15 +67,13 @@ def encoder_stages(encoder: Encoder, bands: int) -> dict[int, int]:
     return found
 
 
-def build_optimizer(model: PSPNet, config: OptimizerConfig, fused: bool | None = None) -> Optimizer:
-    """SGD or AdamW over `parameter_groups`. fused: None: as the config says."""
-    groups = parameter_groups(model, config)
-    one_kernel = (config.fused if fused is None else fused) and _has_fused(model)
+def build_optimizer(model: PSPNet, config: OptimizerConfig) -> Optimizer:
+    """SGD or AdamW over `parameter_groups`; each group keeps its base rate as `initial_lr`."""
+    groups = [group | {"initial_lr": group["lr"]} for group in parameter_groups(model, config)]
+    fused = config.fused and _has_fused(model)
     if config.name == "sgd":
-        return SGD(
-            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=one_kernel
-        )
-    return AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=one_kernel)
+        return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    return AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
 
 
 def _has_fused(model: PSPNet) -> bool:
@@ -81,9 +81,35 @@ def _has_fused(model: PSPNet) -> bool:
     return kinds <= {"cpu", "cuda", "mps"} and len(kinds) == 1
 
 
-def build_scheduler(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> LambdaLR:
-    """Multiplies every group's rate with `rate_factor` of the step."""
-    return LambdaLR(optimizer, lambda step: rate_factor(config, step, steps))
+def rate_factor(config: ScheduleConfig, step: int, steps: int) -> float:
+    """The number that every group's base rate is multiplied with at optimiser step `step`, 0 <= step < steps.
+
+    poly: (1 - step / steps) ** power, the paper's and semseg's (sec. 5.1), without a floor unless `final_factor` sets one.
+    cosine: half a cosine from 1 to final_factor (Loshchilov & Hutter 2017). constant: 1.
+    one_cycle: half a cosine up to 1 over `peak_share` of the run and one down (Smith 2018), from 1/25 and to 1e-5, the
+    values of fastai and so of arcgis.learn.
+    warm-up: the first `warmup_steps` steps of poly, cosine and constant are also multiplied with a line that ends at 1.
+    """
+    done = min(step / steps, 1.0)
+    if config.name == "one_cycle":
+        peak = max(config.peak_share, 1 / steps)
+        if done < peak:
+            return _cosine(1 / 25, 1.0, done / peak)
+        return _cosine(1.0, 1e-5, (done - peak) / max(1.0 - peak, 1e-12))
+    if config.name == "poly":
+        factor = (1.0 - done) ** config.power
+        factor = config.final_factor + (1.0 - config.final_factor) * factor
+    elif config.name == "cosine":
+        factor = _cosine(1.0, config.final_factor, done)
+    else:
+        factor = 1.0
+    if step < config.warmup_steps:
+        factor *= (step + 1) / (config.warmup_steps + 1)
+    return factor
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * share)) / 2.0
 
 
 def set_trainable(module: nn.Module, trainable: bool) -> None:

@@ -23,7 +23,7 @@ from pspnet.data.views import Joined, cached, evenly
 from pspnet.errors import ConfigError, DataError
 from pspnet.losses import class_weights_from_shares
 from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
-from pspnet.training.processes import outside_launch
+from pspnet.training.distributed import outside_launch
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import read_header
 from pspnet.weights.encoder_weights import imagenet_normalisation

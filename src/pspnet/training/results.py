@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 
 from pspnet import __version__
@@ -18,11 +17,9 @@ from pspnet.files import new_file, write_text
 from pspnet.machine import processor_name, source_commit
 from pspnet.metrics import Scores
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.reporting import Clock
 from pspnet.training.resolve import DataSets, value_range
 from pspnet.training.run_folder import RunFolder
-from pspnet.training.state import TrainingModule
-from pspnet.training.validation import Validation
+from pspnet.training.state import TrainingState
 from pspnet.weights.checkpoint import card_for, save_checkpoint
 
 
@@ -34,8 +31,8 @@ class Results:
         self.commit = source_commit()
         self._range: tuple[float, float] | None = None
 
-    def save_best(self, module: TrainingModule, found: Validation, step: int) -> None:
-        self._save(self.folder.best_model, module.best, found.scores, step)
+    def save_best(self, state: TrainingState, scores: Scores) -> None:
+        self._save(self.folder.best_model, state.best_model, scores, state.step)
 
     def _save(self, path: Path, model: PSPNet, scores: Scores | None, step: int) -> None:
         self._range = self._range or value_range(self.data.train)
@@ -64,21 +61,18 @@ class Results:
         )
         save_checkpoint(path, model, card)
 
-    def finish(self, trainer: pl.Trainer, module: TrainingModule, clock: Clock) -> Path:
-        """Writes the last model and the summary; returns the best model's path. Without validation that is the last."""
-        if not trainer.is_global_zero:
-            return self.folder.best_model
-        step = trainer.global_step
-        last = self._scores("last")
-        self._save(self.folder.last_model, module.best, last[1] if last and last[0] == step else None, step)
-        best = self._scores("best")
-        if best is None or not self.folder.best_model.exists():
+    def finish(self, state: TrainingState, processes: int) -> None:
+        """Writes the last model and the summary. Without validation the last model is the best one."""
+        step, clock = state.step, state.clock
+        last, best = self._scores("last"), self._scores("best")
+        self._save(self.folder.last_model, state.best_model, last[1] if last and last[0] == step else None, step)
+        if state.best.step == 0 or not self.folder.best_model.exists():
             with new_file(self.folder.best_model, durable=True) as part:
                 shutil.copyfile(self.folder.last_model, part)
         seconds = max(clock.trained_s, 1e-9)
         summary = {
             "steps": step,
-            "planned_steps": module.steps,
+            "planned_steps": state.steps,
             "images": clock.images,
             "epochs": clock.images / len(self.data.train),
             "training_s": round(clock.trained_s, 2),
@@ -86,9 +80,9 @@ class Results:
             "images_per_s": clock.images / seconds,
             "step_s": seconds / max(step, 1),
             "data_waiting_share": clock.waiting / seconds,
-            "parameters": sum(p.numel() for p in module.model.parameters()),
+            "parameters": sum(p.numel() for p in state.model.parameters()),
             "precision": self.config.precision,
-            "devices": trainer.world_size,
+            "devices": processes,
             "hardware": hardware(self.config),
             "torch": torch.__version__,
             "pspnet": __version__,
@@ -99,14 +93,16 @@ class Results:
         }
         write_text(self.folder.summary, json.dumps(summary, indent=1))
         self.folder.update_state("finished", now=True, step=step, eta_s=0.0, message="")
-        return self.folder.best_model
 
     def _scores(self, which: Any) -> tuple[int, Scores] | None:
         path = self.folder.scores(which)
         if not path.exists():
             return None
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return int(content["step"]), Scores.from_dict(content)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return int(content["step"]), Scores.from_dict(content)
+        except (ValueError, KeyError, TypeError):  # damaged; the run's models are not
+            return None
 
 
 def _brief(found: tuple[int, Scores] | None) -> dict[str, Any] | None:
@@ -128,9 +124,14 @@ def shareable(config: TrainConfig) -> dict[str, Any]:
 
 def hardware(config: TrainConfig) -> dict[str, Any]:
     """What the run computed on."""
-    processor = processor_name()
-    found: dict[str, Any] = {"name": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    if config.device == "cuda":
-        found |= {"name": torch.cuda.get_device_name(), "processor": processor, "gpus": config.devices}
-        found["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-    return found
+    name = processor_name()
+    if config.device != "cuda":
+        return {"name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    return {
+        "name": torch.cuda.get_device_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processor": name,
+        "gpus": config.devices,
+        "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+    }

@@ -9,6 +9,7 @@ scores_last.json    the same of the latest one
 pictures/           predictions at each validation: image, labels, prediction, mistakes
 tensorboard/        the curves for TensorBoard
 last.ckpt           everything needed to go on (weights, optimiser, position)
+previous.ckpt       the state before that one, for a disk that damages a file
 best.safetensors    the model that scored best: what `train` returns
 last.safetensors    the model after the last step
 summary.json        what the run took and reached, written at its end
@@ -22,16 +23,18 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pspnet.config.base import read_yaml
 from pspnet.config.train import TrainConfig
-from pspnet.errors import TrainingError
-from pspnet.files import write_text
+from pspnet.errors import OutputError, TrainingError
+from pspnet.files import locked, write_text, writing
 from pspnet.machine import at_work
 
+LOADERS_END_S = 8.0  # the loading processes of a killed run hold its lock until they find that they are alone (5 s)
 Status = Literal["preparing", "running", "validating", "finished", "interrupted", "failed"]
 COLUMNS = (
     "step",
@@ -64,6 +67,7 @@ class RunFolder:
         self.pictures = self.path / "pictures"
         self.tensorboard = self.path / "tensorboard"
         self.last_state = self.path / "last.ckpt"
+        self.previous_state = self.path / "previous.ckpt"
         self.best_model = self.path / "best.safetensors"
         self.last_model = self.path / "last.safetensors"
         self.summary = self.path / "summary.json"
@@ -76,36 +80,70 @@ class RunFolder:
         folder = cls(path)
         if not folder.config.is_file():
             raise TrainingError(f"'{path}' holds no config.yaml; give the folder of a run, such as runs/NAME")
-        if folder.state.is_file():
+        with suppress(TrainingError):  # a run goes on without it
             folder._state = folder.read_state()
         return folder
 
-    def create(self, config: TrainConfig) -> None:
-        """Makes the folder. Raises TrainingError where one is that holds a run."""
+    def check_new(self) -> None:
+        """Raises TrainingError where the folder holds a run already."""
         if self.config.exists():
             raise TrainingError(
                 f"'{self.path}' already holds a run. Continue it with: pspnet train --resume {self.path}, "
                 "or give another run_dir"
             )
+
+    def create(self, config: TrainConfig) -> None:
+        """Makes the folder. Raises TrainingError where one is that holds a run."""
+        self.check_new()  # again: another process may have been quicker
         write_text(self.config, config.to_yaml())
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """This process alone writes the run. Raises TrainingError where another one is at work on it."""
+        until = time.monotonic() + LOADERS_END_S
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(locked(self.state, f"run '{self.path}'"))
+                    break
+                except OutputError as error:
+                    if error.__cause__ is not None:  # the system refused; nobody holds it
+                        raise
+                    if time.monotonic() > until:
+                        raise TrainingError(
+                            f"run '{self.path}' is being trained by another process (see {self.state.name} there). Stop "
+                            "that one first, or give this run a run_dir of its own"
+                        ) from error
+                time.sleep(0.5)
+            yield
+
     def read_config(self) -> TrainConfig:
-        return TrainConfig.model_validate(read_yaml(self.config))
+        """The resolved config. Raises ConfigError and TrainingError where the file is damaged."""
+        config = TrainConfig.model_validate(read_yaml(self.config))
+        if config.steps is None or config.val_every is None or not isinstance(config.devices, int):
+            raise TrainingError(
+                f"'{self.config}' is not what a run wrote there: steps, val_every or devices are missing"
+            )
+        return config
 
     def read_state(self) -> dict[str, Any]:
         """The latest state.json. Raises TrainingError when it is damaged."""
         try:
             return dict(json.loads(self.state.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise TrainingError(f"'{self.state}' cannot be read: {error}") from error
 
     def status(self) -> str:
         """The run's status, or "killed" where a process of this machine should be at work and is not."""
         state = self.read_state()
-        working = state["status"] in ("preparing", "running", "validating") and state["host"] == socket.gethostname()
-        if working and not at_work(int(state["pid"]), float(state["updated"])):
-            return "killed"
-        return str(state["status"])
+        try:
+            working = (
+                state["status"] in ("preparing", "running", "validating") and state["host"] == socket.gethostname()
+            )
+            killed = working and not at_work(int(state["pid"]), float(state["updated"]))
+            return "killed" if killed else str(state["status"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"'{self.state}' is damaged: {error!r} is missing or wrong") from error
 
     def update_state(self, status: Status | None = None, now: bool = False, **values: Any) -> None:
         """Changes state.json; it is written at once when the status changes, else at most once a second."""
@@ -116,7 +154,22 @@ class RunFolder:
         if changed or now or time.time() - self._state_written > 1.0:
             self._state_written = time.time()
             fixed = {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(self._state_written, 3)}
-            write_text(self.state, json.dumps({**self._state, **fixed}, indent=1))
+            self._write_state(json.dumps({**self._state, **fixed}, indent=1))
+
+    def _write_state(self, text: str) -> None:
+        try:
+            write_text(self.state, text)
+        except OutputError:
+            # a full disk has no room for a second file, but the old one's room can be written over: a run that has
+            # failed must not go on as "running" for those who watch it
+            try:
+                with self.state.open("r+b") as file:
+                    file.write(text.encode())
+                    file.truncate()
+                return
+            except OSError:
+                pass
+            raise
 
     def append_metrics(self, **values: float | int | None) -> None:
         """Adds a line to metrics.csv. Names are those of COLUMNS; what is left out stays empty."""
@@ -128,8 +181,7 @@ class RunFolder:
         if new:
             writer.writeheader()
         writer.writerow({name: _number(value) for name, value in values.items() if value is not None})
-        with self.metrics.open("a", encoding="utf-8") as file:  # one write, so a reader sees whole lines
-            file.write(line.getvalue())
+        _append(self.metrics, line.getvalue())
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.csv, each with the columns that are not empty. A last line that is cut off is left out."""
@@ -142,8 +194,7 @@ class RunFolder:
         if not self.class_iou.exists():
             writer.writerow(["step", *(name.replace("\n", " ") for name in names)])
         writer.writerow([step, *("" if value != value else _number(float(value)) for value in iou)])
-        with self.class_iou.open("a", encoding="utf-8") as file:
-            file.write(line.getvalue())
+        _append(self.class_iou, line.getvalue())
 
     def read_class_iou(self) -> list[dict[str, float]]:
         """The lines of class_iou.csv: step, and the IoU of each class that has one."""
@@ -153,9 +204,13 @@ class RunFolder:
         """Drops the lines of metrics.csv and class_iou.csv after `step`: a resumed run will write them again."""
         for path in (self.metrics, self.class_iou):
             if path.exists():
-                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                whole = [line for line in lines[1:] if line.endswith("\n")]
-                write_text(path, "".join(lines[:1] + [line for line in whole if int(line.split(",", 1)[0]) <= step]))
+                header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
+                whole = [line for line in lines if line.endswith("\n") and line.split(",", 1)[0].isdecimal()]
+                kept = [line for line in whole if int(line.split(",", 1)[0]) <= step]
+                if header.startswith(",".join(COLUMNS) if path == self.metrics else "step,"):
+                    write_text(path, "".join([header, *kept]))
+                else:
+                    path.unlink()  # it was damaged; a new one begins
 
     def scores(self, which: Literal["best", "last"]) -> Path:
         return self.path / f"scores_{which}.json"
@@ -170,13 +225,22 @@ def new_run_dir(config: TrainConfig, parent: str | Path = "runs") -> Path:
     return next(path for path in candidates if not path.exists())
 
 
+def _append(path: Path, lines: str) -> None:
+    with writing(path), path.open("a", encoding="utf-8") as file:  # one write, so a reader sees whole lines
+        file.write(lines)
+
+
 def _read_lines(path: Path) -> list[dict[str, float]]:
-    """A CSV's whole lines, each with the columns that are not empty."""
+    """A CSV's whole lines, each with the columns that are not empty; lines that hold something else are left out."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(whole))]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    header, *rows = [*csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))] or [[]]
+    lines = []
+    for row in rows:
+        with suppress(ValueError):
+            lines.append({name: float(value) for name, value in zip(header, row, strict=True) if value})
+    return lines
 
 
 def _number(value: float | int) -> str:

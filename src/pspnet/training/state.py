@@ -1,140 +1,203 @@
-"""What Lightning trains: one network, its loss, its optimiser."""
+"""What a run is at one moment: all that is saved in last.ckpt, and nothing else moves while a run trains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import lightning.pytorch as pl
-import numpy as np
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
-from pspnet.config.train import TrainConfig
-from pspnet.losses import SegmentationLoss
-from pspnet.nn.pspnet import PSPNet, TrainOutputs
+from pspnet.config.train import EarlyStopConfig, TrainConfig
+from pspnet.nn.pspnet import PSPNet
 from pspnet.training.activation_checkpointing import checkpoint_blocks
-from pspnet.training.batches import Batch, TimedLoader
 from pspnet.training.ema import AveragedModel
-from pspnet.training.optimizer import build_optimizer, build_scheduler, set_trainable
-from pspnet.training.schedule import rate_factor
-from pspnet.training.seeding import seed_all
-from pspnet.training.step import to_tensors, total_loss
+from pspnet.training.optimizer import build_optimizer, rate_factor, set_trainable
 
-MakeLoader = Callable[[int, int, int], TimedLoader]  # (first batch, rank, number of processes)
+FORMAT = 2  # 1: what Lightning's Trainer wrote
 
 
-class TrainingModule(pl.LightningModule):  # type: ignore[misc]
-    """Trains `model` for `steps` updates as `config` says. `best` is the network to validate and keep.
+class Clock:
+    """Seconds of training, of validation and of waiting for data, over all resumed parts of a run."""
 
-    Random numbers inside the network (dropout, stochastic depth, points, mixup) are drawn from a generator that is
-    seeded anew for each batch from (seed, batch, rank). So nothing about generators needs to be stored, whatever else
-    draws numbers between two batches, and a resumed run repeats the very same ones.
-    """
+    def __init__(self) -> None:
+        self.training = self.validation = self.waiting = 0.0
+        self.images = self.validations = 0
+        self._since: float | None = None  # when the part that runs now began
 
-    def __init__(
-        self, model: PSPNet, config: TrainConfig, loss: SegmentationLoss, steps: int, make_loader: MakeLoader
-    ) -> None:
-        super().__init__()
-        self.model, self.settings, self.loss, self.steps = model, config, loss, steps
-        self.averaged = AveragedModel(model, config.ema) if config.ema is not None else None
-        self.make_loader = make_loader
-        self.loader: TimedLoader | None = None
-        self.batches_seen = 0  # batches of this device that went into the weights, over all resumed parts of the run
-        self.batches_since_start = 0  # the same, in this process
-        self.latest: dict[str, Tensor] = {}  # parts of the latest loss, by their column in metrics.csv
-        if config.freeze_encoder and config.unfreeze_step is None:
-            model.encoder.requires_grad_(False)
-        if config.channels_last:
-            self.to(memory_format=torch.channels_last)
-        if config.activation_checkpointing:
-            checkpoint_blocks(model.encoder)
-        self._forward = torch.compile(model.forward_train) if config.compile else model.forward_train
+    def go(self) -> None:
+        self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        self.training, self._since = self.trained_s, None
 
     @property
-    def best(self) -> PSPNet:
-        return self.model if self.averaged is None else self.averaged.model
+    def trained_s(self) -> float:
+        return self.training + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
-    def train_dataloader(self) -> TimedLoader:
-        """The batches that are left, for this process. Lightning counts the ones before them as seen."""
-        self.loader = self.make_loader(self.batches_seen, self.global_rank, self.trainer.world_size)
-        return self.loader
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        self.stop()
+        began = time.perf_counter()
+        yield
+        self.validation += time.perf_counter() - began
+        self.validations += 1
+        self.go()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        seed_all(self.settings.seed, self.batches_seen, self.global_rank)
-        images, labels = to_tensors(batch, bool(self.settings.channels_last))
-        if self.settings.mixup and torch.rand(()).item() < self.settings.mixup:
-            total = self._mixed_step(images, labels)
-        else:
-            total = self._total(self._outputs(images), labels)
-        self.latest["loss"] = total.detach()
-        self.batches_seen += 1
-        self.batches_since_start += 1
-        return total
+    def to_dict(self) -> dict[str, float]:
+        return {
+            "training": self.trained_s,
+            "validation": self.validation,
+            "waiting": self.waiting,
+            "images": self.images,
+            "validations": self.validations,
+        }
 
-    def _outputs(self, images: Tensor) -> TrainOutputs:
-        over = self.batches_seen // self.settings.accumulate / self.steps  # updates: one sees one size
-        outputs: TrainOutputs = self._forward(images, self.settings.input_scale_at(over))
-        return outputs
+    def load(self, values: Mapping[str, float]) -> None:
+        self.training, self.validation, self.waiting = values["training"], values["validation"], values["waiting"]
+        self.images, self.validations = int(values["images"]), int(values["validations"])
 
-    def _mixed_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Mixup (Zhang et al. 2018, arXiv:1710.09412) for pixels: the pictures blend, the losses of both labels too."""
-        alpha = self.settings.mixup_alpha
-        share = float(np.random.beta(alpha, alpha))
-        other = torch.randperm(len(images)).to(images.device)
-        outputs = self._outputs(torch.lerp(images[other], images, share))
-        first = self._total(outputs, labels)
-        parts = self.latest
-        total = share * first + (1 - share) * self._total(outputs, labels[other])
-        self.latest = {name: share * part + (1 - share) * self.latest[name] for name, part in parts.items()}
-        return total
 
-    def _total(self, outputs: TrainOutputs, labels: Tensor) -> Tensor:
-        total, self.latest = total_loss(outputs, labels, self.loss, self.settings, self.model.config.align_corners)
-        return total
+@dataclass
+class BestScore:
+    """The best validation so far. score: of what is monitored, larger is better. without_gain: validations in a row."""
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        refused = self.settings.clip is not None and self.settings.precision == "bf16"
-        optimizer = build_optimizer(self.model, self.settings.optimizer, False if refused else None)
-        scheduler = build_scheduler(optimizer, self.settings.schedule, self.steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    score: float = float("-inf")
+    step: int = 0
+    mean_iou: float = float("nan")
+    without_gain: int = 0
+    validated_step: int = 0
 
-    def optimizer_step(self, *args: Any, **options: Any) -> None:
-        super().optimizer_step(*args, **options)
-        if self.averaged is not None:
-            self.averaged.update(self.model)
+    def update(self, score: float, mean_iou: float, step: int, stop: EarlyStopConfig | None) -> bool:
+        """Takes in a validation's score; whether it is the best one."""
+        better = score > self.score
+        self.without_gain = 0 if stop and score > self.score + stop.min_gain else self.without_gain + 1
+        self.validated_step = step
+        if better:
+            self.score, self.step, self.mean_iou = score, step, mean_iou
+        return better
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
 
-    def on_train_start(self) -> None:
-        self.training_mode()
+class TrainingState:
+    """Networks, optimiser, position and scores of a run.
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if self.settings.unfreeze_step is not None and self.global_step == self.settings.unfreeze_step:
-            self.training_mode()
+    step: updates of the weights. batches: of this device that went into the weights. Learning rates are a function of
+    the step and random numbers one of the batch, so neither is saved.
+    """
 
-    def training_mode(self) -> None:
-        """Training mode for everything but a frozen encoder."""
-        self.train()
-        if self.settings.freeze_encoder:
-            set_trainable(self.model.encoder, self.unfrozen)
+    def __init__(self, model: PSPNet, config: TrainConfig, device: torch.device) -> None:
+        assert config.steps is not None  # a resolved config
+        self.config, self.steps = config, config.steps
+        if config.freeze_encoder and config.unfreeze_step is None:
+            model.encoder.requires_grad_(False)
+        self.model = model
+        self.average = AveragedModel(model, config.ema) if config.ema is not None else None
+        self.networks = nn.ModuleDict({"model": model})
+        if self.average is not None:
+            self.networks["averaged"] = self.average
+        if config.channels_last:
+            self.networks.to(memory_format=torch.channels_last)
+        if config.activation_checkpointing:
+            checkpoint_blocks(model.encoder)
+        self.networks.to(device)
+        self.optimizer = build_optimizer(model, config.optimizer)
+        self.step = self.batches = 0
+        self.best = BestScore()
+        self.clock = Clock()
+        self.loss_sums: dict[str, Tensor] = {}  # since the last line of metrics.csv, on the device
+        self.loss_count = 0  # batches that went into the sums
+
+    @property
+    def best_model(self) -> PSPNet:
+        """The network to validate and to keep: the average where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    @property
+    def finished(self) -> bool:
+        """Whether no update is left: the last one is done, or early stopping has ended the run."""
+        stop = self.config.early_stopping
+        return self.step >= self.steps or (stop is not None and self.best.without_gain >= stop.patience)
+
+    @property
+    def encoder_trains(self) -> bool:
+        begins = self.config.unfreeze_step
+        return not self.config.freeze_encoder or (begins is not None and self.step >= begins)
+
+    def rate_factor(self, step: int) -> float:
+        return rate_factor(self.config.schedule, step, self.steps)
 
     @property
     def rate(self) -> float:
         """The encoder's learning rate in the latest update."""
-        schedule, base = self.settings.schedule, self.settings.optimizer.learning_rate
-        return base * rate_factor(schedule, max(self.global_step - 1, 0), self.steps)
+        return self.config.optimizer.learning_rate * self.rate_factor(max(self.step - 1, 0))
 
-    @property
-    def unfrozen(self) -> bool:
-        """Whether the encoder is trained at the current step."""
-        begins = self.settings.unfreeze_step
-        return not self.settings.freeze_encoder or (begins is not None and self.global_step >= begins)
+    def training_mode(self) -> None:
+        """Training mode for everything but a frozen encoder."""
+        self.networks.train()
+        if self.config.freeze_encoder:
+            set_trainable(self.model.encoder, self.encoder_trains)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["batches_seen"] = self.batches_seen
+    def update_weights(self) -> None:
+        """Takes the step that the gradients ask for, at this step's learning rates."""
+        factor = self.rate_factor(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model)
+        self.step += 1
 
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        self.batches_seen = int(checkpoint["batches_seen"])
+    def add_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Counts one batch: its losses go into the next line of metrics.csv."""
+        for name, value in losses.items():
+            self.loss_sums[name] = self.loss_sums[name].to(value.device) + value if name in self.loss_sums else value
+        self.loss_count += 1
+        self.batches += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and tensors only: reading them runs no code."""
+        return {
+            "format": FORMAT,
+            "step": self.step,
+            "batches_seen": self.batches,
+            "state_dict": self.networks.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": asdict(self.best),
+            "loss_sums": {name: value.cpu() for name, value in self.loss_sums.items()},
+            "loss_count": self.loss_count,
+            "callbacks": {"clock": self.clock.to_dict()},  # seconds: all that differs between a run and its repetition
+        }
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Takes over what `to_dict` gave, of this run."""
+        if "pytorch-lightning_version" in content:
+            content = from_lightning(content)
+        self.step, self.batches = int(content["step"]), int(content["batches_seen"])
+        self.networks.load_state_dict(content["state_dict"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.best = BestScore(**content["best"])
+        self.loss_sums, self.loss_count = dict(content["loss_sums"]), int(content["loss_count"])
+        self.clock.load(content["callbacks"]["clock"])
+
+
+def from_lightning(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The state that a pspnet on Lightning's Trainer saved (2026-11 and before), as `TrainingState.load` wants it."""
+    reporter = content["callbacks"]["Reporter"]
+    best = dict(content["callbacks"].get("Validator", {}))
+    if best:
+        best = {"score": best.pop("best"), "mean_iou": best.pop("best_mean_iou"), "step": best.pop("best_step")} | best
+    networks = {name: value for name, value in content["state_dict"].items() if not name.startswith("loss.")}
+    return {
+        "step": content["global_step"],
+        "batches_seen": content["batches_seen"],
+        "state_dict": networks,
+        "optimizer": content["optimizer_states"][0],
+        "best": best,
+        "loss_sums": reporter["sums"],
+        "loss_count": reporter["batches"],
+        "callbacks": {"clock": reporter["clock"]},
+    }

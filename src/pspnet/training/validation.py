@@ -1,15 +1,11 @@
-"""Validation while training: one confusion matrix over whole images, early stopping, the best model, pictures.
-
-It is not Lightning's validation loop: a run may be stopped and resumed at any image of it, and Lightning's loop, resumed
-from a state that was saved at the same step, leaves that validation out.
-"""
+"""Validation while training: one confusion matrix over whole images, the best model, pictures. It may stop at any image."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,14 +17,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset
 from pspnet.errors import DataError, PspnetError
+from pspnet.files import write_text
+from pspnet.images import write_png
 from pspnet.labels import IGNORE
 from pspnet.metrics import ConfusionMatrix, Scores, count_pairs
 from pspnet.nn.pspnet import PSPNet
 from pspnet.predict.windows import WHOLE_PIXELS, as_float, windowed_labels
 from pspnet.training.batches import quiet_worker
-from pspnet.training.pictures import PictureExample, shrink
+from pspnet.training.pictures import PictureExample, draw, shrink
+from pspnet.training.reporting import Reporter
+from pspnet.training.run_folder import RunFolder
+from pspnet.training.state import TrainingState
+from pspnet.training.step import autocast
 
 WORST_IMAGES = 20
 
@@ -47,6 +50,79 @@ class Validation:
         worst = [{"name": n, "mean_iou": iou, "pixel_accuracy": a} for n, iou, a in self.images[:WORST_IMAGES]]
         content = {"step": step, "loss": self.loss, **self.scores.to_dict(), "worst_images": worst}
         return json.dumps(content, indent=1)
+
+
+class Validator:
+    """Validates every `val_every` updates and after the last, and keeps the best model."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: TrainConfig,
+        dataset: Dataset,
+        reporter: Reporter,
+        save_best: Callable[[TrainingState, Scores], None],
+    ) -> None:
+        assert config.val_every is not None  # a resolved config
+        assert config.workers is not None
+        self.folder, self.config, self.dataset = folder, config, dataset
+        self.interval, self.workers = config.val_every, config.workers
+        self.reporter, self.save_best = reporter, save_best
+        self.indices = chosen(dataset, config.val_limit)
+
+    def due(self, state: TrainingState) -> bool:
+        """Also of a resumed run that was stopped in the midst of this validation."""
+        return state.step > state.best.validated_step and (state.step % self.interval == 0 or state.step >= state.steps)
+
+    def run(self, fabric: Any, state: TrainingState, between_images: Callable[[], None]) -> None:
+        """between_images: is called before each image of this process; what it raises ends the validation."""
+        images = len(self.indices[fabric.global_rank :: fabric.world_size])
+
+        def progress(done: int) -> None:
+            self.reporter.validating(done, images)
+            between_images()
+
+        with state.clock.validating():
+            state.networks.eval()
+            if fabric.world_size > 1:  # running statistics are each process's own until the next batch
+                for buffer in state.best_model.buffers():
+                    dist.broadcast(buffer, src=0)
+            result = validate(
+                state.best_model,
+                self.dataset,
+                self.indices,
+                fabric.device,
+                lambda: autocast(self.config, fabric.device),
+                self.workers,
+                self.config.pictures,
+                progress,
+            )
+            state.training_mode()
+            self._keep(state, result, fabric.is_global_zero)
+        self.reporter.validated(state, result.scores, result.loss)
+
+    def _keep(self, state: TrainingState, result: Validation, writes: bool) -> None:
+        scores = result.scores
+        # a loss is better when it is smaller
+        score = -result.loss if self.config.monitor == "loss" else float(getattr(scores, self.config.monitor))
+        before = replace(state.best)
+        better = state.best.update(score, scores.mean_iou, state.step, self.config.early_stopping)
+        if not writes:
+            return
+        try:
+            text = result.to_json(state.step)
+            write_text(self.folder.scores("last"), text)
+            self.folder.append_class_iou(state.step, scores.names, scores.iou.tolist())
+            if result.examples:
+                picture = draw(result.examples, self.dataset.label_space)
+                write_png(self.folder.pictures / f"step_{state.step:06d}.png", picture)
+            if better:
+                write_text(self.folder.scores("best"), text)
+                self.save_best(state, scores)
+                self.reporter.tell("best", state)
+        except BaseException:
+            state.best = before  # what was not written does not count: a resumed run validates this step again
+            raise
 
 
 class _Samples(TorchDataset[Any]):

@@ -1,0 +1,42 @@
+"""Functions that are told what happens in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pspnet.training import train
+from pspnet.training.callbacks import TrainingEvent
+from pspnet.training.run_folder import RunFolder
+from support.toys import Toys, toy_run
+
+
+def test_a_callback_is_told_what_metrics_csv_holds(tmp_path: Path) -> None:
+    events: list[TrainingEvent] = []
+    config = toy_run(tmp_path / "run", checkpoint_every=4)
+    train(config, train_data=Toys(), val_data=Toys(3, seed=9), callbacks=[events.append], quiet=True)
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert (kinds.count("log"), kinds.count("validation")) == (6, 2)
+    assert [event.step for event in events if event.kind == "saved"] == [4, 6]
+    assert next(event.step for event in events if event.kind == "best") == 3
+    told = [event for event in events if event.values]
+    for event, row in zip(told, RunFolder(config.run_dir).read_metrics(), strict=True):
+        assert (event.step, event.steps, event.run_dir) == (row["step"], 6, config.run_dir)
+        assert event.values == pytest.approx({name: row[name] for name in event.values}, rel=1e-6)
+
+
+def test_the_end_is_told_of_a_run_that_fails_too(tmp_path: Path) -> None:
+    kinds: list[str] = []
+
+    def fails(event: TrainingEvent) -> None:
+        kinds.append(event.kind)
+        if event.kind == "log":
+            raise RuntimeError("the logger's server is gone")
+
+    with pytest.raises(RuntimeError, match="server is gone"):
+        train(toy_run(tmp_path / "run"), train_data=Toys(), callbacks=[fails], quiet=True)
+    assert kinds == ["start", "log", "end"]
+    assert RunFolder.open(tmp_path / "run").status() == "failed"
