@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pspnet.errors import RasterError
+from pspnet.georaster.grids import colours_of
 
 # One word for each part of the spectrum, and how files of several languages and makers spell it.
 _SPELLINGS = {
@@ -70,8 +71,9 @@ class BandInfo:
 
     @classmethod
     def of(cls, dataset: Any) -> BandInfo:
-        """Of an open rasterio dataset. Raises RasterError for a container of several rasters, which has no band."""
-        colours = [kind.name.lower() for kind in dataset.colorinterp]
+        """Of an open rasterio dataset. Raises RasterError for a container of several rasters, which has no band, and for
+        complex numbers, of which no network knows what to make."""
+        colours = colours_of(dataset)
         if not colours:
             inside = ", ".join(dataset.subdatasets)
             raise RasterError(
@@ -79,6 +81,8 @@ class BandInfo:
                 if inside
                 else f"'{dataset.name}' holds no band"
             )
+        if any(kind.startswith("complex") for kind in dataset.dtypes):
+            raise RasterError(f"'{dataset.name}' holds complex numbers; write its amplitude to a real raster first")
         told = [(text or "").strip().lower() for text in dataset.descriptions]
         given = [text for text in told if text]
         if len(set(given)) < len(given):  # one text for several bands tells none apart

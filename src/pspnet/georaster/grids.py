@@ -1,8 +1,9 @@
 """Rasters as grids on the Earth: opened with clear errors, read with their gaps filled, for training and for use.
 
-A pixel has data where at least one of the bands that are read has a value there. A band has no value where it holds
-the file's nodata value or NaN, where an alpha band is 0, or where a mask says so. Missing values are filled (with the
-model's mean, so that they are 0 after normalisation): a network never sees -3.4e38.
+A pixel has data where at least one of the bands that are read has a value there, no mask hides it, and no alpha band is
+0. A band has no value where it holds the file's nodata value, NaN or infinity. Missing values are filled (with the
+model's mean, so that they are 0 after normalisation): a network never sees -3.4e38. Beside bands with data, a nodata
+value that may be a measurement (0 of 8-bit RGB) is one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,24 +57,6 @@ class Grid:
         xs, ys = self.to_map([0, self.width, self.width, 0], [0, 0, self.height, self.height])
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
-    def row_areas_m2(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(N,) area of a pixel in the middle of each row in square metres: on the ellipsoid where the CRS is geographic,
-        in the plane where it is projected, in square units where the grid has no CRS."""
-        a, b, _, d, e, _ = self.transform[:6]
-        area = abs(a * e - b * d)
-        if self.crs is None or not self.crs.is_geographic:
-            unit = 1.0 if self.crs is None else self.crs.linear_units_factor[1]
-            return np.full(len(rows), area * unit**2)
-        geod = require("pyproj", "raster").Geod(ellps="WGS84")
-        degrees = self.crs.units_factor[1] * 180 / np.pi  # such a CRS counts its unit in radians
-        middle = self.width // 2
-        columns = np.array([middle, middle + 1, middle + 1, middle])
-        found = []
-        for row in rows.tolist():
-            xs, ys = self.to_map(columns, [row, row, row + 1, row + 1])
-            found.append(abs(geod.polygon_area_perimeter(xs * degrees, ys * degrees)[0]))
-        return np.array(found)
-
 
 # seconds a server may be silent, and the bytes a second below which it counts as silent. GDAL itself would wait for ever,
 # with Python's lock held, so that not even Ctrl-C ends it
@@ -95,6 +79,15 @@ def open_raster(path: str, **options: Any) -> Any:
             return rasterio.open(path, **options)
         except rasterio.errors.RasterioIOError as error:
             raise RasterError(f"'{path}' cannot be opened as a raster: {error}") from error
+
+
+def colours_of(dataset: Any) -> list[str]:
+    """What each band is by its colour interpretation, in GDAL's words ("red", "alpha", "undefined" ...)."""
+    errors = require("rasterio.errors", "raster")
+    with suppress(errors.RasterioError, require("rasterio._err", "raster").CPLE_BaseError):
+        return [kind.name.lower() for kind in dataset.colorinterp]
+    # rasterio raises here what an earlier read of another file left behind, once
+    return [kind.name.lower() for kind in dataset.colorinterp]
 
 
 class OpenRasters:
@@ -121,12 +114,23 @@ class OpenRasters:
 
 
 def grid_of(dataset: Any) -> Grid:
-    """Where a dataset lies. Raises RasterError for one placed by control points only, which has no regular grid."""
-    if dataset.crs is None and dataset.gcps[0]:
-        raise RasterError(
-            f"'{dataset.name}' is placed by ground control points, not by a grid; warp it first: "
-            "gdalwarp IN.tif OUT.tif"
-        )
+    """Where a dataset lies. Raises RasterError for one that is placed by something else than a regular grid."""
+    if dataset.transform.is_identity:
+        told = ""
+        if dataset.gcps[0]:
+            told = "ground control points, not by a grid; warp it first: gdalwarp IN.tif OUT.tif"
+        elif dataset.crs is not None and dataset.rpcs is not None:
+            told = "rational polynomial coefficients (RPC), not by a grid; warp it first: gdalwarp -rpc IN.tif OUT.tif"
+        elif dataset.tags(ns="GEOLOCATION"):
+            told = "geolocation arrays, not by a grid; warp it first: gdalwarp -geoloc IN OUT.tif"
+        if told:
+            raise RasterError(f"'{dataset.name}' is placed by {told}")
+        if dataset.crs is not None:
+            raise RasterError(
+                f"'{dataset.name}' has the coordinate system {dataset.crs.to_string()[:60]} and no grid (its pixels lie at "
+                "0, 0): a map of it would lie in the wrong place. Give it its grid first: gdal_edit -a_ullr WEST NORTH EAST "
+                "SOUTH FILE"
+            )
     return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
 
 
@@ -134,7 +138,7 @@ class BandReader:
     """Reads some bands of an open dataset, with what counts and what does not.
 
     indexes: band numbers, the first is 1. fill: a value for each band, put where it has none. nodata: overrides what
-    the file says. Use it in the thread that opened the dataset.
+    the file says; masks and alpha bands count all the same. Use it in the thread that opened the dataset.
     """
 
     def __init__(
@@ -145,36 +149,65 @@ class BandReader:
         kinds = [np.dtype(dataset.dtypes[i - 1]) for i in indexes]
         self.dtype = np.result_type(*kinds)
         self.fill = np.array([_within(f, self.dtype) for f in fill], self.dtype)
+        # GDAL itself takes an alpha band for a mask only as the last of two or four, of whole numbers, without nodata
+        alpha = [i for i, kind in enumerate(colours_of(dataset), start=1) if kind == "alpha"]
+        self.alpha = alpha[-1] if alpha else None
         flags = [set(dataset.mask_flag_enums[i - 1]) for i in indexes]
-        self.masked = nodata is None and any(enums.MaskFlags.per_dataset in f for f in flags)
+        self.masked = any(enums.MaskFlags.per_dataset in f and enums.MaskFlags.alpha not in f for f in flags)
         values = [dataset.nodatavals[i - 1] if nodata is None else nodata for i in indexes]
         self.nodata = [v if v is not None and _holds(self.dtype, v) else None for v in values]
-        self.has_gaps = self.masked or self.dtype.kind == "f" or any(v is not None for v in self.nodata)
+        self.has_gaps = (
+            self.masked
+            or self.alpha is not None
+            or self.dtype.kind == "f"
+            or any(value is not None for value in self.nodata)
+        )
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """(bands, h, w) in the file's own type, gaps filled, and (h, w) bool, or None where all pixels have data.
 
         Raises rasterio's RasterioIOError for a block that cannot be decoded.
         """
-        place = ((window.top, window.bottom), (window.left, window.right))
-        pixels = self.dataset.read(self.indexes, window=place, out_dtype=self.dtype)
+        area = ((window.top, window.bottom), (window.left, window.right))
+        pixels = self.dataset.read(self.indexes, window=area, out_dtype=self.dtype)
         if not self.has_gaps:
             return pixels, None
-        mask = self.dataset.dataset_mask(window=place) != 0 if self.masked else None
+        hidden = self._hidden(area, pixels.shape[1:])
         valid = np.zeros(pixels.shape[1:], bool)
-        for band, nodata, fill in zip(pixels, self.nodata, self.fill, strict=True):
-            gaps = np.isnan(band) if band.dtype.kind == "f" else None
-            if nodata is not None and not np.isnan(nodata):
-                missing = band == self.dtype.type(nodata)
-                gaps = missing if gaps is None else gaps | missing
-            if mask is not None:
-                gaps = ~mask if gaps is None else gaps | ~mask
-            if gaps is None or not gaps.any():
-                valid[:] = True
-                continue
-            band[gaps] = fill
-            valid |= ~gaps
+        gaps = []  # of each band: where it holds what cannot be a measurement
+        for band, nodata in zip(pixels, self.nodata, strict=True):
+            gap = ~np.isfinite(band) if band.dtype.kind == "f" else np.zeros(band.shape, bool)
+            empty = gap
+            if nodata is not None and np.isfinite(nodata):
+                empty = gap | (band == self.dtype.type(nodata))
+                gap = gap if _measurable(nodata) else empty
+            gaps.append(gap)
+            valid |= ~empty
+        if hidden is not None:
+            valid &= ~hidden
+        if valid.all() and not any(gap.any() for gap in gaps):
+            return pixels, None
+        for band, gap, fill in zip(pixels, gaps, self.fill, strict=True):
+            band[gap | ~valid] = fill
         return pixels, (None if valid.all() else valid)
+
+    def _hidden(self, area: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """Pixels that a mask or an alpha band takes out; None where there is neither."""
+        hidden: NDArray[np.bool_] | None = None
+        if self.masked:
+            hidden = self.dataset.dataset_mask(window=area) == 0
+        if self.alpha is not None:
+            opaque = self.dataset.read(self.alpha, window=area) > 0  # NaN is not
+            hidden = ~opaque if hidden is None else hidden | ~opaque
+        return hidden
+
+
+def _measurable(nodata: float) -> bool:
+    """Whether a pixel may measure this value: 0 and 255 are dark and bright, -9999 and 1e38 nothing at all.
+
+    A band that alone holds such a value beside bands with others is data: deep shadow and pure colours have zeros.
+    """
+    return -999 < nodata < 1e20
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

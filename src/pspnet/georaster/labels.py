@@ -1,22 +1,19 @@
 """Labels of a raster: another raster or a vector file, in any coordinate system, resolution and extent.
 
 Both answer one question: which label has each pixel of a grid? A label raster is sampled at the pixels' centres; a
-vector file is burned. What lies outside of it, or where it has no data, is IGNORE.
+vector file is burned (vector_labels.py). What lies outside of it, or where it has no data, is IGNORE.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.errors import ConfigError, LabelError, RasterError, require
-from pspnet.georaster.grids import Grid, OpenRasters, grid_of
-from pspnet.georaster.vectors import Features, read_features
+from pspnet.errors import LabelError, RasterError, require
+from pspnet.georaster.grids import Grid, OpenRasters, colours_of, grid_of
 from pspnet.label_images import Holds, LabelPicture, labels_of, whole_numbers
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
@@ -86,7 +83,7 @@ def label_picture(dataset: Any, values: NDArray[Any], path: str) -> LabelPicture
     further band is alpha. Raises LabelError for another number of bands, and for fractions."""
     if values.dtype.kind == "f":
         values = whole_numbers(values, path)
-    kinds = [kind.name for kind in dataset.colorinterp]
+    kinds = colours_of(dataset)
     alpha = values[kinds.index("alpha")].astype(np.uint8) if "alpha" in kinds else None
     plain = values[[i for i, kind in enumerate(kinds) if kind != "alpha"]]
     if len(plain) == 1:
@@ -121,139 +118,6 @@ def _sampled(dataset: Any, own: Grid, grid: Grid) -> tuple[NDArray[Any], NDArray
     return values, known
 
 
-class VectorLabels:
-    """Polygons (and lines or points with a width) as labels.
-
-    class_field: the field with the class, by name or by code; None: all are `feature_class`. background: the class of
-    what no feature covers; None: it is IGNORE. area: polygons inside of which everything was labelled; outside is
-    IGNORE. ignored: values of the field that are IGNORE. width_m: diameter of lines and points on the ground, in metres.
-    Larger features are burned first, so that a small one on top of a large one is seen.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        crs: Any,
-        label_space: LabelSpace,
-        *,
-        class_field: str | None = "class",
-        feature_class: str | None = None,
-        background: str | None = None,
-        area: str | Path | None = None,
-        ignored: Sequence[str] = (),
-        width_m: float = 0.0,
-        layer: str | None = None,
-    ) -> None:
-        shapely = require("shapely", "raster")
-        self.path, self.label_space, self.crs = str(path), label_space, crs
-        self.background = IGNORE if background is None else label_space.index(background)
-        features = read_features(path, crs, None if feature_class else class_field, layer)
-        values = (
-            np.full(len(features.geometries), label_space.index(feature_class))
-            if feature_class is not None
-            else _indices(features, label_space, set(ignored), self.path, class_field)
-        )
-        geometries = _with_width(features.geometries, width_m, crs, self.path)
-        order = np.argsort(-shapely.area(geometries), kind="stable")
-        self.geometries, self.values = geometries[order], values[order]
-        self.area = None if area is None else shapely.union_all(read_features(area, crs).geometries)
-        self._trees = threading.local()  # a tree cannot go to another process; it is made again there
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_trees"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _trees=threading.local())
-
-    def touches(self, grid: Grid) -> bool:
-        box = require("shapely", "raster").box(*grid.bounds)
-        if self.area is not None and not self.area.intersects(box):
-            return False
-        return self.background != IGNORE or bool(len(self._tree().query(box)))
-
-    def read(self, grid: Grid) -> NDArray[np.uint8]:
-        shapely, features = require("shapely", "raster"), require("rasterio.features", "raster")
-        box, shape = shapely.box(*grid.bounds), (grid.height, grid.width)
-        labels = np.full(shape, self.background, np.uint8)
-        near = np.sort(self._tree().query(box))
-        if len(near):
-            parts = shapely.clip_by_rect(self.geometries[near], *grid.bounds)  # a country's outline need not be walked
-            kept = shapely.area(parts) > 0
-            burned = list(zip(parts[kept], self.values[near][kept].tolist(), strict=True))
-            if burned:
-                features.rasterize(burned, out=labels, transform=grid.transform)
-        if self.area is not None:
-            inside = shapely.clip_by_rect(self.area, *grid.bounds)
-            outside = (
-                np.ones(shape, bool)
-                if shapely.is_empty(inside)
-                else features.geometry_mask([inside], shape, grid.transform)
-            )
-            labels[outside] = IGNORE
-        return labels
-
-    def _tree(self) -> Any:
-        if not hasattr(self._trees, "tree"):
-            self._trees.tree = require("shapely", "raster").STRtree(self.geometries)
-        return self._trees.tree
-
-
-def _indices(
-    features: Features, space: LabelSpace, ignored: set[str], path: str, field: str | None
-) -> NDArray[np.int64]:
-    """Class indices of field values: names of classes, or their codes."""
-    assert features.values is not None
-    by_name = {name: index for index, name in enumerate(space.names)} | dict.fromkeys(ignored, IGNORE)
-    by_code = {str(code): index for index, code in enumerate(space.codes)} | dict.fromkeys(
-        map(str, space.ignored_codes), IGNORE
-    )
-    found, unknown = np.zeros(len(features.values), np.int64), dict[str, int]()
-    for place, value in enumerate(features.values):
-        text = (
-            str(int(value))
-            if isinstance(value, (int, float, np.number)) and value == value and value == int(value)
-            else str(value)
-        )
-        index = by_name.get(text, by_code.get(text))
-        if index is None:
-            unknown[text] = unknown.get(text, 0) + 1
-        else:
-            found[place] = index
-    if unknown:
-        listed = ", ".join(f"{text!r} ({count} features)" for text, count in list(unknown.items())[:5])
-        raise LabelError(
-            f"'{path}': the field {field!r} has values that no class has: {listed}. Classes: "
-            f"{', '.join(space.names)}. Add them to the class table, or name them in ignored"
-        )
-    return found
-
-
-def _with_width(geometries: NDArray[Any], width_m: float, crs: Any, path: str) -> NDArray[Any]:
-    """Lines and points as areas; polygons as they are."""
-    shapely = require("shapely", "raster")
-    flat = shapely.get_dimensions(geometries) < 2
-    if not flat.any():
-        return geometries
-    if width_m <= 0:
-        raise ConfigError(
-            f"'{path}' holds {int(flat.sum())} lines or points, which have no area: give width_m, their "
-            "width on the ground in metres, such as 6 for a road"
-        )
-    result = geometries.copy()
-    if crs is None or not crs.is_geographic:
-        unit = 1.0 if crs is None else crs.linear_units_factor[1]
-        result[flat] = shapely.buffer(geometries[flat], width_m / 2 / unit)
-        return result
-    # a degree is shorter from west to east: widen in a plane where both are metres at the feature's latitude
-    for place in np.flatnonzero(flat):
-        north = 111_320.0  # metres of a degree of latitude
-        east = north * max(np.cos(np.radians(shapely.bounds(geometries[place])[[1, 3]].mean())), 1e-3)
-        scale = np.array([east, north])
-        wide = shapely.buffer(shapely.transform(geometries[place], lambda p, s=scale: p * s), width_m / 2)
-        result[place] = shapely.transform(wide, lambda p, s=scale: p / s)
-    return result
-
-
 def bounds_in(grid: Grid, crs: Any, name: str) -> tuple[float, float, float, float]:
     """A grid's bounds in another coordinate system."""
     if grid.crs == crs:
@@ -275,3 +139,8 @@ def _same_kind(one: Grid, two: Grid, name: str) -> None:
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def box_text(bounds: tuple[float, float, float, float]) -> str:
+    """A box in a message."""
+    return "(" + ", ".join(f"{value:g}" for value in bounds) + ")"

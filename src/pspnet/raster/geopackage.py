@@ -22,8 +22,8 @@ FIELDS = ("class", "value", "area_m2", "confidence_pct")
 def write_polygons(path: Path, target: Path, names: Mapping[int, str], min_area_m2: float = 0.0) -> int:
     """Writes the regions (4 neighbours) of a map of labels and confidence; returns their number.
 
-    names: pixel value -> class. Fields: class, value, area in square metres (geodesic where the map is in degrees;
-    square units where it has no CRS), mean confidence in per cent. Borders of neighbours coincide exactly. Areas below
+    names: pixel value -> class. Fields: class, value, area on the ground in square metres (in the plane where the map
+    has no coordinate system or a local one), mean confidence in per cent. Borders of neighbours coincide exactly. Areas below
     min_area_m2 are merged into their neighbours first. Raises RasterError where the file cannot be written.
     """
     with open_raster(str(path)) as dataset:
@@ -50,7 +50,7 @@ def _ended(path: Path, sieve: Sieve | None) -> Generator[Outlines, None, None]:
     for strip in label_strips(path):
         if sieve is not None:
             strip = sieve.clean(strip)
-        yield tracer.feed(strip.top, strip.left, strip.labels, strip.confidence, strip.row_areas)
+        yield tracer.feed(strip.top, strip.left, strip.labels, strip.confidence, strip.areas)
     yield tracer.finish()
 
 

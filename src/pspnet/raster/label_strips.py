@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import require
 from pspnet.georaster.grids import BandReader, grid_of, open_raster
+from pspnet.georaster.ground import PixelAreas
 from pspnet.raster.reading import Coverage
 from pspnet.raster.writing import NODATA
 
@@ -20,13 +21,14 @@ STRIP_PX = 2_000_000  # pixels of a strip: enough for whole-array work, some 80 
 
 @dataclass(frozen=True)
 class LabelStrip:
-    """labels, confidence: (h, w) uint8 at (top, left) of the map. row_areas: (h,) square metres of a pixel."""
+    """labels, confidence: (h, w) uint8 at (top, left) of the map. areas: square metres of each pixel, (h, w), or (h, 1)
+    where the columns are alike."""
 
     top: int
     left: int
     labels: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
-    row_areas: NDArray[np.float64]
+    areas: NDArray[np.float64]
 
     @property
     def bottom(self) -> int:
@@ -45,6 +47,7 @@ def label_strips(path: Path, strip_px: int = STRIP_PX) -> Iterator[LabelStrip]:
         cache_mb = 32 + int(2.5e-6 * dataset.width * dataset.block_shapes[0][0])
     with rasterio.Env(GDAL_CACHEMAX=cache_mb), open_raster(str(path)) as dataset:
         grid = grid_of(dataset)
+        areas = PixelAreas(grid)
         coverage = Coverage(dataset, BandReader(dataset, [1], [NODATA]))
         block = dataset.block_shapes[0][0]
         for first in range(0, grid.height, block):
@@ -58,4 +61,4 @@ def label_strips(path: Path, strip_px: int = STRIP_PX) -> Iterator[LabelStrip]:
                 bottom = min(top + rows, beyond)
                 place: Any = ((top, bottom), (left, right))
                 labels, confidence = dataset.read([1, 2], window=place)
-                yield LabelStrip(top, left, labels, confidence, grid.row_areas_m2(np.arange(top, bottom)))
+                yield LabelStrip(top, left, labels, confidence, areas.read(top, bottom, left, right))

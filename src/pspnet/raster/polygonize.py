@@ -83,17 +83,17 @@ class Tracer:
         self.row_regions: Ids = nothing  # index in `open` of its pixels, -1 where there is nothing
 
     def feed(
-        self, top: int, left: int, labels: NDArray[np.uint8], confidence: NDArray[np.uint8], row_areas: NDArray[Any]
+        self, top: int, left: int, labels: NDArray[np.uint8], confidence: NDArray[np.uint8], areas: NDArray[Any]
     ) -> Outlines:
         """The next rows: labels and confidence (h, w) at (top, left); outside of them there is nothing.
 
-        row_areas: (h,) square metres of a pixel. Returns the regions that ended above.
+        areas: square metres of each pixel, (h, w), or (h, 1) where the columns are alike. Returns the regions that ended above.
         """
         if top > self.bottom and len(self.row):  # rows without data came between
             ended = self._advance(self.bottom, self.left, np.full((1, len(self.row)), NODATA, np.uint8))
             self.row = self.row[:0]
-            return _together(ended, self._advance(top, left, labels, confidence, row_areas))
-        return self._advance(top, left, labels, confidence, row_areas)
+            return _together(ended, self._advance(top, left, labels, confidence, areas))
+        return self._advance(top, left, labels, confidence, areas)
 
     def finish(self) -> Outlines:
         """The regions that end with the map."""
@@ -105,7 +105,7 @@ class Tracer:
         left: int,
         labels: NDArray[np.uint8],
         confidence: NDArray[np.uint8] | None = None,
-        row_areas: NDArray[Any] | None = None,
+        areas: NDArray[Any] | None = None,
     ) -> Outlines:
         high, wide = labels.shape
         start = min(left, self.left) if len(self.row) else left
@@ -131,9 +131,7 @@ class Tracer:
         region[counted] = numbers
         region_of_run = np.where(runs.labels != NODATA, region[node], -1)
 
-        areas = self._sum(
-            field, runs, region, region_of_run, in_first, len(roots), left - start + 1, confidence, row_areas
-        )
+        sums = self._sum(field, runs, region, region_of_run, in_first, len(roots), left - start + 1, confidence, areas)
         corners = _corners(field, region_of_run[runs.index], start, top)
         kept = self.open.corners
         corners = Corners.join([Corners(region[kept.region], kept.x, kept.y, kept.kind), corners])
@@ -144,10 +142,10 @@ class Tracer:
         number = np.where(is_open, np.cumsum(is_open) - 1, np.cumsum(~is_open) - 1)
         of_open = is_open[corners.region]
         corners = Corners(number[corners.region], corners.x, corners.y, corners.kind)
-        self.open = _pick(areas, is_open, corners.take(of_open))
+        self.open = _pick(sums, is_open, corners.take(of_open))
         self.left, self.row, self.bottom = start, field[-1, 1:-1].copy(), top + high
         self.row_regions = np.where(last >= 0, number[last] if len(number) else -1, -1)[1:-1]
-        return _pick(areas, ~is_open, corners.take(~of_open))
+        return _pick(sums, ~is_open, corners.take(~of_open))
 
     def _sum(
         self,
@@ -159,7 +157,7 @@ class Tracer:
         count: int,
         left: int,
         confidence: NDArray[np.uint8] | None,
-        row_areas: NDArray[Any] | None,
+        areas: NDArray[Any] | None,
     ) -> tuple[NDArray[Any], ...]:
         """label, pixels, area and confidence of each region: what was known, and the new rows."""
         own, of = self.open, region[: len(self.open.label)]
@@ -169,8 +167,13 @@ class Tracer:
         label[of], label[region_of_run[new]] = own.label, runs.labels[new]
         pixels = np.bincount(of, own.pixels, count) + np.bincount(region_of_run[new], runs.lengths[new], count)
         area, sure = np.bincount(of, own.area_m2, count), np.bincount(of, own.confidence, count)
-        if confidence is not None and row_areas is not None:
-            each = runs.lengths[new] * row_areas[runs.rows[new] - 1]
+        if confidence is not None and areas is not None:
+            if areas.shape[1] == 1:
+                each = runs.lengths[new] * areas[runs.rows[new] - 1, 0]
+            else:
+                ground = np.zeros(field.shape)
+                ground[1:, left : left + areas.shape[1]] = areas
+                each = runs.sums(ground)[new]
             area = area + np.bincount(region_of_run[new], each, count)
             shares = np.zeros(field.shape, np.uint8)
             shares[1:, left : left + confidence.shape[1]] = confidence

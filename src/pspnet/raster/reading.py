@@ -59,13 +59,10 @@ class Coverage:
     def __init__(self, dataset: Any, bands: BandReader) -> None:
         self.dataset = dataset
         missing = [dataset.nodatavals[i - 1] or 0 for i in bands.indexes]  # what GDAL reads where nothing was written
-        reads_as_nodata = (
-            ("alpha" in [kind.name for kind in dataset.colorinterp])
-            if bands.masked
-            else all(
-                own is not None and (own == gap or (own != own and gap != gap))
-                for own, gap in zip(bands.nodata, missing, strict=True)
-            )
+        transparent = bands.alpha is not None and not dataset.nodatavals[bands.alpha - 1]
+        reads_as_nodata = transparent or all(
+            own is not None and (own == gap or (own != own and gap != gap))
+            for own, gap in zip(bands.nodata, missing, strict=True)
         )
         kind = dataset.driver if reads_as_nodata else ""
         self.blocks = dataset.block_shapes[0] if kind == "GTiff" else None

@@ -21,7 +21,7 @@ from pspnet.raster.pipeline import Run, classify
 from pspnet.raster.progress import Progress, Watch
 from pspnet.raster.reading import Block
 from pspnet.raster.tile_store import TileStore
-from pspnet.raster.writing import build_overviews, side_file, write_map
+from pspnet.raster.writing import build_overviews, side_file, stale_files, write_map
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,11 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
         if areas is not None and polygons is not None:
             watch.stage("polygons")
             number = write_polygons(whole, areas, run.bands.names, config.min_area_m2)
+            for stale in stale_files(polygons):
+                stale.unlink(missing_ok=True)
             os.replace(areas, polygons)
+        for stale in stale_files(target):
+            stale.unlink(missing_ok=True)
         os.replace(side_file(whole), side_file(target))
         os.replace(whole, target)
     finally:
@@ -134,8 +138,12 @@ def check_targets(source: str, target: Path, config: RasterConfig) -> None:
             continue
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise ConfigError(f"'{path}' is the input itself; give the map another name")
-        if path.exists() and not config.overwrite:
-            raise RasterError(f"'{path}' exists; choose another name, or replace it with overwrite (--overwrite)")
+        there = [one for one in (path, *stale_files(path)) if one.exists()]
+        if there and not config.overwrite:
+            beside = "" if there[0] == path else f"; GDAL would take it for a part of '{path.name}'"
+            raise RasterError(
+                f"'{there[0]}' exists{beside}; choose another name, or replace it with overwrite (--overwrite)"
+            )
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise RasterError(f"'{path}' cannot be written: '{folder}' is not a folder that you may write to")

@@ -38,9 +38,9 @@ class Sieve:
         """Takes in the next strip."""
         regions, labels = _regions(strip.labels)
         count = len(labels)
-        heights = np.broadcast_to(strip.row_areas[:, None], strip.labels.shape)
+        pixel_areas = np.broadcast_to(strip.areas, strip.labels.shape)
         inside = regions >= 0
-        area: NDArray[np.float64] = np.bincount(regions[inside], heights[inside], count).astype(np.float64)
+        area: NDArray[np.float64] = np.bincount(regions[inside], pixel_areas[inside], count).astype(np.float64)
         self.areas.append(area)
         self.labels.append(labels)
         small = area < self.min_area
@@ -89,7 +89,7 @@ class Sieve:
         regions, labels = _regions(strip.labels)
         decided = np.append(self.decided[self.cleaned : self.cleaned + len(labels)], NODATA)
         self.cleaned += len(labels)
-        return LabelStrip(strip.top, strip.left, decided[regions], strip.confidence, strip.row_areas)
+        return LabelStrip(strip.top, strip.left, decided[regions], strip.confidence, strip.areas)
 
     def _of_small(self, borders: Ids, area: NDArray[np.float64]) -> tuple[Ids, Ids, Ids]:
         """(a small region, its neighbour, length) for each border of a small region."""

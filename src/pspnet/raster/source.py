@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from pspnet.config.raster import RasterConfig
-from pspnet.errors import RasterError, require
+from pspnet.errors import require
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
+from pspnet.georaster.ground import PixelAreas
 from pspnet.raster.area_of_interest import area_of_interest, window_of
 from pspnet.tiling import Window
 from pspnet.weights.checkpoint import ModelCard
@@ -58,16 +59,23 @@ def examine(
     name = str(path)
     with open_raster(name) as dataset:
         grid = grid_of(dataset)
-        if any(np.dtype(kind).kind == "c" for kind in dataset.dtypes):
-            raise RasterError(f"'{name}' holds complex numbers; write its amplitude to a real raster first")
         info = BandInfo.of(dataset)
         indexes = find_bands(info, card.band_names, card.band_numbers, config.bands)
         if grid.crs is None:
+            rpc = "it is placed by rational polynomial coefficients (RPC): gdalwarp -rpc IN.tif OUT.tif gives it a grid"
+            plain = "If you know it, set it first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)"
             warnings.warn(
-                f"'{name}' has no coordinate system; the map will have none either. If you know it, set it "
-                "first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)",
+                f"'{name}' has no coordinate system; the map will have none either. "
+                + (rpc if dataset.rpcs is not None else plain),
                 stacklevel=3,
             )
+        if dataset.subdatasets:
+            inside = ", ".join(dataset.subdatasets[:4])
+            warnings.warn(
+                f"'{name}' holds several rasters, and the first is read. Name another: {inside}", stacklevel=3
+            )
+        if config.polygons is not None:
+            PixelAreas(grid)  # a system in which areas cannot be told is found out before the work
         area = None if config.aoi is None else area_of_interest(config.aoi, config.aoi_crs, grid.crs)
         crop = Window(0, 0, grid.height, grid.width) if area is None else window_of(area, grid, name)
         # a box along the grid's own axes is the window itself: no pixel of the window lies outside

@@ -144,6 +144,13 @@ def side_file(path: Path) -> Path:
     return path.with_name(path.name + ".aux.xml")
 
 
+def stale_files(path: Path) -> list[Path]:
+    """What an earlier file of this name may have left beside it and GDAL or SQLite would take for the new one's: a mask
+    that hides its pixels, overviews of other labels, a journal."""
+    endings = ("-wal", "-shm", "-journal") if path.suffix.lower() == ".gpkg" else (".msk", ".ovr", ".msk.ovr")
+    return [path.with_name(path.name + ending) for ending in endings]
+
+
 def attribute_table(names: Mapping[int, str], colours: Sequence[Colour], counts: NDArray[np.int64]) -> str:
     """GDAL's raster attribute table and category names, as QGIS and ArcGIS read them from an .aux.xml file."""
     # name, type (0 whole number, 2 text), usage (5 value, 1 count, 2 name, 6 red, 7 green, 8 blue): gdal.h

@@ -17,7 +17,7 @@ from pspnet.data.layouts.arcgis import ClassifiedTiles
 from pspnet.data.layouts.arcgis_chips import divide, pair_up
 from pspnet.data.layouts.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
 from pspnet.data.write_chips import repair_tiles, write_tiles
-from pspnet.errors import ConfigError, DataError, ImageError, LabelError
+from pspnet.errors import ConfigError, DataError, ImageError, LabelError, OutputError
 from pspnet.labels import IGNORE
 from support.classified_tiles import CLASSES, SIZE, chip_labels, export
 from support.rasters import scene, write_raster
@@ -260,7 +260,7 @@ def test_windows_of_a_raster_written_as_chips_are_read_back(tmp_path: Path, layo
         )
 
     assert content(back) == content(source)
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(OutputError, match="not empty"):
         write_tiles(source, folder, layout)
     write_tiles(source, folder, layout, overwrite=True)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -24,7 +24,8 @@ from pspnet.data.layouts.raster_blocks import blocks_of, divide
 from pspnet.data.layouts.raster_tables import STORE
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError
 from pspnet.georaster.grids import Grid
-from pspnet.georaster.labels import RasterLabels, VectorLabels
+from pspnet.georaster.labels import RasterLabels
+from pspnet.georaster.vector_labels import VectorLabels
 from pspnet.labels import IGNORE, LabelSpace
 from support.rasters import SPACE, UTM, scene, write_raster
 

@@ -23,11 +23,13 @@ from pspnet.config.data import Seed
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.folder import existing
 from pspnet.data.layouts.raster_blocks import Block, block_side, blocks_of, divide, grid_windows, random_window
-from pspnet.data.layouts.raster_files import VECTOR_SUFFIXES, choose_bands, find_files, raster_splits
+from pspnet.data.layouts.raster_files import choose_bands, find_files, raster_splits
 from pspnet.data.layouts.raster_tables import BandStatistics, band_statistics, classes_of
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.grids import BandReader, Grid, OpenRasters, grid_of, open_raster
-from pspnet.georaster.labels import LabelSource, RasterLabels, VectorLabels, bounds_in
+from pspnet.georaster.labels import LabelSource, RasterLabels, bounds_in, box_text
+from pspnet.georaster.vector_labels import VectorLabels, refuse_missed
+from pspnet.georaster.vectors import is_vector
 from pspnet.georaster.whole import read_bands
 from pspnet.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
@@ -48,6 +50,7 @@ def raster(
     classes: str | Path | None = None,
     decode: Holds = "codes",
     class_field: str = "class",
+    layer: str | None = None,
     feature_class: str | None = None,
     background: str | None = None,
     area: str | None = None,
@@ -63,7 +66,8 @@ def raster(
     seed: Seed = 0,
 ) -> RasterWindows:
     """Opens a split. images, labels: folders or files below the root. classes: a table; None: classes.csv, or what the
-    labels hold. decode: label rasters hold the table's "codes" or its "colours". class_field, feature_class, background, area, ignored, width_m: how vectors become labels, as VectorLabels.
+    labels hold. decode: label rasters hold the table's "codes" or its "colours". class_field, layer, feature_class,
+    background, area, ignored, width_m: how vectors become labels, as VectorLabels.
     bands: their numbers, from 1; None: all but alpha. nodata: overrides the files'.
 
     window_px: side of a sample. windows: how many random ones; None: as many as cover the ground twice. sampling: random
@@ -82,13 +86,13 @@ def raster(
     files, divided = find_files(root, split, images, labels)
     base = root if root.is_dir() else root.parent
     space = classes_of(
-        [label for _, label in files], base, classes, class_field, feature_class, background, ignored, decode
+        [label for _, label in files], base, classes, class_field, layer, feature_class, background, ignored, decode
     )
     rasters = []
     for image, label in files:
         grid = _grid(image)
         source: LabelSource
-        if label.suffix.lower() in VECTOR_SUFFIXES:
+        if is_vector(label):
             source = VectorLabels(
                 label,
                 grid.crs,
@@ -99,16 +103,18 @@ def raster(
                 area=None if area is None else base / area,
                 ignored=ignored,
                 width_m=width_m,
+                layer=layer,
             )
         else:
             source = RasterLabels(label, space, decode)
             if not source.touches(grid):
                 raise LabelError(
-                    f"'{label}' {_box(bounds_in(source.grid, grid.crs, str(label)))} does not overlap "
-                    f"'{image}' {_box(grid.bounds)}: left, bottom, right, top, both in the image's "
+                    f"'{label}' {box_text(bounds_in(source.grid, grid.crs, str(label)))} does not overlap "
+                    f"'{image}' {box_text(grid.bounds)}: left, bottom, right, top, both in the image's "
                     "coordinate system"
                 )
         rasters.append((image, grid, source))
+    refuse_missed(rasters, files)
     return RasterWindows(
         rasters,
         space,
@@ -283,7 +289,3 @@ def _grid(image: Path) -> Grid:
             return grid_of(dataset)
     except RasterError as error:
         raise ImageError(str(error)) from error
-
-
-def _box(bounds: tuple[float, float, float, float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in bounds) + ")"

@@ -10,10 +10,10 @@ from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import ConfigError, DataError, RasterError
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import open_raster
+from pspnet.georaster.vectors import VECTOR_SUFFIXES, is_vector
 from pspnet.listing import list_files
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf", ".png", ".jpg", ".jpeg")
-VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml")
 Files = list[tuple[Path, Path]]  # an image, and the file with its labels
 
 
@@ -64,11 +64,13 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
     found = [folder] if folder.is_file() else list_files(folder, RASTER_SUFFIXES).files
     if not found:
         raise DataError(f"'{folder}' holds no raster ({', '.join(RASTER_SUFFIXES)})")
-    if target.is_file():
+    if target.is_file() or is_vector(target):
         return [(image, target) for image in found]
     existing(target)
     by_name: dict[str, list[Path]] = {}
-    for path in list_files(target, (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)).files:
+    # a File Geodatabase is a folder; what lies in it has none of these endings
+    geodatabases = [path for path in sorted(target.rglob("*.gdb")) if path.is_dir()]
+    for path in [*list_files(target, (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)).files, *geodatabases]:
         by_name.setdefault(path.stem, []).append(path)
     faults = []
     for image in found:

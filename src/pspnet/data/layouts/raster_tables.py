@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError, DataError, OutputError, require
 from pspnet.files import write_text
-from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.georaster.grids import BandReader, colours_of, open_raster
 from pspnet.georaster.labels import label_picture
-from pspnet.georaster.vectors import read_features
+from pspnet.georaster.vectors import field_values, is_vector
 from pspnet.label_images import Holds, codes_of
 from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace, read_classes
 from pspnet.tiling import Window, windows
@@ -127,6 +127,7 @@ def classes_of(
     base: Path,
     classes: str | Path | None,
     class_field: str,
+    layer: str | None,
     feature_class: str | None,
     background: str | None,
     ignored: Sequence[str],
@@ -149,12 +150,11 @@ def classes_of(
     codes: dict[int, str] = {}
     colours: dict[int, tuple[int, int, int]] = {}
     for path in dict.fromkeys(files):
-        if path.suffix.lower() in (".tif", ".tiff", ".vrt", ".img", ".png", ".jp2", ".mrf", ".jpg", ".jpeg"):
+        if not is_vector(path):
             _codes(path, codes, colours)
         else:
-            values = read_features(path, _own_crs(path), class_field).values
-            assert values is not None
-            names |= dict.fromkeys(sorted({_text(v) for v in values} - set(ignored)))
+            values = field_values(path, class_field, layer)
+            names |= dict.fromkeys(sorted({_text(v) for v in values if v is not None} - set(ignored)))
     codes = _without_255(codes, base)
     if codes and names:
         raise ConfigError(
@@ -179,7 +179,7 @@ def classes_of(
 def _codes(path: Path, codes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> None:
     """Values of a label raster with data, their names and colours where the file has them."""
     with open_raster(str(path)) as dataset:
-        palette = dataset.colormap(1) if dataset.colorinterp[0].name == "palette" else {}
+        palette = dataset.colormap(1) if colours_of(dataset)[0] == "palette" else {}
         names = json.loads(dataset.tags().get("CLASSES", "{}"))
         for _, place in dataset.block_windows(1):
             known = dataset.read_masks(1, window=place) > 0
@@ -206,15 +206,6 @@ def _without_255(codes: dict[int, str], base: Path) -> dict[int, str]:
         stacklevel=4,
     )
     return others
-
-
-def _own_crs(path: Path) -> Any:
-    pyogrio, crs = require("pyogrio", "raster"), require("rasterio.crs", "raster")
-    try:
-        own = pyogrio.read_info(path)["crs"]
-    except pyogrio.errors.DataSourceError as error:
-        raise DataError(f"'{path}' cannot be read as a vector file: {error}") from error
-    return None if own is None else crs.CRS.from_user_input(own)
 
 
 def _text(value: Any) -> str:
