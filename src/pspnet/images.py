@@ -311,8 +311,21 @@ def _to_uint8(pixels: NDArray[Any], name: str, full_scale: int | None) -> NDArra
         return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
     if low < 0 or high > _FULL_SCALES[-1]:
         raise ImageError(f"'{name}' holds {low:g} to {high:g}; 0..65535 can be scaled to 0..255. Scale it first")
-    scale = full_scale or next(scale for scale in _FULL_SCALES if scale >= high)
+    scale = full_scale or scale_of(pixels)
     return np.clip(np.round(pixels * (255.0 / scale)), 0, 255).astype(np.uint8)
+
+
+def scale_of(pixels: NDArray[Any]) -> int:
+    """What is taken for white in 16-bit pixels by themselves: the first usual depth's largest value not below theirs."""
+    high = int(pixels.max(initial=0))
+    return next(scale for scale in _FULL_SCALES if scale >= min(high, _FULL_SCALES[-1]))
+
+
+def stores_deep(path: str | Path) -> bool:
+    """Whether a file holds whole numbers of more than 8 bits. Raises ImageError."""
+    data = read_bytes(path)
+    image = open_picture(data, str(path), MAX_PIXELS)[0]
+    return image.mode in ("I", "I;16", "I;16B") or _is_deep(image, data)
 
 
 def with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:

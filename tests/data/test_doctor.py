@@ -185,7 +185,9 @@ def test_labels_without_a_class_and_classes_without_a_pixel(tmp_path: Path) -> N
     write_png(tmp_path / "val/labels/val_001.png", np.full((40, 56), 7, np.uint8))  # void
     faults = found(tmp_path)
     assert "val_001.png' without a single labelled pixel" in faults["warning unlabelled"]
-    assert "train: no pixel of the classes 'house', 'tree'" in faults["warning absent"]
+    assert (
+        "train: every labelled pixel is 'ground', no pixel of the classes 'house', 'tree'" in faults["error one_class"]
+    )
     assert "val shows the class" in faults["warning unseen"]
     assert "which no training image does" in faults["warning unseen"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from pspnet.errors import DataError, ImageError, LabelError
 
+_WARNED = 3  # warnings of one kind that a run says
 _SHOWN = 20  # faults written out in an error message; a report holds them all
 
 
@@ -50,6 +52,20 @@ class DataReport:
         """Raises DataError that holds every error, if there is one."""
         if not self.ok:
             raise errors_of(self.name, self.errors)
+
+    def warn(self) -> None:
+        """Says the warnings, the first ones of each kind in full."""
+        kinds: dict[str, list[Fault]] = {}
+        for fault in self.warnings:
+            kinds.setdefault(fault.kind, []).append(fault)
+        for kind, faults in kinds.items():
+            for fault in faults[:_WARNED]:
+                warnings.warn(str(fault), stacklevel=3)
+            if len(faults) > _WARNED:
+                more = len(faults) - _WARNED
+                warnings.warn(
+                    f"{self.name}: {more} more of this kind ({kind}); `pspnet data check` lists all", stacklevel=3
+                )
 
 
 def errors_of(name: str, faults: Iterable[Fault]) -> DataError:

@@ -41,13 +41,16 @@ class Photographs:
     band_numbers: tuple[int, ...] = ()
     band_info: BandInfo | None = None
 
-    def __init__(self, bands: Literal[1, 3, 4], dtype: Literal["uint8", "native"], exif: bool) -> None:
+    def __init__(
+        self, bands: Literal[1, 3, 4], dtype: Literal["uint8", "native"], exif: bool, full_scale: int | None = None
+    ) -> None:
         self.bands: int = bands
         self.band_names: tuple[str, ...] = OF_PHOTOGRAPHS[bands]
-        self._bands, self._dtype, self._exif = bands, dtype, exif
+        self._bands, self._dtype, self._exif, self._full_scale = bands, dtype, exif, full_scale
 
     def read(self, path: Path) -> tuple[NDArray[Any], Valid]:
-        return read_image(path, bands=self._bands, dtype=self._dtype, exif=self._exif), None
+        pixels = read_image(path, bands=self._bands, dtype=self._dtype, exif=self._exif, full_scale=self._full_scale)
+        return pixels, None
 
 
 class Rasters:
@@ -87,8 +90,9 @@ def image_files(
     bands: Literal[1, 3, 4] | Sequence[int] | None,
     dtype: Literal["uint8", "native"],
     exif: bool,
+    full_scale: int | None = None,
 ) -> ImageFiles:
-    """How a data set's images are read. bands: 1, 3 or 4 for photographs (None: 3); band numbers for rasters (None: all).
+    """How a data set's images are read. full_scale: the 16-bit value that becomes 255; None: each by its own. bands: 1, 3 or 4 for photographs (None: 3); band numbers for rasters (None: all).
 
     Raises ConfigError where `bands` is of the other kind.
     """
@@ -107,4 +111,4 @@ def image_files(
         return Rasters(info, bands)
     if bands is not None and (not isinstance(bands, int) or bands not in (1, 3, 4)):
         raise ConfigError(f"bands = {bands!r}: a photograph is read with 1, 3 or 4; rasters take a list of numbers")
-    return Photographs(3 if bands is None else bands, dtype, exif)  # type: ignore[arg-type]
+    return Photographs(3 if bands is None else bands, dtype, exif, full_scale)  # type: ignore[arg-type]

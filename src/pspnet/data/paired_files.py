@@ -66,7 +66,8 @@ class PairedFiles(Dataset):
 
     bands: of photographs 3 (RGB), 1 or 4, as in `read_image`; of rasters a list of numbers, None: all. dtype: "uint8", or
     "native" to keep deep photographs as they are; rasters always are. exif: turn photographs as their EXIF orientation
-    says; False where labels were drawn on the pixels as stored. What is nodata in a raster is IGNORE in its labels.
+    says; False where labels were drawn on the pixels as stored. full_scale: what is white in 16-bit photographs that are
+    read as 8 bits (None: told from each file's largest value). What is nodata in a raster is IGNORE in its labels.
     """
 
     def __init__(
@@ -79,12 +80,13 @@ class PairedFiles(Dataset):
         bands: Literal[1, 3, 4] | Sequence[int] | None = None,
         dtype: Literal["uint8", "native"] = "uint8",
         exif: bool = True,
+        full_scale: int | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
         self.name = name
         self.pairs = tuple(pairs)
         self.label_space = label_space
-        self.images = image_files([pair.image for pair in self.pairs[:1]], bands, dtype, exif)
+        self.images = image_files([pair.image for pair in self.pairs[:1]], bands, dtype, exif, full_scale)
         self.bands, self.band_names, self.band_numbers = (
             self.images.bands,
             self.images.band_names,

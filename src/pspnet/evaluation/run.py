@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pspnet.class_tables import same_names
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
+from pspnet.data.class_faults import class_faults
 from pspnet.data.dataset import Dataset, Sample, threads_will_read
 from pspnet.data.dataset_bands import wrong_bands
 from pspnet.errors import ConfigError, DataError
@@ -79,7 +80,7 @@ def assess(
     boundary = BoundaryCounter(space.num_classes, config.boundary_ratio, config.border_px) if config.boundary else None
     calibration = CalibrationCounter() if config.calibration else None
     instances = InstanceCounter(InstanceRules.of(space)) if config.instances else None
-    started, waiting = time.perf_counter(), 0.0
+    started, waiting, unlabelled = time.perf_counter(), 0.0, 0
     predictions = predict_all(segmenter, read_ahead(dataset), chosen, config)
     for done, (sample, (labels, confidence), waited) in enumerate(predictions, start=1):
         assert sample.labels is not None
@@ -88,6 +89,7 @@ def assess(
         if keep is not None:
             keep(sample, labels)
         counts = count_pairs(sample.labels, labels, matrix.num_classes)
+        unlabelled += sample.labels.size - int(counts.sum())
         matrix.counts += counts
         per_image.add(sample.name, counts)
         if boundary is not None:
@@ -99,6 +101,11 @@ def assess(
         waiting += waited
         if progress is not None:
             progress(done, len(dataset))
+    for fault in class_faults("the data set", space, matrix.counts.sum(1), unlabelled, len(dataset), "score"):
+        if fault.severity == "error":
+            raise DataError(str(fault))
+        if fault.kind == "one_class":  # classes that are missing are left out of the means, as the report says
+            warnings.warn(str(fault), stacklevel=2)
     return Evaluation(
         matrix.scores(config.absent, space.names),
         chosen,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from pspnet.config.train import TrainConfig
 from pspnet.data.catalog import available_splits, open_unchecked
 from pspnet.data.dataset import Dataset, as_dataset
 from pspnet.data.dataset_bands import unlike_bands, wrong_bands
-from pspnet.data.doctor import check_dataset
-from pspnet.data.faults import errors_of
+from pspnet.data.doctor import check_opened
+from pspnet.data.faults import DataReport
 from pspnet.data.statistics import Progress, Statistics, dataset_statistics
 from pspnet.data.views import Joined, cached, evenly
 from pspnet.errors import ConfigError, DataError
@@ -61,7 +62,13 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
         options = config.options | (config.val_options if with_val and split == splits[-1] else {})
         parts.append(open_unchecked(config.format, config.root, split, **options))
     if config.root is not None:
-        _check(parts, check, progress)
+        _check(dict(zip(splits, parts, strict=True)), config, check, progress)
+    if not with_val:
+        warnings.warn(
+            f"data: there is no split {config.val_split!r}, so nothing is validated and the last model counts as the best. "
+            f"There are: {', '.join(available_splits(config.format, config.root))}. Name one: data.val_split=NAME",
+            stacklevel=2,
+        )
     for split, part in zip(splits[1:], parts[1:], strict=True):
         told = unlike_bands(parts[0], part)
         if told:
@@ -71,15 +78,16 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
     return DataSets(cached(joined, config.cache, config.cache_folder), parts[-1] if with_val else None)
 
 
-def _check(parts: Sequence[Dataset], decode: bool, progress: Progress | None) -> None:
-    faults = []
-    for part in parts:
-        if decode:
-            faults += list(check_dataset(part, progress).errors)
-        else:
-            faults += [fault for fault in part.faults if fault.severity == "error"]
-    if faults:
-        raise errors_of("data", faults)
+def _check(parts: Mapping[str, Dataset], config: DataConfig, decode: bool, progress: Progress | None) -> None:
+    """Raises DataError with every error of all parts, and warns of the rest. Without decoding, of the listings alone."""
+    if decode:
+        roles = {split: "learn" if split in config.train_splits else "score" for split in parts}
+        report = check_opened(str(config.root), parts, roles, progress)  # type: ignore[arg-type]
+    else:
+        found = tuple(fault for part in parts.values() for fault in part.faults)
+        report = DataReport(str(config.root), sum(map(len, parts.values())), found)
+    report.raise_errors()
+    report.warn()
 
 
 def measure(dataset: Dataset) -> Statistics:

@@ -15,7 +15,7 @@ from pspnet import __version__
 from pspnet.config.train import TrainConfig
 from pspnet.files import new_file, write_text
 from pspnet.machine import processor_name, source_commit
-from pspnet.metrics import Scores
+from pspnet.metrics import Scores, none_if_nan
 from pspnet.nn.pspnet import PSPNet
 from pspnet.training.resolve import DataSets, value_range
 from pspnet.training.run_folder import RunFolder
@@ -109,7 +109,11 @@ def _brief(found: tuple[int, Scores] | None) -> dict[str, Any] | None:
     if found is None:
         return None
     step, scores = found
-    return {"step": step, "mean_iou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy}
+    return {
+        "step": step,
+        "mean_iou": none_if_nan(scores.mean_iou),
+        "pixel_accuracy": none_if_nan(scores.pixel_accuracy),
+    }
 
 
 def shareable(config: TrainConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pspnet.errors import DataError, PspnetError
 from pspnet.files import write_text
 from pspnet.images import write_png
 from pspnet.labels import IGNORE
-from pspnet.metrics import ConfusionMatrix, Scores, count_pairs
+from pspnet.metrics import ConfusionMatrix, Scores, count_pairs, none_if_nan
 from pspnet.nn.pspnet import PSPNet
 from pspnet.predict.windows import WHOLE_PIXELS, as_float, windowed_labels
 from pspnet.training.batches import quiet_worker
@@ -47,9 +47,12 @@ class Validation:
     examples: list[PictureExample] = field(default_factory=list)
 
     def to_json(self, step: int) -> str:
-        worst = [{"name": n, "mean_iou": iou, "pixel_accuracy": a} for n, iou, a in self.images[:WORST_IMAGES]]
-        content = {"step": step, "loss": self.loss, **self.scores.to_dict(), "worst_images": worst}
-        return json.dumps(content, indent=1)
+        worst = [
+            {"name": n, "mean_iou": none_if_nan(iou), "pixel_accuracy": none_if_nan(a)}
+            for n, iou, a in self.images[:WORST_IMAGES]
+        ]
+        content = {"step": step, "loss": none_if_nan(self.loss), **self.scores.to_dict(), "worst_images": worst}
+        return json.dumps(content, indent=1, allow_nan=False)
 
 
 class Validator:

@@ -12,17 +12,28 @@ and "all" is everything.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from pspnet.class_tables import csv_table, read_text
 from pspnet.data.faults import Fault
 from pspnet.data.paired_files import Pair, PairedFiles, decoder, match
 from pspnet.errors import ConfigError, DataError
+from pspnet.images import IMAGE_SUFFIXES
 from pspnet.labels import read_classes
+
+# how exports call the usual splits: Roboflow, Keras, ADE20K, hand-made folders
+OTHER_NAMES = {
+    "train": ("training",),
+    "val": ("valid", "validation", "validate", "dev"),
+    "test": ("testing",),
+}
+FullScale = Annotated[int, Field(ge=1, le=65_535)]
 
 
 def folder(
@@ -38,12 +49,13 @@ def folder(
     bands: Literal[1, 3, 4] | Sequence[int] | None = None,
     dtype: Literal["uint8", "native"] = "uint8",
     exif: bool = True,
+    full_scale: FullScale | None = None,
     val_share: float = 0.2,
 ) -> PairedFiles:
     """Opens a split. classes: a table's file or name; None: classes.csv or classes.json in the root.
 
     decode: labels hold "codes" (grey, palette) or "colours". images, labels: the folders' names. image_suffix,
-    label_suffix: what follows the shared name ('_sat', '_mask'). bands, dtype, exif: as PairedFiles. A test split may lack labels.
+    label_suffix: what follows the shared name ('_sat', '_mask'). bands, dtype, exif, full_scale: as PairedFiles. A test split may lack labels.
     Raises DataError when there is no such split, ConfigError when the class table is missing or wrong.
     """
     if not 0 < val_share < 1:
@@ -64,6 +76,7 @@ def folder(
         bands=bands,
         dtype=dtype,
         exif=exif,
+        full_scale=full_scale,
         faults=faults,
     )
 
@@ -80,7 +93,21 @@ def folder_splits(root: Path, images: str = "images") -> tuple[str, ...]:
         path.name for path in (root / images).glob("*") if path.is_dir() and not path.name.startswith(".")
     }
     found = found or {path.stem for path in _lists(root)}
-    return _ordered(found) if found else ("train", "val")
+    return _ordered({usual_name(name, found) for name in found}) if found else ("train", "val")
+
+
+def usual_name(name: str, names: Collection[str]) -> str:
+    """ "val" for a split that is called "valid" or "validation" where none is called "val"; likewise train and test."""
+    for usual, others in OTHER_NAMES.items():
+        if name.lower() in (usual, *others) and usual not in set(names) - {name}:
+            return usual
+    return name
+
+
+def spelled(split: str, there: Callable[[str], bool]) -> str:
+    """The spelling of a split that is there: its own, or another usual one ("valid" for "val")."""
+    found = (name for name in (split, *OTHER_NAMES.get(split, ())) for name in (name, name.capitalize()) if there(name))
+    return next(found, split)
 
 
 def existing(root: Path) -> Path:
@@ -110,18 +137,28 @@ def _pairs_file(root: Path) -> Path | None:
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:
     """Rows with image, label and split; label and split may be empty."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = [column.strip().lower() for column in reader.fieldnames or []]
-            if "image" not in columns or "label" not in columns:
-                raise DataError(
-                    f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]"
-                )
-            reader.fieldnames = columns
-            return [{key: (row.get(key) or "").strip() for key in ("image", "label", "split")} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"'{table}' cannot be read as CSV: {error}") from error
+    columns, rows = csv_table(read_text(table), str(table), "image,label[,split]")
+    if "image" not in columns or "label" not in columns:
+        raise DataError(f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]")
+    found = [dict(zip(columns, row, strict=False)) for _, row in rows]
+    return [
+        {key: row.get(key, "").replace("\\", "/") for key in ("image", "label")}
+        | {"split": usual_name(row.get("split", ""), {other.get("split", "") for other in found})}
+        for row in found
+    ]
+
+
+def read_list(file: Path) -> list[str]:
+    """Names of a list, one a line, with or without ending; where a line holds two files (DeepLab's lists), the first's."""
+    found = []
+    for line in read_text(file).splitlines():
+        name = line.strip().replace("\\", "/")
+        words = name.split()
+        if len(words) == 2 and all(Path(word).suffix.lower() in IMAGE_SUFFIXES for word in words):
+            name = words[0]
+        if name and not name.startswith("#"):
+            found.append(name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_SUFFIXES else name)
+    return found
 
 
 def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], list[Fault]]:
@@ -178,10 +215,12 @@ def _folder_split(
     root: Path, split: str, images: str, labels: str, image_suffix: str, label_suffix: str, val_share: float
 ) -> tuple[list[Pair], list[Fault]]:
     pair_up = partial(match, image_suffix=image_suffix, label_suffix=label_suffix, labels_optional=split == "test")
-    if (root / split / images).is_dir():
-        return pair_up(root / split / images, root / split / labels)
-    if (root / images / split).is_dir():
-        return pair_up(root / images / split, root / labels / split)
+    outer = spelled(split, lambda name: (root / name / images).is_dir())
+    if (root / outer / images).is_dir():
+        return pair_up(root / outer / images, root / outer / labels)
+    inner = spelled(split, lambda name: (root / images / name).is_dir())
+    if (root / images / inner).is_dir():
+        return pair_up(root / images / inner, root / labels / inner)
     splits = folder_splits(root, images)
     if not (root / images).is_dir():
         inside = sorted(path.name for path in root.iterdir() if path.is_dir())
@@ -191,9 +230,9 @@ def _folder_split(
             f"'{root}' has neither '{split}/{images}' nor '{images}/{split}' nor '{images}'; it has the folders "
             f"{', '.join(inside) or 'none'}. Name the folders in the options images and labels"
         )
-    lists = {path.stem: path for path in _lists(root)}
+    lists = {usual_name(path.stem, ()): path for path in _lists(root)}
     if split in lists:
-        names = [line.strip() for line in lists[split].read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = read_list(lists[split])
         return pair_up(root / images, root / labels, names=names)
     if lists or any((root / images / name).is_dir() for name in splits):
         raise no_split(root, split, splits)
@@ -203,7 +242,7 @@ def _folder_split(
 
 def _lists(root: Path) -> list[Path]:
     """Lists of names: train.txt, val.txt, test.txt or trainval.txt in the root or in its folder `splits`."""
-    known = ("train", "val", "test", "trainval")
+    known = ("train", "val", "test", "trainval", *(name for names in OTHER_NAMES.values() for name in names))
     return [path for base in (root, root / "splits") for name in known if (path := base / f"{name}.txt").is_file()]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.archives import Progress, PublishedArchive
-from pspnet.data.layouts.folder import existing, no_split
+from pspnet.data.layouts.folder import existing, no_split, read_list
 from pspnet.data.matfile import read_mat_field
 from pspnet.data.paired_files import PairedFiles, match
 from pspnet.errors import DataError
@@ -107,6 +107,4 @@ def _list_file(base: Path, split: str) -> Path | None:
 
 
 def _names(listed: Path) -> list[str]:
-    """A list's names; DeepLab's lists hold the two files' paths instead."""
-    lines = [line.split() for line in listed.read_text(encoding="utf-8").splitlines()]
-    return [Path(words[0]).stem for words in lines if words]
+    return [Path(name.split()[0]).name for name in read_list(listed)]  # lists of one class end each line with 1 or -1
