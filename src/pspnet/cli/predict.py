@@ -44,6 +44,13 @@ def segment(
     protocol: Annotated[
         str | None, typer.Option(help="How to look at an image: whole, slide, semseg-ms ... Default: whole.")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="What a photograph is looked at with: trained (the size the model knows), native, or the longer side in "
+            "pixels. Default: trained, and native with --protocol. Results have the photograph's own size."
+        ),
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave images whose result is there already and that have not changed since.")
     ] = False,
@@ -59,8 +66,10 @@ def segment(
     Example: pspnet segment camvid-small photos/ --out parsed
     """
     from pspnet.predict.folders import FolderReport, find_images, segment_files
+    from pspnet.predict.scale import parse_size
     from pspnet.predict.segmenter import Segmenter
 
+    wish = None if size is None else parse_size(size)
     name, paths = (model, inputs) if model else (inputs[0], inputs[1:])
     if not paths:
         fail(f"no image given after the model '{name}'. Write: pspnet segment MODEL IMAGE_OR_FOLDER... --out DIR")
@@ -82,6 +91,7 @@ def segment(
             skip_existing=skip_existing,
             overwrite=overwrite,
             protocol=protocol,
+            size=wish,
         )
         for grown in steps:
             report = grown

@@ -35,6 +35,12 @@ class DataConfig(Settings):
         description="Part that is validated on while training. None: no validation, all parts may be trained on, and the "
         "last weights are the result.",
     )
+    ground_resolution: float | None = Field(
+        None,
+        ge=0.0,
+        description="Metres of a pixel's side, for images from above that have no place on the Earth; 0: nobody knows. None: "
+        "photographs, whose size in pixels is their scale (a raster's grid tells its own).",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="Settings of the layout, such as classes, decode or bands of a folder, or "

@@ -20,6 +20,7 @@ from pspnet.errors import DataError, PspnetError
 from pspnet.files import LONGEST_NAME, Inputs, check_folder, check_output, locked, write_bytes, write_text
 from pspnet.images import IMAGE_SUFFIXES
 from pspnet.listing import Listing, list_files
+from pspnet.predict.scale import Wish
 from pspnet.predict.segmenter import Segmenter
 
 SUMMARY = "summary.json"
@@ -120,6 +121,7 @@ def segment_files(
     skip_existing: bool = False,
     overwrite: bool = False,
     protocol: str | None = None,
+    size: Wish | None = None,
 ) -> Iterator[FolderReport]:
     """Segments each file into `out_dir`: NAME.png (labels), NAME_overlay.jpg, and summary.json.
 
@@ -154,7 +156,7 @@ def segment_files(
                 yield report
                 continue
             try:
-                result = segmenter.segment(file.path, protocol=protocol, name=file.name)
+                result = segmenter.segment(file.path, protocol=protocol, size=size, name=file.name)
                 if overlay:
                     _write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(opacity))
                 result.save(target)

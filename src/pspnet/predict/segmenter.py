@@ -22,7 +22,7 @@ from pspnet.image_bands import is_raster
 from pspnet.images import read_image, with_bands
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
-from pspnet.predict import windows
+from pspnet.predict import scale, windows
 from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device
 from pspnet.predict.exported import files_of, is_exported, open_exported
 from pspnet.predict.protocols import Predictor, predict_probabilities
@@ -146,10 +146,30 @@ class Segmenter:
         corners = self.config.align_corners
         return coarse_logits.probabilities(self._coarse(images), _size(images), corners, self.card.temperature)
 
-    def labels(self, images: Array, confidence: bool = False) -> tuple[Array, Array | None]:
-        """(B, bands, H, W) -> labels (B, H, W) uint8 and, if asked, confidence (B, H, W): never all logits at once."""
+    def seen_size(self, own: scale.Size, wish: scale.Wish | None = None, protocol: str | None = None) -> scale.Size:
+        """The size that an image of `own` (height, width) is looked at with; see `segment`. Warns where the model's photographs
+        were of another size by more than 1.5 and the image is not brought to it."""
+        trained = self.card.trained_size
+        if wish is None:
+            wish = "trained" if protocol is None else "native"
+        seen = scale.seen_size(own, trained, wish)
+        times = scale.times_trained(seen, trained)
+        if trained is not None and protocol is None and not 1 / scale.FAR < times < scale.FAR:
+            warnings.warn(
+                f"the image is looked at with {seen[1]} x {seen[0]} pixels, the model was trained at {trained[1]} x {trained[0]}: "
+                "things have another size than it knows. Leave size out, or give size = trained",
+                stacklevel=3,
+            )
+        return seen
+
+    def labels(
+        self, images: Array, confidence: bool = False, size: scale.Size | None = None
+    ) -> tuple[Array, Array | None]:
+        """(B, bands, H, W) -> labels (B, H, W) uint8 and, if asked, confidence (B, H, W): never all logits at once.
+
+        size: (height, width) of what is given back, where it is not the images'."""
         labels, certainty = coarse_logits.labels(
-            self._coarse(images), _size(images), self.config.align_corners, confidence, self.card.temperature
+            self._coarse(images), size or _size(images), self.config.align_corners, confidence, self.card.temperature
         )
         return in_kind_of(labels, images), None if certainty is None else in_kind_of(certainty, images)
 
@@ -250,24 +270,32 @@ class Segmenter:
         confidence: bool = True,
         name: str | None = None,
         protocol: str | None = None,
+        size: scale.Wish | None = None,
     ) -> Segmentation:
-        """One image -> its Segmentation. Raises ImageError naming the file.
+        """One image -> its Segmentation, at the image's own size. Raises ImageError naming the file.
+
+        size: what it is looked at with: "trained", the size of the photographs that the model was trained on (what None means,
+        where the card tells it and no protocol is given), "native", or the pixels of the longer side.
 
         protocol: how the image is looked at, a name of `pspnet.predict.protocols.PROTOCOLS` such as "semseg-ms". None: up to 2 megapixels are seen at once; larger images in overlapping windows of 1024 px whose probabilities are
         blended, so memory does not grow with K x H x W.
         """
         pixels = self.read(image)
-        height, width = pixels.shape[:2]
+        own = pixels.shape[:2]
+        seen = scale.at_size(pixels, self.seen_size(own, size, protocol))
         if protocol is not None:
-            found_map = predict_probabilities(self.predictor(), pixels, protocol)
+            found_map = predict_probabilities(self.predictor(), seen, protocol)
             labels, certainty = found_map.argmax(0).astype(np.uint8), found_map.max(0) if confidence else None
-        elif height * width <= windows.WHOLE_PIXELS:
-            found, sure = self.labels(as_float(pixels)[None], confidence)
+        elif seen.shape[0] * seen.shape[1] <= windows.WHOLE_PIXELS:
+            found, sure = self.labels(
+                as_float(seen)[None], confidence, own
+            )  # the network's own last step makes the size
             labels, certainty = found[0], None if sure is None else sure[0]
         else:
-            labels, certainty = windows.windowed_labels(
-                pixels, self.window_probabilities, confidence, self.batch_windows
-            )
+            labels, certainty = windows.windowed_labels(seen, self.window_probabilities, confidence, self.batch_windows)
+        if labels.shape != own:
+            labels = scale.labels_at(labels, own)
+            certainty = None if certainty is None else scale.confidence_at(certainty, own)
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
         return Segmentation(labels, self.card.label_space, certainty, image_for_display(pixels), title)
 

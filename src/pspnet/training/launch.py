@@ -154,7 +154,7 @@ def _switches(config: TrainConfig) -> Iterator[None]:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS repeats bit for bit only with a fixed workspace
         # trying every kernel takes minutes for networks of many depthwise convolutions (H100: EfficientNet-Lite2 had made no
         # step after 20 s; without it, after 1 s) and begins anew for each size of progressive_resizing
-        tries = config.device == "cuda" and encoder_family(config.model.encoder).name in ("resnet", "swin")
+        tries = config.device == "cuda" and encoder_family(config.model.encoder).name.startswith(("resnet", "swin"))
         torch.backends.cudnn.benchmark = tries and not config.deterministic
         yield
     finally:

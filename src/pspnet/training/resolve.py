@@ -227,3 +227,16 @@ def value_range(dataset: Dataset) -> tuple[float, float]:
         return 0.0, 255.0
     some = [dataset[index].image for index in range(0, len(dataset), -(-len(dataset) // 20))]
     return float(min(image.min() for image in some)), float(max(image.max() for image in some))
+
+
+def scale_of(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
+    """What a model card keeps of the scale that was trained at: `trained_size` of photographs, the median of 20 evenly spread
+    samples; or `ground_resolution` of images from above, by their grids or as the config says, 0 where nobody knows it."""
+    grid = dataset.grid(0)
+    if grid is not None:
+        known = grid.crs is not None
+        return {"ground_resolution": float(grid.row_areas_m2(np.array([grid.height // 2]))[0]) ** 0.5 if known else 0.0}
+    if data.ground_resolution is not None:
+        return {"ground_resolution": data.ground_resolution}
+    some = [dataset[index].image.shape[:2] for index in range(0, len(dataset), -(-len(dataset) // 20))]
+    return {"trained_size": (int(np.median([size[0] for size in some])), int(np.median([size[1] for size in some])))}

@@ -17,7 +17,7 @@ from pspnet.files import new_file, write_text
 from pspnet.machine import processor_name, source_commit
 from pspnet.metrics import Scores, none_if_nan
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.resolve import DataSets, value_range
+from pspnet.training.resolve import DataSets, scale_of, value_range
 from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
 from pspnet.weights.checkpoint import card_for, save_checkpoint
@@ -30,12 +30,14 @@ class Results:
         self.folder, self.config, self.data = folder, config, data
         self.commit = source_commit()
         self._range: tuple[float, float] | None = None
+        self._scale: dict[str, Any] = {}
 
     def save_best(self, state: TrainingState, scores: Scores) -> None:
         self._save(self.folder.best_model, state.best_model, scores, state.step)
 
     def _save(self, path: Path, model: PSPNet, scores: Scores | None, step: int) -> None:
         self._range = self._range or value_range(self.data.train)
+        self._scale = self._scale or scale_of(self.data.train, self.config.data)
         names, numbers = self.data.train.band_names, self.data.train.band_numbers
         provenance: dict[str, Any] = {
             "data": self.config.data.format,
@@ -58,6 +60,7 @@ class Results:
             provenance=provenance,
             **({"band_names": names} if names else {}),
             **({"band_numbers": numbers} if numbers else {}),
+            **self._scale,
         )
         save_checkpoint(path, model, card)
 

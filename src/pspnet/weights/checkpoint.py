@@ -34,7 +34,9 @@ class ModelCard:
     from 1, in the files trained on; empty where that is unknown. value_range: lowest and highest
     value of the images trained on, in their own units, to warn about others. protocol: name of the evaluation
     protocol that its scores were measured with. temperature: divides the logits before softmax (calibration).
-    provenance: free JSON (data, recipe, commit, hardware, scores).
+    provenance: free JSON (data, recipe, commit, hardware, scores). trained_size: (height, width) of the photographs trained on,
+    the median, in pixels: they are brought to it (see `pspnet.predict.scale`). ground_resolution: metres of a pixel's side,
+    of images from above; 0 where it is unknown. One of the two is None.
     """
 
     label_space: LabelSpace
@@ -44,6 +46,8 @@ class ModelCard:
     temperature: float = 1.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     band_numbers: tuple[int, ...] = ()
+    trained_size: tuple[int, int] | None = None
+    ground_resolution: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +58,8 @@ class ModelCard:
             "protocol": self.protocol,
             "temperature": self.temperature,
             "provenance": dict(self.provenance),
+            **({"trained_size": list(self.trained_size)} if self.trained_size else {}),
+            **({} if self.ground_resolution is None else {"ground_resolution": self.ground_resolution}),
         }
 
     @classmethod
@@ -67,6 +73,8 @@ class ModelCard:
             float(data.get("temperature", 1.0)),
             dict(data["provenance"]),
             tuple(int(number) for number in data.get("band_numbers", ())),
+            (int(data["trained_size"][0]), int(data["trained_size"][1])) if data.get("trained_size") else None,
+            None if data.get("ground_resolution") is None else float(data["ground_resolution"]),
         )
 
 
@@ -93,7 +101,7 @@ def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool
             f"the card names {card.label_space.num_classes} classes, the model has {model.config.num_classes}"
         )
     state = {
-        name: (value.half() if half and value.is_floating_point() and value.ndim > 1 else value)
+        name: (value.half() if half and value.is_floating_point() and _fits_half(value) else value)
         .detach()
         .cpu()
         .contiguous()
@@ -105,6 +113,12 @@ def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool
         save_file(state, part, metadata={"pspnet": header_text(model.config, card)})
         part.chmod(mode)  # safetensors writes for the owner alone; a model is as readable as any file
     return path
+
+
+def _fits_half(value: Tensor) -> bool:
+    """Norms' numbers fit too, unless one is too large; what is near 0 (dead channels) is lost beside a norm's epsilon. A single
+    number or a band's mean stays exact."""
+    return value.ndim > 1 or (value.numel() > 16 and float(value.abs().max()) < 65000)
 
 
 def read_header(path: str | Path) -> tuple[ModelConfig, ModelCard]:
