@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pspnet.cli import adapt, bench, data, export, playground, predict, rasters, serve, train
+from pspnet.cli import adapt, bench, data, doctor, export, playground, predict, rasters, serve, train
+from pspnet.cli.help import GroupedCommands
 from pspnet.terminal import printable, show_any_text
 
 PACKAGE = Path(__file__).parents[1]
@@ -20,18 +21,30 @@ _shown = warnings.showwarning
 
 app = typer.Typer(
     name="pspnet",
+    cls=GroupedCommands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain help: drawing boxes would cost 0.3 s of each start
     pretty_exceptions_enable=False,
     help="Scene parsing: a class for every pixel. Train, evaluate and use PSPNet on photographs and rasters.\n\n"
-    "Start with pspnet demo, or pspnet segment MODEL photo.jpg --out results.",
+    "Start with pspnet demo, or pspnet segment MODEL photo.jpg --out results. pspnet COMMAND --help explains each "
+    "command, with an example.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from pspnet import __version__
+
+        print(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def _global(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options that every command has."""
 
@@ -45,6 +58,7 @@ adapt.add_to(app)
 bench.add_to(app)
 serve.add_to(app)
 playground.add_to(app)
+doctor.add_to(app)
 
 
 def main() -> None:
