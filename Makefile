@@ -56,5 +56,9 @@ bench: $(READY)  ## pspnet bench and the small benchmarks of parts, into benchma
 requirements:  ## pin anew: names and versions only
 	$(PY) -m uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 -o requirements.txt
 
+docs: $(READY)  ## the documentation as a site of files: site/index.html
+	$(PY) -m uv pip install --quiet --python $(PY) -r requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo dist build site .mypy_cache .ruff_cache

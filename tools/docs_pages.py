@@ -6,6 +6,7 @@ names with their docstrings, a page for each model card. Links out of docs/ beco
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,25 +47,18 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Links that leave docs/ for the source become plain code: a site has no source beside it."""
     known = {file.src_uri for file in files}
-    folder = Path(page.file.src_uri).parent
+    folder = posixpath.dirname(page.file.src_uri)
 
     def link(match: re.Match[str]) -> str:
         text, goal = match.group(1), match.group(2)
         if re.match(r"(https?:|#|mailto:)", goal):
             return match.group(0)
         path, _, anchor = goal.partition("#")
-        full = (folder / path).as_posix()
-        while "/../" in f"/{full}":
-            full = (
-                re.sub(r"(^|/)[^/.][^/]*/\.\./", r"\1", full, count=1) if re.search(r"[^/.]/\.\./", full) else full[3:]
-            )
-        if full in known:
-            return (
-                f"[{text}]({path}{'#' + anchor if anchor else ''})"
-                if not path.startswith("../models")
-                else (f"[{text}]({'../' * len(folder.parts)}{full})")
-            )
-        return text
+        in_repository = posixpath.normpath(posixpath.join("docs", folder, path))
+        in_site = in_repository.removeprefix("docs/")  # cards lie in models/ in both
+        if in_site not in known:
+            return text
+        return f"[{text}]({posixpath.relpath(in_site, folder or '.')}{'#' + anchor if anchor else ''})"
 
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", link, markdown)
 
@@ -87,11 +81,7 @@ def commands_page() -> str:
     order = [name for names in GROUPS.values() for name in names]
     for name in sorted(tree, key=lambda n: (order.index(n.split()[0]), n)):
         command = tree[name]
-        usage = " ".join(
-            p.make_metavar(command.make_context(name, [], resilient_parsing=True))
-            for p in command.params
-            if p.param_type_name == "argument"
-        )
+        usage = " ".join(_spelling(p).upper() for p in command.params if p.param_type_name == "argument")
         lines += [f"## pspnet {name}\n", f"```\npspnet {name} {usage} [options]\n```\n"]
         about, _, example = (command.help or "").partition("Example:")
         lines += [" ".join(about.split()) + "\n"]
@@ -112,7 +102,7 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, A
 
 def _spelling(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return str(parameter.human_readable_name)
+        return str(parameter.name)
     return ", ".join(parameter.opts)
 
 

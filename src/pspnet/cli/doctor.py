@@ -17,7 +17,7 @@ from pspnet.cli.console import console
 NEEDS: dict[str, tuple[str, dict[str, str]]] = {
     "segment photographs with exported models": ("", {"onnxruntime": "onnxruntime", "cv2": "opencv-python-headless"}),
     "segment with checkpoints": ("torch", {"torch": "torch", "timm": "timm", "safetensors": "safetensors"}),
-    "train": ("train", {"torch": "torch", "lightning": "lightning", "matplotlib": "matplotlib"}),
+    "train": ("train", {"torch": "torch", "lightning_fabric": "lightning-fabric", "matplotlib": "matplotlib"}),
     "map rasters": ("raster", {"rasterio": "rasterio", "pyogrio": "pyogrio", "shapely": "shapely", "pyproj": "pyproj"}),
     "export": ("export", {"onnx": "onnx", "onnxscript": "onnxscript", "openvino": "openvino", "nncf": "nncf"}),
     "serve": ("serve", {"fastapi": "fastapi", "uvicorn": "uvicorn", "multipart": "python-multipart"}),

@@ -271,7 +271,10 @@ def _brief(value: object) -> str:
 
 
 def models() -> None:
-    """List the models that come along, by name."""
+    """List the models that come along, by name, with the terms of the data they learnt from.
+
+    Example: pspnet models
+    """
     from rich.table import Table
 
     from pspnet.weights.bundled import bundled_models

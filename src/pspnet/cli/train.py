@@ -25,6 +25,8 @@ def demo(
 
     Trains the FCN baseline, one global bin and PSPNet with the same seed and steps; prints their scores and writes
     index.html with curves and pictures.
+
+    Example: pspnet demo --out demo
     """
     from pspnet.demo import run_demo
 
@@ -49,7 +51,9 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a network. The run's folder holds settings, curves, pictures and checkpoints; best.safetensors is the result.
+    """Train a network as a recipe says, in a folder of its own.
+
+    The folder holds settings, curves, pictures and checkpoints; best.safetensors is the result.
 
     Ctrl-C leaves a checkpoint to go on from (exit code 130; SIGTERM: 143).
 
