@@ -87,10 +87,9 @@ def _in_engine(segmenter: Any, job: dict[str, Any], calibration: list[Any]) -> A
     model, card, engine = segmenter.model, segmenter.card, job["engine"]
     if job["precision"] != "int8":
         return Segmenter(model, card, device="cpu", precision=job["precision"], engine=engine)
-    from pspnet.predict.graphs import kept_onnx
-
     from pspnet.exporting.onnx_precision import write_onnx_precision
     from pspnet.exporting.quantising import write_openvino
+    from pspnet.nn.graphs import kept_onnx
     from pspnet.predict.exported import OnnxEngine, OpenVinoEngine
 
     source, made = kept_onnx(model), Path(job["folder"]) / f"{job['key']}.{'xml' if engine == 'openvino' else 'onnx'}"
