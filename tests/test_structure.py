@@ -77,7 +77,7 @@ DOORS = {
     "nncf": {"exporting"},
     "fastapi": {"server"},
     "gradio": {"playground"},
-    "ray": {"raster"},
+    "ray": {"predict"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,13 @@ def segment(
     skip_existing: Annotated[
         bool, typer.Option(help="Leave images whose result is there already and that have not changed since.")
     ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="The address of a Ray cluster, or local: many images on many machines.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="With --cluster: processes. Default: one for each GPU, or every four cores.", min=1),
+    ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = None,
     overwrite: OverwriteOption = False,
@@ -65,7 +73,8 @@ def segment(
 
     Example: pspnet segment camvid-small photos/ --out parsed
     """
-    from pspnet.predict.folders import FolderReport, find_images, segment_files
+    from pspnet.predict.cluster import on_machines
+    from pspnet.predict.folders import FolderReport, ImageOptions, Runner, find_images, one_by_one, run_files
     from pspnet.predict.scale import parse_size
     from pspnet.predict.segmenter import Segmenter
 
@@ -77,22 +86,19 @@ def segment(
     note = files.left_out.note()
     if note:
         console.print(note)
-    segmenter = Segmenter.load(name, device=device, engine=engine)
-    if segmenter.choice:
-        console.print(str(segmenter.choice), highlight=False, markup=False)
+    if workers and not cluster:
+        fail(f"--workers {workers} is for --cluster; without it one process segments. Try --cluster local")
+    options = ImageOptions(overlay, opacity, protocol, wish)
+    if cluster:
+        run: Runner = partial(on_machines, name, cluster, workers=workers, device=device, engine=engine)
+    else:
+        segmenter = Segmenter.load(name, device=device, engine=engine)
+        if segmenter.choice:
+            console.print(str(segmenter.choice), highlight=False, markup=False)
+        run = partial(one_by_one, segmenter)
     report = FolderReport()
     with progress_bar("segmenting", len(files)) as advance:
-        steps = segment_files(
-            segmenter,
-            files,
-            out,
-            overlay=overlay,
-            opacity=opacity,
-            skip_existing=skip_existing,
-            overwrite=overwrite,
-            protocol=protocol,
-            size=wish,
-        )
+        steps = run_files(run, files, out, options, skip_existing=skip_existing, overwrite=overwrite)
         for grown in steps:
             report = grown
             advance(1)

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,23 @@ def find_images(inputs: Iterable[str | Path]) -> ImageList:
     return ImageList(tuple(_named(list(files.values()), {})), left_out)
 
 
+@dataclass(frozen=True)
+class ImageOptions:
+    """How an image is looked at, and whether an overlay is written beside its labels.
+
+    opacity: of the overlay's colours, 0 to 1. protocol, size: see `Segmenter.segment`.
+    """
+
+    overlay: bool = True
+    opacity: float = 0.55
+    protocol: str | None = None
+    size: Wish | None = None
+
+
+Done = tuple[ImageFile, dict[str, Any] | str]  # what `Segmentation.to_dict` says; or why the file failed
+Runner = Callable[[Sequence[ImageFile], Path, ImageOptions], Iterator[Done]]  # files, folder of the results
+
+
 def segment_files(
     segmenter: Segmenter,
     files: Sequence[ImageFile],
@@ -130,6 +148,20 @@ def segment_files(
     where they are of the same file, unchanged. Raises OutputError before the first image where a result would replace
     an input, or, without overwrite, a file that is no result of ours, and where another process writes into the folder.
     """
+    options, run = ImageOptions(overlay, opacity, protocol, size), partial(one_by_one, segmenter)
+    yield from run_files(run, files, out_dir, options, skip_existing=skip_existing, overwrite=overwrite)
+
+
+def run_files(
+    run: Runner,
+    files: Sequence[ImageFile],
+    out_dir: str | Path,
+    options: ImageOptions,
+    *,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+) -> Iterator[FolderReport]:
+    """`segment_files`, wherever `run` has the work done, in whatever order that comes back."""
     out = Path(out_dir)
     check_folder(out)
     with locked(out / SUMMARY, f"'{out}'"):
@@ -138,7 +170,7 @@ def segment_files(
         results = {f"{file.name}.png": _record(file.path) for file in files}
         inputs = Inputs(file.path for file in files)
         for file in files:
-            for target in (f"{file.name}.png", f"{file.name}{OVERLAY}") if overlay else (f"{file.name}.png",):
+            for target in (f"{file.name}.png", f"{file.name}{OVERLAY}") if options.overlay else (f"{file.name}.png",):
                 check_output(out / target, inputs=inputs, overwrite=overwrite or _label_name(target) in known)
         kept = {name: record for name, record in known.items() if name not in results and (out / name).is_file()}
         report = FolderReport()
@@ -149,24 +181,42 @@ def segment_files(
 
         check_output(out / SUMMARY, inputs=inputs, overwrite=overwrite or bool(known) or _is_summary(out / SUMMARY))
         write_summary()  # before the first result: a run that is killed has said which are its own
+        left = []
         for file in files:
-            target = out / f"{file.name}.png"
-            if skip_existing and target.is_file() and known.get(f"{file.name}.png") == results[f"{file.name}.png"]:
+            name = f"{file.name}.png"
+            if skip_existing and (out / name).is_file() and known.get(name) == results[name]:
                 report.skipped += 1
                 yield report
-                continue
-            try:
-                result = segmenter.segment(file.path, protocol=protocol, size=size, name=file.name)
-                if overlay:
-                    _write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(opacity))
-                result.save(target)
-                report.results.append({"file": str(file.path), **result.to_dict()})
-            except PspnetError as error:
-                report.failures[str(file.path)] = str(error)
-            except Exception as error:  # whatever a decoder or a runtime raises is this file's, and the rest goes on
-                report.failures[str(file.path)] = f"{type(error).__name__}: {error}"
-            yield report
-        write_summary()
+            else:
+                left.append(file)
+        try:
+            for file, outcome in run(left, out, options) if left else ():
+                if isinstance(outcome, str):
+                    report.failures[str(file.path)] = outcome
+                else:
+                    report.results.append({"file": str(file.path), **outcome})
+                yield report
+        finally:  # a cluster that is lost leaves what it finished
+            write_summary()
+
+
+def one_by_one(segmenter: Segmenter, files: Sequence[ImageFile], out: Path, options: ImageOptions) -> Iterator[Done]:
+    """The Runner of this process."""
+    return ((file, segment_file(segmenter, file, out, options)) for file in files)
+
+
+def segment_file(segmenter: Segmenter, file: ImageFile, out: Path, options: ImageOptions) -> dict[str, Any] | str:
+    """Writes one file's results, the labels last: what `Segmentation.to_dict` says of it, or why there are none."""
+    try:
+        result = segmenter.segment(file.path, protocol=options.protocol, size=options.size, name=file.name)
+        if options.overlay:
+            _write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(options.opacity))
+        result.save(out / f"{file.name}.png")
+        return result.to_dict()
+    except PspnetError as error:
+        return str(error)
+    except Exception as error:  # whatever a decoder or a runtime raises is this file's, and the rest goes on
+        return f"{type(error).__name__}: {error}"
 
 
 def _named(files: Sequence[ImageFile], known: Mapping[str, Mapping[str, Any]]) -> list[ImageFile]:

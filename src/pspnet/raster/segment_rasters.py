@@ -12,13 +12,12 @@ from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, RasterError
 from pspnet.files import write_text
 from pspnet.georaster.grids import open_raster
-from pspnet.predict.exported import is_exported, open_exported
+from pspnet.predict.cluster import check_model
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.cluster import run_cluster
 from pspnet.raster.jobs import RasterJob, RasterOutcome, do_job, remove_parts, stitch
 from pspnet.raster.pool import default_workers, run_pool
 from pspnet.weights.bundled import find_model
-from pspnet.weights.checkpoint import read_header
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf")
 SUMMARY = "summary.json"
@@ -59,7 +58,7 @@ def segment_rasters(
     """
     config, folder = config or RasterConfig(), Path(folder)
     checkpoint = str(find_model(model).absolute())
-    _check_model(checkpoint)  # a damaged model is one clear error, not one for each raster
+    check_model(checkpoint)
     workers = workers or default_workers()
     rasters = dict(_targets(sources, folder))
     report = ManyReport(folder)
@@ -119,13 +118,6 @@ def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, 
     if not found:
         raise ConfigError("the list of rasters is empty")
     return found
-
-
-def _check_model(path: str) -> None:
-    if is_exported(path):
-        open_exported(path)
-    else:
-        read_header(path)
 
 
 def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterator[tuple[str, Path]]:
