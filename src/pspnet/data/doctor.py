@@ -85,10 +85,10 @@ def check_opened(
 ) -> DataReport:
     """The one check of a data set: what `pspnet data check`, a run, the page and the ArcGIS workflow find alike.
 
-    opened: data sets by the name of their split. roles: what each is for; None: by its name. Never raises for a fault.
+    opened: data sets by the name of their split. roles: what each is for in one run; None: by its name. Never raises for a fault.
     """
     datasets = {split: as_dataset(dataset) for split, dataset in opened.items()}
-    roles = {split: role_of(split) for split in datasets} | dict(roles or {})
+    filled = {split: role_of(split) for split in datasets} | dict(roles or {})
     faults: list[Fault] = []
     total, before = sum(map(len, datasets.values())), 0
     looks: dict[str, list[_Look]] = {}
@@ -100,8 +100,8 @@ def check_opened(
         for look in looks[split]:
             faults += look.faults
         if not any(fault.severity == "error" for look in looks[split] for fault in look.faults):
-            faults += _about_split(split, looks[split], dataset.label_space, roles[split])
-    faults += _between_splits(looks, datasets, roles)
+            faults += _about_split(split, looks[split], dataset.label_space, filled[split])
+    faults += _between_splits(looks, datasets, filled, roles is not None)
     return DataReport(name, total, tuple(faults))
 
 
@@ -320,7 +320,7 @@ def _repeated(split: str, looks: list[_Look]) -> list[Fault]:
 
 
 def _between_splits(
-    looks: Mapping[str, list[_Look]], opened: Mapping[str, Dataset], roles: Mapping[str, Role]
+    looks: Mapping[str, list[_Look]], opened: Mapping[str, Dataset], roles: Mapping[str, Role], together: bool
 ) -> list[Fault]:
     """Pictures that are trained on and scored on, and classes that are scored but never trained on."""
     faults = []
@@ -331,7 +331,8 @@ def _between_splits(
                 continue
             ours, theirs = (looks[other], looks[one]) if roles[one] == "learn" else (looks[one], looks[other])
             files, their_files = {look.file for look in ours}, {look.file for look in theirs}
-            if files <= their_files or their_files <= files:  # one split is made of the other: trainval and val
+            # one split is made of the other, as trainval of val: right in a data set, but not in a run that uses both
+            if not together and (files <= their_files or their_files <= files):
                 continue
             mine, yours = (other, one) if roles[one] == "learn" else (one, other)
             faults += _shared(mine, ours, yours, theirs)

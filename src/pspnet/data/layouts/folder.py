@@ -204,7 +204,7 @@ def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], l
         seen.add(name)
         pairs.append(Pair(name, image, label if row["label"] else None))
     if not any(row["split"] for row in rows):
-        pairs = _held_out(pairs, split, val_share, table)
+        pairs = held_out(pairs, split, val_share, table)
     elif not pairs:
         raise no_split(table, split, _ordered({row["split"] for row in rows}))
     faulty = {fault.file for fault in faults}
@@ -237,7 +237,7 @@ def _folder_split(
     if lists or any((root / images / name).is_dir() for name in splits):
         raise no_split(root, split, splits)
     pairs, faults = pair_up(root / images, root / labels)
-    return _held_out(pairs, split, val_share, root), faults
+    return held_out(pairs, split, val_share, root), faults
 
 
 def _lists(root: Path) -> list[Path]:
@@ -246,7 +246,7 @@ def _lists(root: Path) -> list[Path]:
     return [path for base in (root, root / "splits") for name in known if (path := base / f"{name}.txt").is_file()]
 
 
-def _held_out(pairs: list[Pair], split: str, val_share: float, source: Path) -> list[Pair]:
+def held_out(pairs: list[Pair], split: str, val_share: float, source: Path) -> list[Pair]:
     """The part of an undivided data set that is `split`: by hash, so it does not hang on the order of files."""
     if split == "all":
         return pairs
