@@ -20,7 +20,7 @@ from pspnet.losses import build_loss
 from pspnet.nn import PSPNet
 from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
 from pspnet.training.initial_weights import first_model
-from pspnet.training.optimizer import build_optimizer, build_scheduler
+from pspnet.training.optimizer import build_optimizer, rate_factor
 from pspnet.training.resolve import open_data, resolve
 from pspnet.training.step import to_tensors, total_loss
 from support import fakes, towns
@@ -100,16 +100,19 @@ def test_three_steps(recipe: Path, tmp_path: Path) -> None:
     model = first_model(config, data.train.label_space)[0].train()
     loss = build_loss(config.loss, data.train.label_space.num_classes)
     optimizer = build_optimizer(model, config.optimizer)
-    scheduler = build_scheduler(optimizer, config.schedule, 3)
+    rates = [group["lr"] for group in optimizer.param_groups]
     samples = TrainingSamples(data.train, Augmentation(config.augmentation, config.model.normalisation[0]), config.seed)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    for batch in training_loader(samples, BatchPlan(len(data.train), config.batch_size, 3, config.seed), 0, 0, False):
+    for step, batch in enumerate(
+        training_loader(samples, BatchPlan(len(data.train), config.batch_size, 3, config.seed), 0, 0, False)
+    ):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_factor(config.schedule, step, 3)
         images, labels = to_tensors(batch, False)
         total, _ = total_loss(model.forward_train(images), labels, loss, config, config.model.align_corners)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        scheduler.step()
     assert torch.isfinite(total)
     unchanged = [
         name for (name, now), was in zip(model.named_parameters(), before, strict=True) if torch.equal(now, was)

@@ -35,7 +35,7 @@ def demo(
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe: YAML with the settings of a run. See recipes/.")
+        Path | None, typer.Argument(help="A recipe: a YAML file, or the name of one that comes along.")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -57,7 +57,7 @@ def train(
 
     Ctrl-C leaves a checkpoint to go on from (exit code 130; SIGTERM: 143).
 
-    Example: pspnet train recipes/camvid_resnet18_half.yaml data.root=data/camvid
+    Example: pspnet train camvid_resnet18_half data.root=data/camvid
     """
     import pspnet.training as training
     from pspnet.config import TrainConfig
@@ -101,7 +101,7 @@ def ablate(
 ) -> None:
     """Make the paper's tables again over any data set, with the paper's numbers beside ours. Goes on where it stopped.
 
-    Example: pspnet ablate recipes/scenes_resnet18_bilinear.yaml --tables T1,T2 --out ablation
+    Example: pspnet ablate scenes_resnet18_bilinear --tables T1,T2 --out ablation
     """
     from pspnet.ablation import ablate as run
     from pspnet.config import AblationConfig, TrainConfig

@@ -62,29 +62,6 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-NOT_INHERITED = ("name", "published")  # what a recipe says about itself alone
-
-
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """A recipe as a dict. `base: other.yaml` (a path from the recipe's folder) means that file with this one over it.
-
-    One level: a base has no base. The base's name and published scores are its own. Raises ConfigError.
-    """
-    values = read_yaml(path)
-    if "base" not in values:
-        return values
-    name = values.pop("base")
-    if not isinstance(name, str):
-        raise ConfigError(f"'{path}': base = {name!r}: give the path of one recipe, seen from this one's folder")
-    base = read_yaml(Path(path).parent / name)
-    if "base" in base:
-        raise ConfigError(
-            f"'{path}': its base '{name}' has a base itself, '{base['base']}'; one level is all there is. "
-            f"Name '{base['base']}' as the base and write down what differs"
-        )
-    return merged({key: value for key, value in base.items() if key not in NOT_INHERITED}, values)
-
-
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings, the second over the first."""
     result = dict(first)

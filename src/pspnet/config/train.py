@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pspnet.config.base import Fraction, Positive, Settings, read_recipe, with_overrides
+from pspnet.config.base import Fraction, Positive, Settings, with_overrides
 from pspnet.config.data import AugmentConfig, DataConfig
 from pspnet.config.loss import LossConfig
 from pspnet.config.model import ModelConfig
 from pspnet.config.protocol import find_protocol
+from pspnet.config.recipes import read_recipe
 from pspnet.errors import ConfigError
 
 Scale = Annotated[float, Field(gt=0.0, le=2.0)]
