@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    **dict.fromkeys(("errors", "installation", "machine", "files", "listing", "display", "terminal"), 0),
+    **dict.fromkeys(("errors", "installation", "machine", "files", "path_limits", "listing", "display", "terminal"), 0),
     **dict.fromkeys(
         (
             "labels",
@@ -42,6 +42,8 @@ FLOORS = {
 
 # (from, to): why an arrow between rooms of one floor, or upwards, is right. One that is no longer needed fails.
 ALLOWED = {
+    ("path_limits", "errors"): "a path outside of the limits is refused in words",
+    ("files", "path_limits"): "nothing is written outside of the limits",
     ("errors", "installation"): "the error of a missing extra prints the command that brings it",
     ("label_images", "images"): "a label file is opened by the one door to image decoders",
     ("label_images", "labels"): "values become classes",

@@ -26,7 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pspnet.errors import OutputError
+from pspnet import path_limits
+from pspnet.errors import DataError, OutputError
 from pspnet.machine import at_work
 
 LONGEST_NAME = 255  # bytes of a file's name on the usual file systems
@@ -52,6 +53,7 @@ def check_output(path: str | Path, *, inputs: Inputs | Iterable[str | Path] = ()
     whether an existing file may be replaced. Raises OutputError.
     """
     path = Path(path)
+    _check_limits(path)
     with writing(path):
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder; give the name of a file", exit_code=2)
@@ -85,6 +87,13 @@ def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), 
                         f"'{path}' holds an input ('{given}') or lies in it; an output never replaces an input",
                         exit_code=2,
                     )
+
+
+def _check_limits(path: Path) -> None:
+    try:
+        path_limits.check(path)
+    except DataError as error:
+        raise OutputError(str(error), exit_code=2) from None
 
 
 def check_folder(folder: str | Path) -> None:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pspnet import path_limits
 from pspnet.errors import ImageError, LabelError
 from pspnet.files import write_bytes
 from pspnet.image_bands import why_no_photograph
@@ -181,6 +182,7 @@ def encode_png(image: NDArray[Any], name: str = "image") -> bytes:
 
 def read_bytes(path: str | Path) -> bytes:
     """A file's bytes. Raises ImageError naming it."""
+    path_limits.check(path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:

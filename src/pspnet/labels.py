@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet import path_limits
 from pspnet.class_tables import ClassRow, Colour, read_rows
 from pspnet.errors import ConfigError, LabelError
 
@@ -239,6 +240,7 @@ def read_classes(source: str | Path) -> LabelSpace:
     """A class table: a CSV or JSON file, or the name of one that comes along. Raises ConfigError naming it."""
     if Path(source).suffix.lower() not in (".csv", ".json"):
         return LabelSpace.named(str(source))
+    path_limits.check(source)
     return LabelSpace.from_csv(source)
 
 

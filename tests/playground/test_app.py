@@ -32,7 +32,8 @@ from pspnet.playground.app import check_port, create_app, make_context
 from pspnet.playground.context import Context
 from pspnet.playground.guard import Guard
 from pspnet.playground.model_tab import GROUPS, PRESETS, flat, grouped, hidden
-from pspnet.playground.run_queue import LOG, RECIPE, WAITING, RunQueue
+from pspnet.playground.run_queue import RunQueue
+from pspnet.playground.run_state import LOG, RECIPE, WAITING
 from pspnet.playground.train_tab import watch
 from support.fakes import write_camvid
 
@@ -74,8 +75,8 @@ class TestPaths:
     )
     def test_settings_that_name_files_outside(self, roots: Roots, values: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match=r"outside|refused"):
-            roots.check_settings(values)
-        roots.check_settings({"model": {"encoder_weights": "imagenet"}, "data": {"options": {"decode": "codes"}}})
+            roots.resolve_settings(values)
+        roots.resolve_settings({"model": {"encoder_weights": "imagenet"}, "data": {"options": {"decode": "codes"}}})
 
     def test_a_data_set_whose_file_is_a_link_to_the_outside(self, roots: Roots, tmp_path: Path) -> None:
         write_camvid(tmp_path / "work" / "data")
@@ -101,7 +102,8 @@ class TestGuard:
             (200, "/", {"host": "work.station"}),
             (200, "/assets/a..b.js", {"host": "localhost"}),
             (403, "/", {"host": "evil.example"}),
-            (403, "/", {"host": ""}),
+            (400, "/", {"host": ""}),
+            (400, "/", {"host": "["}),
             (403, "/", {"host": "localhost:7860", "origin": "http://evil.example"}),
             (403, "/", {"host": "localhost:7860", "origin": "http://localhost:1234"}),
             (403, "/", {"host": "localhost:7860", "origin": "null"}),

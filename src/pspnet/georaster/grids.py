@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pspnet import path_limits
 from pspnet.errors import RasterError, require
 from pspnet.tiling import Window
 
@@ -73,10 +74,13 @@ def open_raster(path: str, **options: Any) -> Any:
         for name, value in PATIENCE.items():
             if rasterio.env.get_gdal_config(name) is None:  # neither set nor in the environment
                 rasterio.env.set_gdal_config(name, value)
+    path_limits.check_raster(path)
     with warnings.catch_warnings():  # "not georeferenced" is decided by whoever needs a place on the Earth
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            return rasterio.open(path, **options)
+            dataset = rasterio.open(path, **options)
+            path_limits.check_opened(dataset.driver, dataset.files)
+            return dataset
         except rasterio.errors.RasterioIOError as error:
             raise RasterError(f"'{path}' cannot be opened as a raster: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet import path_limits
 from pspnet.errors import RasterError, require
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".gdb", ".sqlite")
@@ -96,6 +97,7 @@ def _read(
     errors = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError)
     recode = recode or _silent_encoding(Path(name))
     options = {"encoding": "ISO-8859-1"} if recode else {}
+    path_limits.check_with_sidecars(name)
     try:
         layers = [str(one) for one, kind in pyogrio.list_layers(name) if kind is not None]
         if layer is None and len(layers) > 1:

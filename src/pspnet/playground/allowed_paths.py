@@ -1,17 +1,26 @@
-"""Which files the page may touch: those below the folders it was started with, symbolic links resolved."""
+"""Which files the page may touch: those below the folders it was started with, symbolic links resolved.
+
+What somebody writes is resolved once, and the resolved path is what is used from then on: a run has another working folder
+than the page. Files that a data set points to are checked where they are opened (`pspnet.path_limits`), by the page and by
+the runs that it starts; a data set's folder is looked through for links before anything in it is read.
+"""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pspnet.config import Settings, TrainConfig
 from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError
+from pspnet.weights.bundled import bundled_models
 
 MAX_FOLDERS = 300  # that a list on the page shows
-PATH_FIELDS = ("data.root", "init_from", "model.encoder_weights")  # settings of a run that name files
+MAX_ENTRIES = 2_000_000  # of a data set's folder that are looked at for links
+MAYBE_PATHS = ("model.encoder_weights",)  # settings that are words or paths; paths alone are known by their type
 
 
 class Roots:
@@ -64,28 +73,115 @@ class Roots:
                 break
         return sorted(found[:MAX_FOLDERS])
 
-    def check_settings(self, values: dict[str, Any]) -> None:
-        """Refuses settings of a run that name a file outside: known fields, and any text among the layout's options."""
-        for name in PATH_FIELDS:
-            place: Any = values
-            for part in name.split("."):
+    def resolve_settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of a run with every path in them resolved. Raises ConfigError for one outside.
+
+        Paths are the fields of that type in the schema, and whatever among a layout's options could be one.
+        """
+        resolved = copy.deepcopy(dict(values))
+        for name in (*path_fields(TrainConfig), *MAYBE_PATHS):
+            *parents, leaf = name.split(".")
+            place: Any = resolved
+            for part in parents:
                 place = place.get(part) if isinstance(place, dict) else None
-            if place and place not in ("random", "imagenet"):
-                self.path(place, name)
-        data = values.get("data") or {}
+            given = place.get(leaf) if isinstance(place, dict) else None
+            if given and str(given) not in ("random", "imagenet", *bundled_models()):
+                place[leaf] = str(self.path(given, name))
+        data = resolved.get("data") or {}
+        if data.get("root"):
+            self.check_links(Path(data["root"]))
         for field in ("options", "val_options"):
-            for text in _texts(data.get(field) or {}):
-                if os.sep in text or ".." in text or Path(text).exists():
-                    self.path(text, f"data.{field}")
+            options = data.get(field) or {}
+            for name, value in options.items():
+                for text in _texts(value):
+                    self._check_option(text, data.get("root"), f"data.{field}.{name}")
+                if name == "classes" and isinstance(value, str) and Path(value).suffix.lower() in (".csv", ".json"):
+                    options[name] = str(self._class_table(value, data.get("root")))
+        return resolved
+
+    def _check_option(self, text: str, root: str | None, what: str) -> None:
+        """An option may name a file from the data set's folder, or from the first root; either must be inside."""
+        given = Path(text).expanduser()
+        if "\0" in text or ".." in given.parts:
+            raise ConfigError(f"{what} = {text!r}: '..' is refused; write the path from the data set's folder on")
+        folder = Path(root) if root else self.folders[0]
+        base = folder if folder.is_dir() else folder.parent
+        for candidate in (base / given, self.folders[0] / given):
+            self.path(candidate, what)
+
+    def _class_table(self, text: str, root: str | None) -> Path:
+        """The class table that an option names: beside the data where it is there, else from the first root."""
+        folder = Path(root) if root else self.folders[0]
+        beside = (folder if folder.is_dir() else folder.parent) / Path(text).expanduser()
+        return self.path(beside if beside.is_file() else text, "classes")
+
+    def check_links(self, root: Path) -> None:
+        """Refuses a data set's folder in which a link leads outside, before anything in it is read."""
+        seen: set[str] = set()
+        waiting, entries = [str(root)] if root.is_dir() else [], 0
+        while waiting:
+            folder = os.path.realpath(waiting.pop())
+            if folder in seen:
+                continue
+            seen.add(folder)
+            try:
+                listed = list(os.scandir(folder))
+            except OSError:  # may not be read: whoever reads it says so
+                continue
+            entries += len(listed)
+            if entries > MAX_ENTRIES:
+                raise ConfigError(f"'{root}' holds more than {MAX_ENTRIES:,} files; choose a folder further down")
+            for entry in listed:
+                if entry.is_symlink() and not self.holds(entry.path):
+                    raise ConfigError(
+                        f"'{entry.path}' is a link to '{os.path.realpath(entry.path)}', which lies outside the folders of "
+                        f"this page ({', '.join(map(str, self.folders))}); start the playground with a --root that holds it"
+                    )
+                if entry.is_dir():
+                    waiting.append(entry.path)
 
     def check_dataset(self, dataset: Dataset) -> None:
-        """Refuses a data set whose files lie outside, by a link or by a list of files."""
-        for file in dataset.sources():
+        """Refuses an opened data set that holds a path outside, wherever in it the path stands."""
+        for file in _paths_in(dataset):
             if not self.holds(file):
                 raise ConfigError(
                     f"'{file}' of this data set lies outside the folders of this page "
                     f"({', '.join(map(str, self.folders))}); start the playground with a --root that holds it"
                 )
+
+
+def path_fields(settings: type[Settings], parent: str = "") -> list[str]:
+    """The dotted names of every setting that is a path, in nested settings too."""
+    found = []
+    for name, field in settings.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        if Path in kinds:
+            found.append(parent + name)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                found += path_fields(kind, f"{parent}{name}.")
+    return found
+
+
+def _paths_in(value: Any, seen: set[int] | None = None, depth: int = 0) -> Iterator[Path]:
+    """Every Path that an object of this package holds, in its attributes, lists and tables."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or depth > 12:
+        return
+    seen.add(id(value))
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _paths_in(inner, seen, depth + 1)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for inner in value:
+            if not isinstance(inner, (int, float, str)):
+                yield from _paths_in(inner, seen, depth + 1)
+    elif type(value).__module__.startswith("pspnet."):
+        names = [*getattr(value, "__dict__", {}), *getattr(type(value), "__slots__", ())]
+        for name in names:
+            yield from _paths_in(getattr(value, name, None), seen, depth + 1)
 
 
 def _children(folder: Path) -> list[Path]:

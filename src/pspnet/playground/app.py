@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ServiceError, require
+from pspnet.path_limits import only_below
 from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.compare_tab import add_compare
 from pspnet.playground.context import Context
@@ -23,6 +25,7 @@ from pspnet.playground.run_queue import RunQueue
 from pspnet.playground.theme import css, head, theme
 from pspnet.playground.train_tab import add_train
 from pspnet.playground.try_tab import add_try
+from pspnet.playground.uploads import Page
 
 gr = require("gradio", "playground")
 
@@ -32,7 +35,7 @@ ABOUT = "Configure, train, compare and try scene parsing models. Everything stay
 
 def build_page(context: Context) -> Any:
     """The page as Gradio Blocks."""
-    with gr.Blocks(title="pspnet playground", analytics_enabled=False) as page:
+    with Page(title="pspnet playground", analytics_enabled=False) as page:
         gr.HTML(f'<header id="page-head"><h1>pspnet playground</h1><p>{ABOUT}</p></header>')
         with gr.Tabs(elem_id="places", overflow_behavior="wrap"):
             with gr.Tab("Data", id="data"):
@@ -61,9 +64,10 @@ def create_app(context: Context, base: Any = None, hosts: Sequence[str] = ()) ->
 
     hosts: names, besides localhost and IP addresses, under which the page may be asked for.
     """
+    page = build_page(context)
     app = gr.mount_gradio_app(
         base if base is not None else service(),
-        build_page(context),
+        page,
         path="/",
         theme=theme(),
         css=css(),
@@ -78,6 +82,7 @@ def create_app(context: Context, base: Any = None, hosts: Sequence[str] = ()) ->
         enable_monitoring=False,
         mcp_server=False,
     )
+    page.has_launched = True  # mounting leaves it false, and Gradio then checks no file's path (see uploads.py)
     return Guard(app, hosts)
 
 
@@ -100,6 +105,7 @@ def run_playground(
     cache = Path(tempfile.mkdtemp(prefix="pspnet-playground-"))
     os.environ["GRADIO_TEMP_DIR"] = str(cache)  # uploads and downloads of this server alone, gone with it
     ended = threading.Event()
+    before = signal.signal(signal.SIGTERM, _leave)  # uvicorn sends itself the signal again at its end
     try:
         config = uvicorn.Config(
             create_app(context, base, hosts), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2
@@ -110,10 +116,17 @@ def run_playground(
             f"folders: {', '.join(map(str, context.roots.folders))}; runs in {context.runs.folder}\nCtrl-C ends the page; runs go on",
             flush=True,
         )
-        uvicorn.Server(config).run()
+        with only_below([*context.roots.folders, cache]):
+            uvicorn.Server(config).run()
     finally:
         ended.set()
         shutil.rmtree(cache, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Ends the program so that its `finally` blocks are run."""
+    raise SystemExit(128 + number)
 
 
 def check_port(host: str, port: int) -> None:

@@ -16,9 +16,9 @@ from pspnet.playground import charts
 from pspnet.playground.context import RUN, Context
 from pspnet.playground.error_messages import told
 from pspnet.playground.form import open_choice
-from pspnet.playground.run_queue import RunState
+from pspnet.playground.run_state import RunState
 from pspnet.playground.scoring import EVALUATION, score, validation_set, worst_picture
-from pspnet.playground.train_tab import REFRESH_S
+from pspnet.playground.train_tab import REFRESH_S, measured
 from pspnet.training.run_folder import RunFolder
 
 gr = require("gradio", "playground")
@@ -166,8 +166,8 @@ def run_table(context: Context, runs: Sequence[RunState]) -> str:
     for run in runs:
         try:
             configs[run.name] = RunFolder.open(run.path).read_config()
-        except PspnetError:
-            continue  # it has no config yet, or one of a newer version
+        except Exception:  # it has no config yet, one of a newer version, or whatever somebody wrote there
+            continue
     rows = differences(list(configs.values()), LEFT_OUT) if len(configs) > 1 else {}
     order = list(configs)
     names = sorted(rows, key=lambda n: (not n.startswith("model."), n))[:MAX_COLUMNS]
@@ -204,8 +204,8 @@ def curves_together(context: Context, names: Sequence[str]) -> str:
     losses, scores = [], []
     for name in names:
         try:
-            rows = RunFolder(context.runs.path(name)).read_metrics()
-        except (PspnetError, OSError):
+            rows = measured(RunFolder(context.runs.path(name)).read_metrics)
+        except PspnetError:
             continue
         losses.append(charts.Line(name, [(row["step"], row["loss"]) for row in rows if "loss" in row]))
         scores.append(charts.Line(name, [(row["step"], row["val_mean_iou"]) for row in rows if "val_mean_iou" in row]))

@@ -148,7 +148,7 @@ def chosen(context: Context, layout: str, root: str | None, text: str, val_text:
         raise ConfigError(f"no folder was given; the layout '{layout}' is read from one")
     if reads:
         values["root"] = str(context.roots.path(str(root), "folder"))
-    context.roots.check_settings({"data": values})
+    values = context.roots.resolve_settings({"data": values})["data"]
     if reads:
         splits = available_splits(layout, values["root"])
         values["train_splits"] = [s for s in splits if s.startswith("train")][:1] or list(splits[:1]) or ["train"]

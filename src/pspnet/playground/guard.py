@@ -1,12 +1,16 @@
-"""Who may ask: requests of this page itself. A page of another origin, and a name that was bent to this machine, may not."""
+"""Origin and Host checks of the page (see `pspnet.server.origin_checks`), paths that lead out, and what a page may load."""
 
 from __future__ import annotations
 
-import ipaddress
+import logging
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from pspnet.server.origin_checks import refused
+
+log = logging.getLogger("pspnet.playground")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -28,7 +32,7 @@ class Guard:
     """
 
     def __init__(self, app: App, hosts: Sequence[str] = ()) -> None:
-        self.app, self.hosts = app, {"localhost", *(host.lower() for host in hosts)}
+        self.app, self.hosts = app, frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -36,23 +40,31 @@ class Guard:
             return
         refusal = self.refusal(scope)
         if refusal is None:
-            await self.app(scope, receive, _with_policy(send))
+            await self._pass_on(scope, receive, _with_policy(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await _answer(send, *refusal)
 
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio lets errors of a client's making through (an event stream of a session that is none): a line, no more."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.warning(
+                "a request ended with %s (%s:%d): %s",
+                type(error).__name__,
+                place.filename,
+                place.lineno,
+                scope.get("path"),
+            )
+
     def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """(status, message) for a request that is refused; None for one that may pass."""
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
-        host = headers.get("host", "")
-        if not self._known(urlsplit(f"//{host}").hostname or ""):
-            return 403, f"the host name '{host}' is not known here; start with --allow-host NAME to allow it"
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, f"requests of another origin ({origin}) are refused"
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return 403, "requests of another site are refused"
+        found = refused(scope, self.hosts)
+        if found is not None:
+            return found
         path = scope.get("path", "")
         raw = scope.get("raw_path", b"").decode("latin-1")
         for text in (path, unquote(path), unquote(unquote(raw))):
@@ -62,13 +74,6 @@ class Guard:
             if "file=http:" in text or "file=https:" in text:
                 return 400, "files of other servers are not fetched here"
         return None
-
-    def _known(self, name: str) -> bool:
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name.lower() in self.hosts
-        return True
 
 
 def _with_policy(send: Send) -> Send:

@@ -1,12 +1,4 @@
-"""Runs as processes of their own. A run is its folder: the page starts, stops and queues, and otherwise only reads.
-
-Besides what training writes (see `pspnet.training.run_folder`), the page keeps in a run's folder:
-
-    recipe.yaml      what was asked for
-    waiting.json     there while the run waits in the queue: when it was put there, and whether to go on or to begin
-    process.json     process id and start of the latest process
-    log.txt          everything that its processes printed
-"""
+"""Runs as processes of their own. A run is its folder: the page starts, stops and queues, and otherwise only reads."""
 
 from __future__ import annotations
 
@@ -20,43 +12,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
 from pspnet.files import write_text
-from pspnet.machine import at_work
-from pspnet.training.run_folder import RunFolder, new_run_dir
+from pspnet.path_limits import is_below
+from pspnet.playground.run_state import LOG, PROCESS, RECIPE, WAITING, RunState, is_of_run, read_json, read_run
+from pspnet.training.run_folder import new_run_dir
 
 # -P: a file in the working folder is no module of the program
 PROGRAM = (sys.executable, "-P", "-m", "pspnet", "train")
-RECIPE, WAITING, PROCESS, LOG = "recipe.yaml", "waiting.json", "process.json", "log.txt"
-ACTIVE = ("starting", "preparing", "running", "validating")
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What a folder tells about its run. status: queued, starting, preparing, running, validating, finished, stopped,
-    failed. message: why it ended, where that is known. state: state.json."""
-
-    path: Path
-    status: str
-    message: str
-    state: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def active(self) -> bool:
-        return self.status in ACTIVE
-
-    @property
-    def can_resume(self) -> bool:
-        return self.status in ("stopped", "failed")
 
 
 class RunQueue:
@@ -72,16 +39,31 @@ class RunQueue:
     def names(self) -> list[str]:
         """Every run of the folder, the latest first. Empty where the folder is gone."""
         try:
-            found = [p for p in self.folder.iterdir() if (p / RECIPE).is_file() or (p / "config.yaml").is_file()]
+            found = [p for p in self.folder.iterdir() if self._is_run(p)]
             return [p.name for p in sorted(found, key=lambda p: -_changed(p))]
         except OSError:
             return []
 
+    def _is_run(self, path: Path) -> bool:
+        """A folder here with a recipe or a config, none of them a link to elsewhere."""
+        here = [os.path.realpath(self.folder)]
+        files = [path / RECIPE, path / "config.yaml"]
+        return any(file.is_file() for file in files) and all(is_below(file, here) for file in (path, *files))
+
     def path(self, name: str) -> Path:
         """The folder of a run. Raises TrainingError for a name that is none, or when it is gone."""
-        if not name or Path(name).name != name or name in (".", ".."):
+        if (
+            not isinstance(name, str)
+            or not name
+            or "\0" in name
+            or len(os.fsencode(name)) > 255
+            or Path(name).name != name
+            or name in (".", "..")
+        ):
             raise ConfigError(f"run = {name!r}: choose one of the list")
         path = self.folder / name
+        if path.is_dir() and not is_below(path, [os.path.realpath(self.folder)]):
+            raise ConfigError(f"run = '{name}': a link to another folder is no run of this page")
         if not path.is_dir():
             raise TrainingError(
                 f"the folder of the run '{name}' is gone ('{path}'). Was it moved or removed? Choose another run"
@@ -89,33 +71,10 @@ class RunQueue:
         return path
 
     def state(self, name: str) -> RunState:
-        """What the folder tells now. Raises TrainingError when it is gone."""
+        """What the folder tells now. Raises TrainingError when it is gone; one that makes no sense is "damaged"."""
         path = self.path(name)
         self._reap()
-        process = _read(path / PROCESS)
-        alive = bool(process) and at_work(int(process["pid"]), float(process["started"]))
-        state = _read(path / "state.json")
-        if (path / WAITING).exists():
-            return RunState(path, "queued", "waits for the runs before it", state)
-        if alive and float(state.get("updated", 0)) < float(process["started"]):
-            return RunState(path, "starting", "the process loads its libraries", state)
-        if not state:
-            if alive:
-                return RunState(path, "preparing", "reading the data", state)
-            reason = "ended before its first step; its log says why" if process else "was taken out of the queue"
-            return RunState(path, "failed" if process else "stopped", reason, state)
-        status, message = RunFolder.open(path).status(), str(state.get("message", ""))
-        if status == "killed" or (process and not alive and status in ACTIVE):
-            return RunState(
-                path,
-                "stopped",
-                f"its process (id {state['pid']}) ended without a word: killed, or out of memory. "
-                "Resume goes on from the last saved state",
-                state,
-            )
-        if status == "interrupted":
-            return RunState(path, "stopped", message.split(" Go on with:")[0], state)
-        return RunState(path, status, message, state)
+        return read_run(path)
 
     def submit(self, config: TrainConfig) -> str:
         """Writes the recipe into a new folder and puts it into the queue; returns the run's name."""
@@ -154,9 +113,14 @@ class RunQueue:
         if not state.active:
             raise TrainingError(f"the run '{name}' is {state.status}: there is nothing to stop")
         starting = state.status == "starting" or not state.state
-        source = _read(state.path / PROCESS) if starting else state.state
+        source = read_json(state.path / PROCESS) if starting else state.state
+        number = int(source.get("pid", -1))
+        if not is_of_run(number, state.path):
+            raise TrainingError(
+                f"the run '{name}' says that process {number} computes it, which is not so; it is left alone"
+            )
         with suppress(ProcessLookupError):  # it ended a moment ago
-            os.kill(int(source["pid"]), signal.SIGTERM)
+            os.kill(number, signal.SIGTERM)
 
     def tick(self) -> None:
         """Starts what waits, as far as there is room. Called again and again while the page is served."""
@@ -167,7 +131,7 @@ class RunQueue:
             names = self.names()
             waiting = sorted(
                 (n for n in names if (self.folder / n / WAITING).exists()),
-                key=lambda n: float(_read(self.folder / n / WAITING).get("since", 0)),
+                key=lambda n: read_json(self.folder / n / WAITING).get("since", 0.0),
             )
             if waiting:
                 busy = sum(self.state(n).active for n in names if n not in waiting)
@@ -177,8 +141,13 @@ class RunQueue:
     def log(self, name: str, characters: int = 6000) -> str:
         """The end of what a run's processes printed."""
         try:
-            text = (self.path(name) / LOG).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+            file = self.path(name) / LOG
+            if not is_below(file, [os.path.realpath(self.folder)]):
+                return ""
+            with file.open("rb") as stream:
+                stream.seek(max(0, file.stat().st_size - 4 * characters))
+                text = stream.read(4 * characters).decode("utf-8", "replace")
+        except OSError:
             return ""
         return text[-characters:]
 
@@ -187,7 +156,7 @@ class RunQueue:
 
     def _start(self, path: Path) -> None:
         """Starts a process that outlives this one: a session of its own, its words in a file."""
-        how = _read(path / WAITING).get("how", "start")
+        how = read_json(path / WAITING).get("how", "start")
         what = ["--resume", str(path)] if how == "resume" else [str(path / RECIPE)]
         with plain_words(path), (path / LOG).open("ab") as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {how}\n".encode())
@@ -242,14 +211,6 @@ def _yaml(values: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A small JSON file; empty where there is none or it is being replaced."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _remove(path: Path) -> None:

@@ -38,7 +38,8 @@ class Scored:
 def validation_set(context: Context, name: str) -> tuple[DataConfig, Dataset]:
     """The images a run was validated on. Raises DataError where it had none."""
     config = RunFolder.open(context.runs.path(name)).read_config().data
-    context.roots.check_settings({"data": config.model_dump(mode="json")})
+    values = context.roots.resolve_settings({"data": config.model_dump(mode="json", exclude_unset=True)})
+    config = DataConfig(**values["data"])
     dataset = open_data(config, check=False).val
     if dataset is None:
         raise DataError(f"the run '{name}' has no validation images; there is nothing to score it on")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, PspnetError, require
+from pspnet.path_limits import is_below
 from pspnet.playground import charts, form
 from pspnet.playground.context import Context, lines_of
 from pspnet.playground.data_tab import DataPlace
 from pspnet.playground.error_messages import told
 from pspnet.playground.form import open_choice
 from pspnet.playground.model_tab import ModelPlace, read_model
-from pspnet.playground.run_queue import RunState
+from pspnet.playground.run_state import RunState
 from pspnet.training.reporting import duration
 from pspnet.training.run_folder import RunFolder
 
@@ -158,8 +160,7 @@ def settings(
     )
     if values.get("run_dir"):
         raise ConfigError("run_dir: the page gives each run a folder of its own name; use 'name' instead")
-    context.roots.check_settings(values)
-    return values
+    return context.roots.resolve_settings(values)
 
 
 def _one(name: str | None) -> str:
@@ -200,13 +201,6 @@ def watch(context: Context, name: str | None) -> dict[str, str]:
         }
     except PspnetError as error:
         return {"status": charts.note(str(error), bad=True), "curves": "", "picture": "", "log": ""}
-    except FileNotFoundError:
-        return {
-            "status": charts.note(f"the folder of the run '{name}' has just gone", bad=True),
-            "curves": "",
-            "picture": "",
-            "log": "",
-        }
 
 
 def status_page(run: RunState) -> str:
@@ -239,9 +233,17 @@ def status_page(run: RunState) -> str:
     )
 
 
+def measured(read: Callable[[], list[dict[str, float]]]) -> list[dict[str, float]]:
+    """The lines of a run's table; none where it is damaged or gone."""
+    try:
+        return [row for row in read() if "step" in row]
+    except Exception:  # whatever somebody's file holds: one chart without lines, not the page
+        return []
+
+
 def curves_page(folder: RunFolder) -> str:
     """Loss, scores and IoU of every class over steps."""
-    rows, classes = folder.read_metrics(), folder.read_class_iou()
+    rows, classes = measured(folder.read_metrics), measured(folder.read_class_iou)
 
     def line(title: str, key: str) -> charts.Line:
         return charts.Line(title, [(row["step"], row[key]) for row in rows if key in row])
@@ -267,11 +269,15 @@ def curves_page(folder: RunFolder) -> str:
 
 def picture_page(folder: Path) -> str:
     """The latest predictions: image, labels, prediction, mistakes."""
-    files = sorted(folder.glob("step_*.png")) if folder.is_dir() else []
+    here = [os.path.realpath(folder.parent)]
+    files = sorted(file for file in folder.glob("step_*.png") if is_below(file, here)) if folder.is_dir() else []
     if not files:
         return ""
-    step = int(files[-1].stem.removeprefix("step_"))
-    image = charts.png_file(files[-1].read_bytes())
+    step = int("".join(filter(str.isdecimal, files[-1].stem)) or 0)
+    try:
+        image = charts.png_file(files[-1].read_bytes())
+    except OSError:  # it is being replaced, or has just gone
+        return ""
     caption = f"image, labels, prediction and mistakes after step {step}"
     return charts.panel(
         "Latest predictions",

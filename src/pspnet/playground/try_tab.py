@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from html import escape
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pspnet.errors import ConfigError, PspnetError, require
+from pspnet.errors import ConfigError, ImageError, PspnetError, require
 from pspnet.exporting import PRECISIONS, ExportReport
 from pspnet.exporting import export as write
 from pspnet.playground import charts
@@ -21,6 +22,7 @@ from pspnet.playground.error_messages import told
 from pspnet.playground.form import open_choice
 from pspnet.playground.run_queue import plain_words
 from pspnet.playground.train_tab import REFRESH_S
+from pspnet.playground.uploads import upload_folder, uploaded, uploaded_image
 from pspnet.predict.segmentation import Segmentation
 
 gr = require("gradio", "playground")
@@ -40,8 +42,7 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
-            image = gr.Image(
-                type="filepath",
+            image = uploaded_image(
                 label="Image",
                 sources=["upload", "clipboard"],
                 height=240,
@@ -112,8 +113,14 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
     def segment(path: str | None, one: str | None, two: str | None) -> tuple[Any, ...]:
         if not path:
             raise ConfigError("no image yet: drop one, or take one of the data")
+        path = uploaded(path)
         names = [one, *([two] if two and two != NONE else [])]
-        found = [(str(name), context.model(name).segment(path)) for name in names]
+        models = [(str(name), context.model(name)) for name in names]
+        try:
+            found = [(name, model.segment(path)) for name, model in models]
+        except ImageError as error:  # the old result goes: it is of another image
+            words = str(error).replace(path, Path(path).name)  # where the server keeps it is nobody's matter
+            return charts.note(words, bad=True), "", gr.update(value=None, visible=False)
         words = f"{found[0][1].labels.shape[1]} × {found[0][1].labels.shape[0]} px, parsed by {' and '.join(_short(n) for n, _ in found)}."
         return charts.note(words), viewer(found), gr.update(value=downloads(found, Path(path).stem), visible=True)
 
@@ -138,7 +145,11 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
     ) -> tuple[Any, Any]:
         progress(0.1, desc="exporting")
         made = export_model(context, name, kind, precision, choice)
-        both = [str(p) for p in (made.path, made.path.with_suffix(".bin")) if p.is_file()]
+        folder = Path(tempfile.mkdtemp(prefix="exported-", dir=upload_folder()))
+        with plain_words(folder):
+            both = [
+                str(shutil.copy(p, folder / p.name)) for p in (made.path, made.path.with_suffix(".bin")) if p.is_file()
+            ]
         return export_page(made, context), gr.update(value=both, visible=True)
 
     export.click(
@@ -159,7 +170,7 @@ def example_image(context: Context, choice: dict[str, Any]) -> str:
     from pspnet.images import write_png
 
     sample = _images(context, choice, validation=True)[0]
-    path = Path(tempfile.mkdtemp(prefix="example-", dir=_temporary())) / "example.png"
+    path = Path(tempfile.mkdtemp(prefix="example-", dir=upload_folder())) / "example.png"
     write_png(path, image_for_display(sample))
     return str(path)
 
@@ -168,8 +179,7 @@ def _images(context: Context, choice: dict[str, Any], validation: bool, count: i
     from pspnet.config import DataConfig
     from pspnet.training.resolve import open_data
 
-    context.roots.check_settings({"data": choice})
-    sets = open_data(DataConfig(**choice), check=False)
+    sets = open_data(DataConfig(**context.roots.resolve_settings({"data": choice})["data"]), check=False)
     dataset = sets.val if validation and sets.val is not None else sets.train
     context.roots.check_dataset(dataset)
     chosen = min(count, len(dataset))
@@ -208,7 +218,7 @@ def viewer(found: list[tuple[str, Segmentation]]) -> str:
 
 def downloads(found: list[tuple[str, Segmentation]], stem: str) -> list[str]:
     """Mask (labels with a palette) and overlay of each model, as files of this page's own folder."""
-    folder = Path(tempfile.mkdtemp(prefix="parsed-", dir=_temporary()))
+    folder = Path(tempfile.mkdtemp(prefix="parsed-", dir=upload_folder()))
     made = []
     with plain_words(folder):
         for name, result in found:
@@ -265,12 +275,3 @@ def _short(name: str) -> str:
 
 def _file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text).lstrip(".") or "model"
-
-
-def _temporary() -> str:
-    """Gradio's own folder of this server, which it may serve from."""
-    from gradio.utils import get_upload_folder
-
-    folder = Path(get_upload_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder)

@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pspnet import path_limits
 from pspnet.class_tables import csv_table, read_text
 from pspnet.data.faults import Fault
 from pspnet.data.paired_files import Pair, PairedFiles, decoder, match
@@ -115,6 +116,7 @@ def existing(root: Path) -> Path:
     root = Path(root)
     if not root.exists():
         raise DataError(f"'{root}' does not exist; give the folder of the data set")
+    path_limits.check(root)
     return root
 
 
