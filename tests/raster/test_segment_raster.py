@@ -456,3 +456,19 @@ def test_the_real_quarters_give_the_map_of_the_scene(tmp_path: Path, shared: Pat
             column, row = (round(v) for v in ~grid @ file.transform @ (0, 0))
             part = file.read(1)
         np.testing.assert_array_equal(part, scene_map[row : row + part.shape[0], column : column + part.shape[1]])
+
+
+def test_what_an_earlier_map_left_beside_is_no_part_of_the_new_one(tmp_path: Path) -> None:
+    """A mask of the same name would hide the new map's pixels, overviews would show the old one's."""
+    source = write_raster(tmp_path / "a.tif", scene(64, 64))
+    target = tmp_path / "map.tif"
+    write_raster(target, scene(64, 64))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(target, "r+") as file:
+        file.write_mask(np.zeros((64, 64), np.uint8))
+    assert (tmp_path / "map.tif.msk").exists()
+    target.unlink()
+    with pytest.raises(RasterError, match=r"map\.tif\.msk' exists; GDAL would take it for a part"):
+        segment_raster(make_segmenter(), source, target, tile_px=64, overlap_px=16)
+    segment_raster(make_segmenter(), source, target, tile_px=64, overlap_px=16, overwrite=True)
+    with rasterio.open(target) as file:
+        assert (file.dataset_mask() == 255).all()

@@ -39,6 +39,12 @@ def raster(
     aoi: Annotated[
         str | None, typer.Option(help="Area of interest: a file of polygons, or left,bottom,right,top.")
     ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Metres of a pixel that the model sees, or trained: resamples. Default: native, the raster's."
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,6 +78,7 @@ def raster(
         "skip_errors": skip_errors or None,
         "polygons": polygons,
         "aoi": _area(aoi) if aoi else None,
+        "resolution": resolution,
     }
     for name, value in own.items():
         if value is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,11 @@ class RasterConfig(Settings):
     )
     nodata: float | None = Field(
         None, description="Value that means no data, where the file itself does not say. None: as the file says."
+    )
+    resolution: Literal["native", "trained"] | Annotated[float, Field(gt=0.0)] = Field(
+        "native",
+        description="Side of the pixels that the model sees, and of the map's, in metres: a number, 'trained' for what the "
+        "model was trained on, 'native' for the raster's own.",
     )
     aoi: Path | Box | None = Field(
         None, description="Area of interest: a file of polygons, or a box (left, bottom, right, top)."

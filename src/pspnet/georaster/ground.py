@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import RasterError, require
 from pspnet.georaster.grids import Grid
+from pspnet.tiling import Window
 
 Areas = NDArray[np.float64]
 LATTICE_PX = 256  # at most: where a pixel's area is computed exactly; between, it is interpolated
@@ -68,6 +69,15 @@ class PixelAreas:
         x, y = np.meshgrid(columns, rows)
         corners = [self.grid.to_map(x + i, y + j) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
         return self._ellipsoid.areas(np.stack([c[0] for c in corners], -1), np.stack([c[1] for c in corners], -1))
+
+
+def resolution_m(grid: Grid) -> float | None:
+    """Side of the grid's middle pixel on the ground, in metres; None where only a plane is known."""
+    if is_plane(grid.crs):
+        return None
+    row, column = grid.height // 2, grid.width // 2
+    areas = PixelAreas(grid.part(Window(row, column, 1, 1)))
+    return float(areas.read(0, 1, 0, 1)[0, 0]) ** 0.5
 
 
 def is_plane(crs: Any) -> bool:

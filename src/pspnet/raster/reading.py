@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import RasterError, require
-from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.georaster.grids import BandReader
 from pspnet.predict.windows import WindowView
 from pspnet.raster.area_of_interest import inside
 from pspnet.raster.source import RasterSource
@@ -34,7 +34,7 @@ def views(
     # one decoding thread: with several, GDAL 3.10 reads a broken block as garbage from the second time on
     with (
         rasterio.Env(GDAL_CACHEMAX=cache_mb, GDAL_NUM_THREADS="1", GDAL_HTTP_MAX_RETRY=3, GDAL_HTTP_RETRY_DELAY=1),
-        open_raster(source.path) as dataset,
+        source.open() as dataset,
     ):
         reader = _Reader(source, dataset, unreadable)
         coverage = Coverage(dataset, reader.bands)

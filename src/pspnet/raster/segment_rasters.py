@@ -98,6 +98,9 @@ def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, 
     """(source, name below the output folder) of a folder, a list file or paths. Raises ConfigError where none is found."""
     if isinstance(sources, (str, Path)):
         path = Path(sources)
+        product = next(iter(sorted(path.glob("MTD_MSI*.xml"))), None) if path.is_dir() else None
+        if product is not None:  # a Sentinel-2 product (.SAFE): GDAL tells which rasters it holds
+            return [(str(product), Path(path.with_suffix("").name))]
         if path.is_dir():
             found = [
                 (str(p), p.relative_to(path))
@@ -138,7 +141,8 @@ def _divided(jobs: Sequence[RasterJob], config: RasterConfig, megapixels: float)
     found: list[RasterJob] = []
     for job in jobs:
         height, width = _size(job.source)
-        if config.aoi is not None or height * width <= 2e6 * megapixels:  # an area's rows count from its own first one
+        # the rows of an area of interest, or of another resolution, count from their own first one
+        if config.aoi is not None or config.resolution != "native" or height * width <= 2e6 * megapixels:
             found.append(job)
             continue
         # below eight rows of windows, the one that each part computes twice would cost too much

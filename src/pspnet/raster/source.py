@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from pspnet.config.raster import RasterConfig
-from pspnet.errors import require
+from pspnet.errors import ConfigError, require
 from pspnet.georaster.bands import BandInfo, find_bands
-from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
-from pspnet.georaster.ground import PixelAreas
+from pspnet.georaster.grids import BandReader, Grid, colours_of, grid_of, open_raster
+from pspnet.georaster.ground import PixelAreas, resolution_m
 from pspnet.raster.area_of_interest import area_of_interest, window_of
 from pspnet.tiling import Window
 from pspnet.weights.checkpoint import ModelCard
 
+UNLIKE = 1.5  # ratio of resolutions above which a map is doubtful
 SAMPLES, SAMPLE_PX = 3, 256  # places along each side where values are looked at before the start, and their size
 
 
@@ -41,6 +43,13 @@ class RasterSource:
     dtype: str
     value_range: tuple[float, float] | None
     area_or_point: str | None  # whether a pixel's value stands for its area or its middle, as the file says
+    resampled: Grid | None = None  # the whole raster's pixels at another size; None: as they are
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """The dataset, resampled where the run asks for another resolution."""
+        with open_raster(self.path) as dataset, resampled(dataset, self.resampled) as seen:
+            yield seen
 
     def reader(self, dataset: Any) -> BandReader:
         return BandReader(dataset, self.indexes, self.fill, self.nodata)
@@ -57,7 +66,7 @@ def examine(
     fill: the model's mean of each band. Warns where the values are unlike those trained on, where bands had to be guessed, or where the file has no CRS. Raises RasterError where bands are missing or the area of interest is empty.
     """
     name = str(path)
-    with open_raster(name) as dataset:
+    with open_raster(name) as file, resampled(file, _other_grid(file, config, card)) as dataset:
         grid = grid_of(dataset)
         info = BandInfo.of(dataset)
         indexes = find_bands(info, card.band_names, card.band_numbers, config.bands)
@@ -66,11 +75,11 @@ def examine(
             plain = "If you know it, set it first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)"
             warnings.warn(
                 f"'{name}' has no coordinate system; the map will have none either. "
-                + (rpc if dataset.rpcs is not None else plain),
+                + (rpc if file.rpcs is not None else plain),
                 stacklevel=3,
             )
-        if dataset.subdatasets:
-            inside = ", ".join(dataset.subdatasets[:4])
+        if file.subdatasets:
+            inside = ", ".join(file.subdatasets[:4])
             warnings.warn(
                 f"'{name}' holds several rasters, and the first is read. Name another: {inside}", stacklevel=3
             )
@@ -90,7 +99,8 @@ def examine(
             None if is_box else area,
             str(np.result_type(*(dataset.dtypes[i - 1] for i in indexes))),
             None,
-            dataset.tags().get("AREA_OR_POINT"),
+            file.tags().get("AREA_OR_POINT"),
+            None if dataset is file else grid,
         )
         seen = _sample(source, dataset)
     low, high = card.value_range
@@ -103,6 +113,57 @@ def examine(
             stacklevel=3,
         )
     return RasterSource(**{**source.__dict__, "value_range": seen})
+
+
+def _other_grid(dataset: Any, config: RasterConfig, card: ModelCard) -> Grid | None:
+    """The grid at the resolution that the run asks for; None: the raster's own. Warns where that is unlike the model's."""
+    grid, trained = grid_of(dataset), card.ground_resolution or None
+    if config.resolution == "native":
+        own = resolution_m(grid) if trained else None
+        if own and trained and max(own / trained, trained / own) > UNLIKE:
+            warnings.warn(
+                f"'{dataset.name}' has pixels of {own:.3g} m; the model was trained on pixels of {trained:.3g} m and knows "
+                "things by their size in pixels. Its map cannot be trusted; resolution = trained (--resolution trained) "
+                "resamples the raster to what the model knows",
+                stacklevel=4,
+            )
+        return None
+    wanted = trained if config.resolution == "trained" else config.resolution
+    own = resolution_m(grid)
+    if wanted is None:
+        raise ConfigError("resolution = trained: the model does not say at which it was trained; give it in metres")
+    if own is None:
+        raise ConfigError(
+            f"resolution = {config.resolution}: '{dataset.name}' has no coordinate system that tells the size of its pixels"
+        )
+    factor = float(wanted) / own
+    if abs(factor - 1) < 0.01:
+        return None
+    height, width = max(1, round(grid.height / factor)), max(1, round(grid.width / factor))
+    scale = type(grid.transform).scale(grid.width / width, grid.height / height)
+    return Grid(grid.crs, grid.transform * scale, height, width)
+
+
+@contextmanager
+def resampled(dataset: Any, grid: Grid | None) -> Iterator[Any]:
+    """A dataset on another grid of its own coordinate system: means where pixels grow, cubic where they shrink."""
+    if grid is None:
+        yield dataset
+        return
+    enums, vrt = require("rasterio.enums", "raster"), require("rasterio.vrt", "raster")
+    coarser = grid.height < dataset.height
+    method = enums.Resampling.average if coarser else enums.Resampling.cubic
+    masked = any(enums.MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
+    with vrt.WarpedVRT(
+        dataset,
+        crs=grid.crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
+        resampling=method,
+        add_alpha=masked and "alpha" not in colours_of(dataset),
+    ) as seen:
+        yield seen
 
 
 def _sample(source: RasterSource, dataset: Any) -> tuple[float, float] | None:

@@ -22,6 +22,7 @@ from pspnet.data.faults import DataReport
 from pspnet.data.statistics import Progress, Statistics, dataset_statistics
 from pspnet.data.views import Joined, cached, evenly
 from pspnet.errors import ConfigError, DataError
+from pspnet.georaster.ground import resolution_m
 from pspnet.losses import class_weights_from_shares
 from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
 from pspnet.training.distributed import outside_launch
@@ -234,8 +235,7 @@ def scale_of(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
     samples; or `ground_resolution` of images from above, by their grids or as the config says, 0 where nobody knows it."""
     grid = dataset.grid(0)
     if grid is not None:
-        known = grid.crs is not None
-        return {"ground_resolution": float(grid.row_areas_m2(np.array([grid.height // 2]))[0]) ** 0.5 if known else 0.0}
+        return {"ground_resolution": resolution_m(grid) or 0.0}
     if data.ground_resolution is not None:
         return {"ground_resolution": data.ground_resolution}
     some = [dataset[index].image.shape[:2] for index in range(0, len(dataset), -(-len(dataset) // 20))]

@@ -139,8 +139,23 @@ def test_several_exports_are_one_data_set(tmp_path: Path) -> None:
     both = open_tiles(tmp_path / "all" / "a", more=["b"])
     assert len({both[i].name for i in range(12)}) == 12
     export(tmp_path / "c", classes=[{"Value": 2, "Name": "Forest", "Color": [-1, -1, -1]}])
-    with pytest.raises(ConfigError, match=r"value 2 is 'Water' in one and 'Forest' in another"):
-        open_tiles(tmp_path / "all" / "a", more=[str(tmp_path / "c")])
+    with pytest.warns(UserWarning, match="2 is Water in a and Forest in c"):
+        both = open_tiles(tmp_path / "all" / "a", more=[str(tmp_path / "c")])
+    assert both.label_space.names == ("Water", "Bare soil", "Forest")
+
+
+def test_a_class_is_its_name_whatever_value_an_export_gives_it(tmp_path: Path) -> None:
+    export(tmp_path / "a")
+    turned = [CLASSES[0] | {"Value": 5}, CLASSES[1] | {"Value": 2, "Name": "bare soil"}]
+    export(tmp_path / "b", classes=turned)
+    with pytest.warns(UserWarning, match="Water: 2 in a, 5 in b"):
+        both = open_tiles(tmp_path / "a", more=["b"])
+    assert both.label_space.names == ("Water", "Bare soil")
+    assert both.label_space.codes == (2, 5)
+    count = len(both) // 2
+    first, second = both[0].labels, both[count].labels
+    assert (first[second != 255] == 1 - second[second != 255]).all()
+    assert (second != 255).any()
 
 
 @pytest.mark.parametrize("stride", [SIZE, SIZE // 2])

@@ -13,8 +13,7 @@ Written from Esri's public descriptions and from published exports; no Esri code
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 from pspnet.config.data import Seed
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.arcgis_chips import Chip, divide, exports, pair_up
-from pspnet.data.layouts.arcgis_metadata import TileMetadata, merge, read_metadata
+from pspnet.data.layouts.arcgis_classes import merged_classes
+from pspnet.data.layouts.arcgis_metadata import TileMetadata, read_metadata
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.bands import BandInfo
@@ -58,14 +58,18 @@ def classified_tiles(
     for other in more:
         folders += exports(existing(root.parent / other))
     chips = [chip for folder in folders for chip in pair_up(folder)]
-    metadata = merge([read_metadata(folder) for folder in folders])
-    space = read_classes(classes) if classes is not None else _space(metadata, chips, background)
+    metadata = {folder: read_metadata(folder) for folder in folders}
+    if classes is not None:
+        space = read_classes(classes)
+        tables = dict.fromkeys(folders, space)
+    else:
+        space, tables = merged_classes(metadata, chips, background)
     chosen = chips if split == "all" else divide(chips, split, val_share, seed)
     if not chosen:
         raise DataError(
             f"'{root}' has {len(chips)} chips, which is too few to hold some out for {split}; use the split all"
         )
-    return ClassifiedTiles(f"{root} ({split})", chosen, space, metadata, bands)
+    return ClassifiedTiles(f"{root} ({split})", chosen, space, tables, metadata[folders[0]], bands)
 
 
 def classified_tiles_splits(root: Path) -> tuple[str, ...]:
@@ -75,17 +79,22 @@ def classified_tiles_splits(root: Path) -> tuple[str, ...]:
 
 
 class ClassifiedTiles(Dataset):
-    """Chips with their labels (a Dataset). Nodata in a chip is IGNORE and holds the band's mean."""
+    """Chips with their labels (a Dataset). Nodata in a chip is IGNORE and holds the band's mean.
+
+    tables: each export's own values; its classes are the data set's by name.
+    """
 
     def __init__(
         self,
         name: str,
         chips: Sequence[Chip],
         label_space: LabelSpace,
+        tables: Mapping[Path, LabelSpace],
         metadata: TileMetadata,
         bands: Sequence[int] | None,
     ) -> None:
         self.name, self.chips, self.label_space, self.metadata = name, list(chips), label_space, metadata
+        self.tables = tables
         infos = [read_bands(path) for path in self.chips[0].images]
         together = [(file, band) for file, info in enumerate(infos) for band in info.plain]
         wanted = list(bands) if bands is not None else list(range(1, len(together) + 1))
@@ -103,7 +112,7 @@ class ClassifiedTiles(Dataset):
     def __getitem__(self, index: int) -> Sample:
         chip = self.chips[index]
         image, valid = self._image(chip)
-        labels = read_labels(chip.label, self.label_space)
+        labels = self._labels(chip)
         if labels.shape != image.shape[:2]:
             raise LabelError(
                 f"'{chip.label}' is {labels.shape[1]} x {labels.shape[0]} px, its image '{chip.images[0]}' "
@@ -115,6 +124,15 @@ class ClassifiedTiles(Dataset):
 
     def sources(self) -> Iterable[Path]:
         return (path for chip in self.chips for path in (*chip.images, chip.label))
+
+    def _labels(self, chip: Chip) -> NDArray[np.uint8]:
+        own = self.tables[chip.folder]
+        labels = read_labels(chip.label, own)
+        if own.names == self.label_space.names:
+            return labels
+        table = np.full(IGNORE + 1, IGNORE, np.uint8)
+        table[: own.num_classes] = [self.label_space.index(name) for name in own.names]
+        return table[labels]
 
     def grid(self, index: int) -> Grid | None:
         with open_raster(str(self.chips[index].images[0])) as dataset:
@@ -160,37 +178,3 @@ def read_labels(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
         raise LabelError(str(error)) from error
     except require("rasterio.errors", "raster").RasterioIOError as error:
         raise LabelError(f"'{path}' cannot be read: {error.__cause__ or error}") from error
-
-
-def _space(metadata: TileMetadata, chips: Sequence[Chip], background: str | None) -> LabelSpace:
-    """Classes by value, 0 ignored unless it is a class."""
-    found = dict(metadata.classes)
-    if not found:
-        for chip in chips:
-            with open_raster(str(chip.label)) as dataset:
-                for value in np.unique(dataset.read(1)).tolist():
-                    if value:
-                        found.setdefault(int(value), (f"class_{value}", None))
-    if not found:
-        raise LabelError(f"'{chips[0].folder}': no label holds a class; all are 0")
-    if 0 in found and found[0][0].lower() in ("nodata", "no data"):
-        del found[0]
-    if background is not None or (len(found) == 1 and 0 not in found):
-        if background is None:
-            only = next(iter(found.values()))[0]
-            warnings.warn(
-                f"the export has one class, {only!r}: value 0 is taken as its background. Ignoring it would leave "
-                "nothing to tell apart",
-                stacklevel=4,
-            )
-        found[0] = (background or "background", (0, 0, 0))
-    values = sorted(found)
-    colours = [found[value][1] for value in values]
-    kept = [colour for colour in colours if colour is not None]
-    whole = len(kept) == len(values) and len(set(kept)) == len(kept)
-    return LabelSpace(
-        tuple(found[v][0] for v in values),
-        tuple(kept) if whole else (),
-        tuple(values),
-        tuple({IGNORE, *([] if 0 in found else [0])}),
-    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pspnet.errors import ConfigError, DataError
+from pspnet.class_tables import normal_name
+from pspnet.errors import DataError
 from pspnet.labels import Colour
 
 EMD, ACCUMULATED, STATS, MAP = ("esri_model_definition.emd", "esri_accumulated_stats.json", "stats.txt", "map.txt")
@@ -68,25 +69,6 @@ def read_metadata(folder: Path) -> TileMetadata:
     )
 
 
-def merge(parts: Sequence[TileMetadata]) -> TileMetadata:
-    """Several exports as one data set. Raises ConfigError where one value has two names."""
-    classes: dict[int, tuple[str, Colour | None]] = {}
-    for part in parts:
-        for value, (name, colour) in part.classes.items():
-            known = classes.setdefault(value, (name, colour))
-            if known[0] != name:
-                raise ConfigError(
-                    f"the exports do not agree: value {value} is {known[0]!r} in one and {name!r} in another. "
-                    "Give a table in the option classes"
-                )
-            if known[1] is None and colour is not None:
-                classes[value] = (name, colour)
-    first = parts[0]
-    return TileMetadata(
-        _unlike(classes), first.band_names, first.band_means, first.band_stds, first.space, first.missing
-    )
-
-
 def find_folder(folder: Path, name: str) -> Path | None:
     """A folder by name in any case: exports travel through Windows."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -130,8 +112,8 @@ def _classes_of_stats(path: Path) -> dict[int, tuple[str, Colour | None]]:
 
 def _unlike(classes: Mapping[int, tuple[str, Colour | None]]) -> dict[int, tuple[str, Colour | None]]:
     """Names that occur twice get their value, for each class needs a name of its own."""
-    names = [name for name, _ in classes.values()]
+    names = [normal_name(name) for name, _ in classes.values()]
     return {
-        value: (name if names.count(name) == 1 else f"{name} ({value})", colour)
+        value: (name if names.count(normal_name(name)) == 1 else f"{name} ({value})", colour)
         for value, (name, colour) in sorted(classes.items())
     }

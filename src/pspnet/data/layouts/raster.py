@@ -23,7 +23,7 @@ from pspnet.config.data import Seed
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.folder import existing
 from pspnet.data.layouts.raster_blocks import Block, block_side, blocks_of, divide, grid_windows, random_window
-from pspnet.data.layouts.raster_files import choose_bands, find_files, raster_splits
+from pspnet.data.layouts.raster_files import choose_bands, find_files, raster_splits, tell_resolutions
 from pspnet.data.layouts.raster_tables import BandStatistics, band_statistics, classes_of
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.grids import BandReader, Grid, OpenRasters, grid_of, open_raster
@@ -115,6 +115,7 @@ def raster(
                 )
         rasters.append((image, grid, source))
     refuse_missed(rasters, files)
+    tell_resolutions([(image, grid) for image, grid, _ in rasters])
     return RasterWindows(
         rasters,
         space,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import ConfigError, DataError, RasterError
 from pspnet.georaster.bands import BandInfo, find_bands
-from pspnet.georaster.grids import open_raster
+from pspnet.georaster.grids import Grid, open_raster
+from pspnet.georaster.ground import resolution_m
 from pspnet.georaster.vectors import VECTOR_SUFFIXES, is_vector
 from pspnet.listing import list_files
 
@@ -144,3 +146,17 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
 def _ordered(names: set[str]) -> tuple[str, ...]:
     usual = [name for name in ("train", "val", "test") if name in names]
     return (*usual, *sorted(name for name in names if name and name not in usual))
+
+
+def tell_resolutions(images: Sequence[tuple[Path, Grid]]) -> None:
+    """Warns of images whose pixels differ in size: a house of 20 pixels and one of 200 are two things to a network."""
+    sizes = {image: size for image, grid in images if (size := resolution_m(grid)) is not None}
+    if not sizes:
+        return
+    finest, coarsest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if sizes[coarsest] > 1.5 * sizes[finest]:
+        warnings.warn(
+            f"the images differ in resolution: '{finest.name}' has pixels of {sizes[finest]:.3g} m, '{coarsest.name}' of "
+            f"{sizes[coarsest]:.3g} m. Resample them to one size, or train a model for each",
+            stacklevel=4,
+        )
