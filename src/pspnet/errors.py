@@ -7,7 +7,7 @@
     |   |-- ImageError           one image cannot be read
     |   `-- LabelError           one label file holds what its table does not know
     |-- CheckpointError          a model file is cut off, altered, foreign or too new
-    |-- OutputError              a file or folder cannot be written (1), or must not be: it exists, it is an input (2)
+    |-- OutputError              a file or folder cannot be written or exists (1); it is an input, or no file (2)
     |-- RasterError              a georeferenced raster or vector cannot be read, matched or written
     |-- ExportError              an exported model differs from its source, or cannot be made
     |-- TrainingError            a run cannot start, continue or finish
@@ -69,7 +69,7 @@ class CheckpointError(PspnetError):
 class OutputError(PspnetError):
     """A file or folder cannot be written, or must not be: it exists, it is an input, another process writes it.
 
-    exit_code: 1 where the system refused, 2 where the command asked for the wrong thing. Raised by `pspnet.files` only.
+    exit_code: 1, or 2 where the command asked for the wrong thing. Raised by `pspnet.files` only.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:

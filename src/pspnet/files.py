@@ -8,7 +8,7 @@ temporary name, `.NAME.pspnet-PID-HOST-RANDOM.part.ENDING`; the next one that wr
     check_output(out, inputs=[photo], overwrite=False)             # before hours of work, not after
     with locked("runs/one"): ...                                   # one process at a time
 
-Every failure is an OutputError: exit code 1 where the system refused, 2 where the command asked for the wrong thing.
+Every failure is an OutputError: exit code 1, or 2 where the command asked for the wrong thing (an input, a folder).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def check_output(path: str | Path, *, inputs: Inputs | Iterable[str | Path] = ()
                 same = "" if str(used) == str(path) else f" ('{used}')"
                 raise OutputError(f"'{path}' is an input{same}; an output never replaces an input", exit_code=2)
             if not overwrite:
-                raise OutputError(f"'{path}' exists; choose another name, or replace it with --overwrite", exit_code=2)
+                raise OutputError(f"'{path}' exists; choose another name, or replace it with --overwrite")
         check_folder(path.parent)
 
 
@@ -76,9 +76,7 @@ def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), 
         if not path.is_dir() or not any(path.iterdir()):
             return
         if not overwrite:
-            raise OutputError(
-                f"'{path}' exists and is not empty; choose another name, or replace it with --overwrite", exit_code=2
-            )
+            raise OutputError(f"'{path}' exists and is not empty; choose another name, or replace it with --overwrite")
         real = os.path.realpath(path)
         for given in inputs:
             for name in named_files(given):
@@ -213,7 +211,12 @@ def new_file(
 
 @contextmanager
 def new_files(
-    path: str | Path, *, inputs: Inputs | Iterable[str | Path] = (), overwrite: bool = True
+    path: str | Path,
+    *,
+    inputs: Inputs | Iterable[str | Path] = (),
+    overwrite: bool = True,
+    durable: bool = False,
+    after: str = "",
 ) -> Iterator[Path]:
     """A temporary folder for a file that has others beside it (.xml with .bin): all appear at the end, `path` last.
 
@@ -221,7 +224,7 @@ def new_files(
     """
     path, inputs = Path(path), inputs if isinstance(inputs, Inputs) else Inputs(inputs)
     check_output(path, inputs=inputs, overwrite=overwrite)
-    with writing(path):
+    with writing(path, after):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         part = _temporary(path)
@@ -234,7 +237,7 @@ def new_files(
             if len(files) > 1:
                 path.unlink(missing_ok=True)
             for file in files:
-                _publish(file, path.parent / file.name, overwrite, durable=False)
+                _publish(file, path.parent / file.name, overwrite, durable)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -391,7 +394,7 @@ def _publish(part: Path, path: Path, overwrite: bool, durable: bool) -> None:
         try:
             os.link(part, path)  # unlike a rename it fails where somebody was quicker
         except FileExistsError:
-            raise OutputError(f"'{path}' exists: another process has written it meanwhile", exit_code=2) from None
+            raise OutputError(f"'{path}' exists: another process has written it meanwhile") from None
         except OSError:  # a file system without hard links
             os.replace(part, path)
     if durable:

@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pspnet.errors import RasterError
+from pspnet.errors import OutputError, RasterError
+from pspnet.georaster.parts import parts_of
 from pspnet.raster import Progress, segment_raster
 from pspnet.raster.tile_store import TileStore
 from support.paths import ROOT
@@ -108,7 +112,7 @@ def test_a_full_disk_is_told_and_the_work_kept(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
     try:
-        with pytest.raises(RasterError, match=r"out.tif.part' cannot be written: .* What was finished is kept"):
+        with pytest.raises(OutputError, match=r"out.tif.part' cannot be written: .* What was finished is kept"):
             segment_raster(make_segmenter(engine=MoodyEngine()), source, target, confidence=True, **SMALL)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -153,10 +157,158 @@ def test_unfinished_work_of_another_run_is_never_used(tmp_path: Path) -> None:
     assert report.resumed_rows == 0
 
 
+def stopped(tmp_path: Path, rows: int = 96, **changes: Any) -> tuple[Path, Path]:
+    """A raster, and the unfinished work of its map after at least that many rows."""
+    source, target = write_raster(tmp_path / "in.tif", scene(300, 100)), tmp_path / "out.tif"
+
+    class StopError(Exception):
+        pass
+
+    def progress(now: Progress) -> None:
+        if committed(target) >= rows:
+            raise StopError
+
+    with pytest.raises(StopError):
+        segment_raster(make_segmenter(engine=MoodyEngine(pause=0.02)), source, target, progress=progress, **SMALL)
+    assert committed(target) >= rows
+    return source, target
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 255
+    path.write_bytes(data)
+
+
+def cut(path: Path, offset: int) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def drop_second_line(path: Path, offset: int) -> None:
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = b"x" + lines[1]
+    path.write_bytes(b"\n".join(lines))
+
+
+def other_json(path: Path, offset: int) -> None:
+    lines = path.read_bytes().split(b"\n")
+    lines[-2] = b'{"bytes": "x"}'
+    path.write_bytes(b"\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("ending", "damage", "offset"),
+    [
+        ("part", flip, 12),  # a header
+        ("part", flip, 200),  # a tile
+        ("part", cut, 0),
+        ("journal", drop_second_line, 0),
+        ("journal", other_json, 0),
+    ],
+)
+def test_damaged_work_is_done_again(tmp_path: Path, ending: str, damage: Any, offset: int) -> None:
+    source, target = stopped(tmp_path)
+    segment_raster(make_segmenter(engine=MoodyEngine()), source, tmp_path / "straight.tif", **SMALL)
+    damage(Path(f"{target}.{ending}"), offset)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        report = segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
+    np.testing.assert_array_equal(read(target), read(tmp_path / "straight.tif"))
+    if ending == "part":
+        assert any("damaged or cut off; the work goes on from row" in str(one.message) for one in told)
+        assert report.resumed_rows < 300
+
+
+@pytest.mark.parametrize("gone", ["part", "journal"])
+def test_half_of_unfinished_work_is_never_used(tmp_path: Path, gone: str) -> None:
+    source, target = stopped(tmp_path)
+    Path(f"{target}.{gone}").unlink()
+    if gone == "journal":  # what lies there may be somebody's
+        with pytest.raises(RasterError, match=r"without its journal.*--overwrite"):
+            segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
+    with pytest.warns(UserWarning, match="goes on from row 0") if gone == "part" else nullcontext():
+        report = segment_raster(
+            make_segmenter(engine=MoodyEngine()), source, target, overwrite=gone == "journal", **SMALL
+        )
+    assert report.resumed_rows == 0
+    assert target.is_file()
+
+
+@pytest.mark.parametrize("content", [b"[]\n", b"hello\n", b'{"a": 1}\n', b"\xff\xfe\n", b""])
+def test_a_journal_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    source, target = stopped(tmp_path)
+    Path(f"{target}.journal").write_bytes(content)
+    with pytest.raises(RasterError, match="damaged, or of another pspnet"):
+        segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
+
+
+def test_a_raster_with_its_old_size_and_time_is_another_one(tmp_path: Path) -> None:
+    source, target = stopped(tmp_path)
+    before = source.stat()
+    content = bytearray(source.read_bytes())
+    content[-1] ^= 1
+    source.write_bytes(content)
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(RasterError, match=r"other settings \(source_state\)"):
+        segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
+
+
+def mosaic(path: Path, *parts: str) -> Path:
+    """A VRT of 100 x 300 px from files of one size beside it, one over the other."""
+    sources = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}">'
+        + "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{part}</SourceFilename><SourceBand>{band}</SourceBand>'
+            "</SimpleSource>"
+            for part in parts
+        )
+        + "</VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    path.write_text(
+        '<VRTDataset rasterXSize="100" rasterYSize="300"><GeoTransform>500000,1,0,5000000,0,-1</GeoTransform>'
+        f"<SRS>EPSG:25832</SRS>{sources}</VRTDataset>"
+    )
+    return path
+
+
+def test_parts_of_mosaics_count_for_resuming_and_as_inputs(tmp_path: Path) -> None:
+    part = write_raster(tmp_path / "a.tif", scene(300, 100))
+    inner = mosaic(tmp_path / "inner.vrt", "a.tif")
+    outer = mosaic(tmp_path / "outer.vrt", "inner.vrt")
+    assert {Path(file).name for file in parts_of(outer)} == {"a.tif", "inner.vrt", "outer.vrt"}
+    before = part.read_bytes()
+    for source in (outer, inner, f"GTIFF_DIR:1:{part}", f"/vsisubfile/0_,{part}"):
+        with pytest.raises(OutputError, match="is an input"):
+            segment_raster(make_segmenter(), source, part, overwrite=True, **SMALL)
+    assert part.read_bytes() == before
+
+
+def test_a_raster_that_changes_while_it_is_read_makes_no_map(tmp_path: Path) -> None:
+    source, target = write_raster(tmp_path / "in.tif", scene(300, 100)), tmp_path / "out.tif"
+
+    def progress(now: Progress) -> None:
+        os.utime(source)
+
+    with pytest.raises(RasterError, match="changed while it was read"):
+        segment_raster(make_segmenter(engine=MoodyEngine(pause=0.02)), source, target, progress=progress, **SMALL)
+    assert not target.exists()
+
+
+def test_no_output_replaces_what_is_read(tmp_path: Path) -> None:
+    source, model = write_raster(tmp_path / "in.tif", scene(200, 100)), tmp_path / "m.gpkg"
+    model.write_bytes(b"weights")
+    with pytest.raises(OutputError, match="is an input"):
+        segment_raster(make_segmenter(), source, tmp_path / "o.tif", inputs=[model], polygons=model, overwrite=True)
+    (tmp_path / "o.tif.aux.xml").write_text("mine")
+    with pytest.raises(OutputError, match=r"o.tif.aux.xml' exists"):
+        segment_raster(make_segmenter(), source, tmp_path / "o.tif", **SMALL)
+
+
 def test_two_runs_do_not_write_one_map(tmp_path: Path) -> None:
     source, target = write_raster(tmp_path / "in.tif", scene(300, 100)), tmp_path / "out.tif"
     busy = TileStore(target, 32, {}, overwrite=False)
-    with pytest.raises(RasterError, match="another process"):
+    with pytest.raises(OutputError, match="another process"):
         segment_raster(make_segmenter(), source, target, **SMALL)
     busy.discard()
     segment_raster(make_segmenter(), source, target, **SMALL)

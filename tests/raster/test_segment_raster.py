@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from rio_cogeo import cog_validate
 
 from pspnet.config import RasterConfig
-from pspnet.errors import ConfigError, PspnetError, RasterError
+from pspnet.errors import ConfigError, OutputError, PspnetError, RasterError
 from pspnet.raster import Progress, segment_raster
 from pspnet.raster.writing import halve_labels, halve_shares
 from support.rasters import SPACE, UTM, MoodyEngine, make_segmenter, read, scene, whole, write_raster
@@ -389,12 +389,12 @@ def test_values_unlike_the_training_are_told_with_both_ranges(tmp_path: Path) ->
 def test_files_that_exist_are_refused_without_overwrite(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", scene(40, 40))
     (tmp_path / "out.tif").write_text("dear")
-    with pytest.raises(RasterError, match="exists"):
+    with pytest.raises(OutputError, match="exists"):
         segment_raster(make_segmenter(), source, tmp_path / "out.tif", **SMALL)
     assert (tmp_path / "out.tif").read_text() == "dear"
     segment_raster(make_segmenter(), source, tmp_path / "out.tif", overwrite=True, **SMALL)
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), expected(scene(40, 40)))
-    with pytest.raises(ConfigError, match="input itself"):
+    with pytest.raises(OutputError, match="is an input"):
         segment_raster(make_segmenter(), source, source, overwrite=True)
 
 
@@ -467,7 +467,7 @@ def test_what_an_earlier_map_left_beside_is_no_part_of_the_new_one(tmp_path: Pat
         file.write_mask(np.zeros((64, 64), np.uint8))
     assert (tmp_path / "map.tif.msk").exists()
     target.unlink()
-    with pytest.raises(RasterError, match=r"map\.tif\.msk' exists; GDAL would take it for a part"):
+    with pytest.raises(OutputError, match=r"map\.tif\.msk' exists; GDAL would take it for a part"):
         segment_raster(make_segmenter(), source, target, tile_px=64, overlap_px=16)
     segment_raster(make_segmenter(), source, target, tile_px=64, overlap_px=16, overwrite=True)
     with rasterio.open(target) as file:

@@ -95,12 +95,13 @@ def raster(
 
 
 def _one(model: str, source: str, target: Path, config: RasterConfig, device: str) -> None:
+    from pspnet.cli.inputs import model_files
     from pspnet.predict.segmenter import Segmenter
     from pspnet.raster import segment_raster
 
     segmenter = Segmenter.load(model, device=device)
     with _bar() as follow:
-        report = segment_raster(segmenter, source, target, config, progress=follow)
+        report = segment_raster(segmenter, source, target, config, inputs=model_files(model), progress=follow)
     rate = report.height * report.width / 1e6 / max(report.seconds, 1e-9)
     console.print(
         f"{report.width} x {report.height} px in {report.seconds:.1f} s, {rate:.2f} megapixels/s"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pspnet.config.raster import RasterConfig
-from pspnet.errors import PspnetError
+from pspnet.errors import PspnetError, RasterError
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.pipeline import Run, classify
 from pspnet.raster.progress import Watch
@@ -88,11 +88,14 @@ def stitch(segmenter: Segmenter, jobs: Sequence[RasterJob], config: RasterConfig
         run = Run.of(segmenter, jobs[0].source, config)
     identity = run.identity()
     store = TileStore(Path(jobs[0].target), config.block_px, identity, overwrite=True)
-    parts = [TileStore(job.part, config.block_px, identity, overwrite=False) for job in jobs]
+    parts: list[TileStore] = []
     try:
+        parts += [TileStore(job.part, config.block_px, identity, overwrite=False) for job in jobs]
         if store.state.get("rows") != run.height:
             counts, unreadable = np.zeros(256, np.int64), list[Any]()
-            for part in parts:
+            for job, part in zip(jobs, parts, strict=True):
+                if job.rows is None or part.state.get("rows", 0) < job.rows[1]:
+                    raise RasterError(f"'{part.part}' is not whole any more; repeat the command to make its rows again")
                 for key in part.places:
                     data = part.get(key)
                     assert data is not None

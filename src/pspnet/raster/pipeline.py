@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.raster import RasterConfig
+from pspnet.georaster.parts import state_of
 from pspnet.machine import give_memory_back
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import ahead, blended_pieces
@@ -60,11 +61,10 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What decides a map's pixels. Unfinished work of a run with another identity is never continued."""
         local = Path(self.source.path)
-        stat = local.stat() if local.is_file() else None
         crop, area = self.source.crop, self.source.area
         return {
-            "source": str(local.absolute()) if stat else self.source.path,
-            "source_state": [stat.st_size, stat.st_mtime_ns] if stat else None,
+            "source": str(local.absolute()) if local.is_file() else self.source.path,
+            "source_state": state_of(self.source.path),
             "crop": [crop.top, crop.left, crop.height, crop.width],
             "bands": list(self.source.indexes),
             "area": None if area is None else hashlib.sha256(area.wkb).hexdigest(),

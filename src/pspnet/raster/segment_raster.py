@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.raster import RasterConfig
-from pspnet.errors import ConfigError, RasterError
+from pspnet.errors import ConfigError, OutputError, RasterError
+from pspnet.files import Inputs, check_output, new_file, new_files
+from pspnet.georaster.parts import parts_of
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.geopackage import write_polygons
 from pspnet.raster.pipeline import Run, classify
 from pspnet.raster.progress import Progress, Watch
 from pspnet.raster.reading import Block
-from pspnet.raster.tile_store import TileStore
+from pspnet.raster.tile_store import KEPT, TileStore
 from pspnet.raster.writing import build_overviews, side_file, stale_files, write_map
 
 
@@ -46,6 +47,7 @@ def segment_raster(
     target: str | Path,
     config: RasterConfig | None = None,
     *,
+    inputs: Sequence[str | Path] = (),
     progress: Callable[[Progress], None] | None = None,
     **settings: Any,
 ) -> RasterReport:
@@ -55,12 +57,12 @@ def segment_raster(
 
     source: anything GDAL opens, a URL as /vsicurl/https://... too. settings: fields of RasterConfig, put over `config`.
     A run that ends early, however it ends, leaves TARGET.part and TARGET.journal; the same call goes on from there.
-    progress: called a few times a second. Raises RasterError and ConfigError; a file that exists is refused without
-    overwrite.
+    inputs: other files that must not be replaced, the model's say. progress: called a few times a second. Raises
+    RasterError, ConfigError and OutputError; a file that exists is refused without overwrite, an input always.
     """
     config = (config or RasterConfig()).changed(**settings) if settings else config or RasterConfig()
     began = time.monotonic()
-    check_targets(str(source), Path(target), config)
+    check_targets(str(source), Path(target), config, inputs)
     run = Run.of(segmenter, source, config)
     store = TileStore(Path(target), config.block_px, run.identity(), config.overwrite)
     try:
@@ -78,8 +80,6 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
     watch.stage("overviews")
     levels = build_overviews(store, run.height, run.width, config.compression_level)
     counts: NDArray[np.int64] = np.array(store.state["counts"], np.int64)
-    whole = target.with_name(f".{target.name}.unfinished.tif")
-    areas = None if polygons is None else polygons.with_name(f".{polygons.name}.unfinished.gpkg")
     placed = {} if run.source.area_or_point is None else {"AREA_OR_POINT": run.source.area_or_point}
     metadata = {
         "TIFFTAG_SOFTWARE": "pspnet",
@@ -88,7 +88,10 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
         **placed,
     }
     number = 0
-    try:
+    _check_unchanged(run, store)
+    # the map is the last to appear: its name stands for work that is done
+    with new_files(target, overwrite=run.config.overwrite, durable=True, after=KEPT) as folder:
+        whole = folder / target.name
         write_map(
             whole,
             store,
@@ -100,19 +103,14 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
             counts,
             metadata,
         )
-        if areas is not None and polygons is not None:
+        if polygons is not None:
             watch.stage("polygons")
-            number = write_polygons(whole, areas, run.bands.names, config.min_area_m2)
-            for stale in stale_files(polygons):
-                stale.unlink(missing_ok=True)
-            os.replace(areas, polygons)
+            with new_file(polygons, overwrite=run.config.overwrite, durable=True, after=KEPT) as areas:
+                number = write_polygons(whole, areas, run.bands.names, config.min_area_m2)
+                for stale in stale_files(polygons):
+                    stale.unlink(missing_ok=True)
         for stale in stale_files(target):
             stale.unlink(missing_ok=True)
-        os.replace(side_file(whole), side_file(target))
-        os.replace(whole, target)
-    finally:
-        for path in (whole, side_file(whole), *([areas] if areas else [])):
-            path.unlink(missing_ok=True)
     store.discard()
     pixels = {name: int(counts[value]) for value, name in run.bands.names.items()}
     known = sum(pixels.values())
@@ -130,20 +128,38 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
     )
 
 
-def check_targets(source: str, target: Path, config: RasterConfig) -> None:
+def check_targets(source: str, target: Path, config: RasterConfig, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuses outputs that cannot or must not be written: they exist, or are the raster, a part of it, or the area.
+
+    inputs: what else is read, the model's file say. Raises ConfigError and OutputError.
+    """
     if target.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"'{target}': the map is a GeoTIFF; its name ends with .tif")
-    for path in (target, config.polygons):
-        if path is None:
-            continue
-        if path.exists() and Path(source).exists() and path.samefile(source):
-            raise ConfigError(f"'{path}' is the input itself; give the map another name")
-        there = [one for one in (path, *stale_files(path)) if one.exists()]
-        if there and not config.overwrite:
-            beside = "" if there[0] == path else f"; GDAL would take it for a part of '{path.name}'"
-            raise RasterError(
-                f"'{there[0]}' exists{beside}; choose another name, or replace it with overwrite (--overwrite)"
-            )
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise RasterError(f"'{path}' cannot be written: '{folder}' is not a folder that you may write to")
+    used = Inputs([source, *parts_of(source), *([config.aoi] if isinstance(config.aoi, Path) else []), *inputs])
+    outputs = [target]
+    if config.polygons is not None:
+        if config.polygons.absolute() == target.absolute():
+            raise ConfigError(f"'{target}' would be the map and the polygons; give one of them another name")
+        outputs.append(config.polygons)
+    for path in outputs:
+        check_output(path, inputs=used, overwrite=config.overwrite)
+        for stale in dict.fromkeys([*stale_files(path), *([side_file(path)] if path == target else [])]):
+            check_output(stale, inputs=used)
+            if stale.exists() and not config.overwrite:
+                raise OutputError(
+                    f"'{stale}' exists; GDAL would take it for a part of '{path.name}'; choose another name, or replace "
+                    "it with --overwrite"
+                )
+    for name in (".part", ".journal"):
+        unfinished = target.with_name(target.name + name)
+        if used.find(unfinished) is not None:
+            raise ConfigError(f"'{unfinished}', where unfinished work is kept, is an input; give the map another name")
+
+
+def _check_unchanged(run: Run, store: TileStore) -> None:
+    """A map of two states of its raster would be wrong without a word."""
+    if run.identity()["source_state"] != store.settings.get("source_state"):
+        raise RasterError(
+            f"'{run.source.path}', or a file that it is made of, changed while it was read. Make the map anew: "
+            "repeat the command with overwrite (--overwrite)"
+        )

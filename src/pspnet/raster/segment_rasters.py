@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pspnet.config.raster import RasterConfig
-from pspnet.errors import ConfigError, RasterError
-from pspnet.files import write_text
+from pspnet.errors import ConfigError, OutputError, PspnetError, RasterError
+from pspnet.files import Inputs, write_text
 from pspnet.georaster.grids import open_raster
+from pspnet.listing import list_files
 from pspnet.predict.cluster import check_model
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.cluster import run_cluster
@@ -61,6 +63,10 @@ def segment_rasters(
     check_model(checkpoint)
     workers = workers or default_workers()
     rasters = dict(_targets(sources, folder))
+    used = Inputs([*rasters, checkpoint, *([config.aoi] if isinstance(config.aoi, Path) else [])])
+    for target in rasters.values():  # a map may be another raster's input, too
+        if used.find(target) is not None:
+            raise OutputError(f"'{target}' is an input; choose another folder for the maps", exit_code=2)
     report = ManyReport(folder)
     whole: list[RasterJob] = []
     for source, target in rasters.items():
@@ -94,26 +100,34 @@ def segment_rasters(
     return report
 
 
-def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, Path]]:
-    """(source, name below the output folder) of a folder, a list file or paths. Raises ConfigError where none is found."""
+def find_rasters(
+    sources: str | Path | Iterable[str | Path], folder: str | Path | None = None
+) -> list[tuple[str, Path]]:
+    """(source, name below the output folder) of a folder, a list file or paths. Raises ConfigError where none is found.
+
+    folder: where the maps go; what lies in it is no source where it is a folder below that of the sources.
+    """
     if isinstance(sources, (str, Path)):
         path = Path(sources)
         product = next(iter(sorted(path.glob("MTD_MSI*.xml"))), None) if path.is_dir() else None
         if product is not None:  # a Sentinel-2 product (.SAFE): GDAL tells which rasters it holds
             return [(str(product), Path(path.with_suffix("").name))]
+        below = None if folder is None else os.path.realpath(folder)
+        if below == os.path.realpath(path):
+            below = None
         if path.is_dir():
-            found = [
-                (str(p), p.relative_to(path))
-                for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
-            ]
-            if not found:
-                raise ConfigError(f"'{path}' holds no raster ({', '.join(SUFFIXES)})")
-            return found
+            listing = list_files(path, SUFFIXES, skip=lambda file: _own_result(file, below))
+            if not listing.files:
+                note = listing.note()
+                raise ConfigError(f"'{path}' holds no raster ({', '.join(SUFFIXES)})" + (f"; {note}" if note else ""))
+            return [(str(file), file.relative_to(path)) for file in listing.files]
         if path.suffix.lower() in (".txt", ".lst", ".csv"):
             if not path.is_file():
                 raise ConfigError(f"'{path}' does not exist; give a text file with a raster's path or URL a line")
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            try:
+                lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"'{path}' is no list of rasters: {error}") from error
             sources = [line for line in lines if line and not line.startswith("#")]
         else:
             sources = [path]
@@ -123,9 +137,16 @@ def find_rasters(sources: str | Path | Iterable[str | Path]) -> list[tuple[str, 
     return found
 
 
+def _own_result(file: Path, below: str | None) -> str:
+    if below is None:
+        return ""
+    place = os.path.realpath(file.parent)
+    return "a map of an earlier run" if place == below or place.startswith(below + os.sep) else ""
+
+
 def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterator[tuple[str, Path]]:
     seen: dict[Path, str] = {}
-    for source, name in find_rasters(sources):
+    for source, name in find_rasters(sources, folder):
         target = folder / name.with_suffix(".tif")
         if target in seen:
             raise ConfigError(
@@ -185,7 +206,7 @@ def _gather(
         parts = sorted((outcome.job for outcome in mine), key=lambda one: one.rows or (0, 0))
         try:
             made = stitch(segmenter, parts, config)
-        except RasterError as error:
+        except PspnetError as error:
             report.failed[job.source] = str(error)
             continue
         told = tuple(dict.fromkeys(text for outcome in mine for text in outcome.warnings))
