@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.data.dataset import Dataset
 from pspnet.data.views import Subset
-from pspnet.errors import require
 from pspnet.evaluation import assess
 from pspnet.metrics import PerImage, mean_of_known
 from pspnet.nn.graphs import quiet_exporters
 from pspnet.predict.exported import CompiledOpenVino
+from pspnet.predict.openvino_door import nncf, openvino
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import as_float
 
@@ -26,27 +26,27 @@ def write_openvino(
     onnx_file: Path, path: Path, precision: str, images: list[NDArray[Any]], header: str, judge: QualityJudge | None
 ) -> None:
     """Writes the .xml and the .bin. images: for calibration. judge: what decides how much of int8 is kept."""
-    openvino = require("openvino", "export")
-    model = openvino.convert_model(str(onnx_file))
+    module = openvino()
+    model = module.convert_model(str(onnx_file))
     if precision == "int8":
-        nncf = require("nncf", "export")
+        quantiser = nncf()
         logging.getLogger("nncf").setLevel(logging.ERROR)
-        data = nncf.Dataset(images, lambda image: as_float(image)[None])
+        data = quantiser.Dataset(images, lambda image: as_float(image)[None])
         with quiet_exporters():
             if judge is None:
-                model = nncf.quantize(model, data, subset_size=len(images))
+                model = quantiser.quantize(model, data, subset_size=len(images))
             else:
-                model = nncf.quantize_with_accuracy_control(
+                model = quantiser.quantize_with_accuracy_control(
                     model,
                     data,
-                    nncf.Dataset(range(len(judge.dataset))),
+                    quantiser.Dataset(range(len(judge.dataset))),
                     judge,
                     max_drop=judge.max_drop,
                     subset_size=len(images),
                 )
     model.set_rt_info(header, ["pspnet"])
     model.set_rt_info(precision, ["pspnet_precision"])
-    openvino.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
+    module.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
 
 
 class QualityJudge:

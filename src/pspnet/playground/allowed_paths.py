@@ -11,16 +11,16 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pspnet.config import Settings, TrainConfig
+from pspnet.config import TrainConfig
+from pspnet.config.paths import MAYBE_PATHS, path_fields
 from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError
 from pspnet.weights.bundled import bundled_models
 
 MAX_FOLDERS = 300  # that a list on the page shows
 MAX_ENTRIES = 2_000_000  # of a data set's folder that are looked at for links
-MAYBE_PATHS = ("model.encoder_weights",)  # settings that are words or paths; paths alone are known by their type
 
 
 class Roots:
@@ -148,19 +148,6 @@ class Roots:
                     f"'{file}' of this data set lies outside the folders of this page "
                     f"({', '.join(map(str, self.folders))}); start the playground with a --root that holds it"
                 )
-
-
-def path_fields(settings: type[Settings], parent: str = "") -> list[str]:
-    """The dotted names of every setting that is a path, in nested settings too."""
-    found = []
-    for name, field in settings.model_fields.items():
-        kinds = [field.annotation, *get_args(field.annotation)]
-        if Path in kinds:
-            found.append(parent + name)
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, Settings):
-                found += path_fields(kind, f"{parent}{name}.")
-    return found
 
 
 def _paths_in(value: Any, seen: set[int] | None = None, depth: int = 0) -> Iterator[Path]:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import CheckpointError, ConfigError, require
+from pspnet.errors import CheckpointError, ConfigError
 from pspnet.predict.arrays import Engine
+from pspnet.predict.openvino_door import openvino
 from pspnet.predict.processors import thread_count
 from pspnet.weights.checkpoint import ModelCard, parse_header
 
@@ -69,8 +70,7 @@ class OpenVinoEngine(CompiledOpenVino):
     """A file run by OpenVINO on the processor. precision: fp32 or bf16; None: what the model was exported for."""
 
     def __init__(self, path: Path, precision: str | None = None) -> None:
-        openvino = require("openvino", "export")
-        core = openvino.Core()
+        core = openvino().Core()
         try:
             model = core.read_model(str(path))
         except RuntimeError as error:

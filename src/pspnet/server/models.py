@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pspnet.config.paths import without_folders
 from pspnet.errors import ConfigError, did_you_mean
 from pspnet.predict.exported import is_exported
 from pspnet.predict.segmenter import Segmenter
@@ -101,7 +102,7 @@ class Library:
 def describe(name: str, segmenter: Segmenter) -> dict[str, Any]:
     """What a caller needs to use a model's answers, and where it comes from. JSON-ready."""
     card = segmenter.card
-    provenance = dict(card.provenance)
+    provenance = dict(without_folders(dict(card.provenance)))  # files of other programs, and of our earlier versions
     return {
         "name": name,
         "classes": [

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pspnet import __version__
+from pspnet.config.paths import MAYBE_PATHS, path_fields, without_folders
 from pspnet.config.train import TrainConfig
 from pspnet.files import new_file, write_text
 from pspnet.machine import processor_name, source_commit
@@ -121,12 +122,16 @@ def _brief(found: tuple[int, Scores] | None) -> dict[str, Any] | None:
 
 def shareable(config: TrainConfig) -> dict[str, Any]:
     """The config without the names of this machine's folders: a checkpoint goes to other people."""
-    values = config.model_dump(mode="json")
+    values: dict[str, Any] = config.model_dump(mode="json")
+    for name in (*path_fields(type(config)), *MAYBE_PATHS):
+        *parents, leaf = name.split(".")
+        place = values
+        for part in parents:
+            place = place[part]
+        if place[leaf] is not None:
+            place[leaf] = Path(place[leaf]).name
     values.pop("run_dir")
-    for place, name in ((values["data"], "root"), (values, "init_from"), (values["model"], "encoder_weights")):
-        if place[name] not in (None, "random", "imagenet"):
-            place[name] = Path(place[name]).name
-    return values
+    return dict(without_folders(values))
 
 
 def hardware(config: TrainConfig) -> dict[str, Any]:
