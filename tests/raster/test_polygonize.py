@@ -20,7 +20,8 @@ from pspnet.raster import segment_raster
 from pspnet.raster.connected_components import connected
 from pspnet.raster.geopackage import write_polygons
 from pspnet.raster.label_strips import LabelStrip, label_strips
-from pspnet.raster.polygonize import Tracer, polygons
+from pspnet.raster.polygonize import Tracer
+from pspnet.raster.rings import polygons
 from pspnet.raster.sieve import Sieve
 from support.rasters import SPACE, make_segmenter, read, scene, write_raster
 

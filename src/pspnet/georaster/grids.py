@@ -26,7 +26,24 @@ from pspnet.tiling import Window
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixels on the Earth. crs: a rasterio CRS, or None where the file has none. transform: pixel to map, affine."""
+    """Pixels on the Earth. crs: a rasterio CRS, or None where the file has none. transform: pixel to map, affine.
+
+    Corners of pixels are whole numbers; the map's y grows upwards, rows grow downwards, so e is negative:
+
+        (500, 900) +---+---+      column 0, row 0 is the upper left corner; pixels of 2 m
+                   |   |   |      a window is cut by moving the corner, nothing else
+        (500, 898) +---+---+
+
+    >>> from affine import Affine
+    >>> grid = Grid(None, Affine(2, 0, 500, 0, -2, 900), height=4, width=4)
+    >>> [float(value) for value in grid.to_map(1, 3)]       # x = 500 + 2 * 1, y = 900 - 2 * 3
+    [502.0, 894.0]
+    >>> [float(value) for value in grid.to_pixels(502, 894)]
+    [1.0, 3.0]
+    >>> part = grid.part(Window(top=3, left=1, height=1, width=2))
+    >>> part.transform.c, part.transform.f, part.bounds
+    (502.0, 894.0, (502.0, 892.0, 506.0, 894.0))
+    """
 
     crs: Any
     transform: Any

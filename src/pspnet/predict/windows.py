@@ -157,7 +157,22 @@ def as_float(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 class _Blender:
-    """Holds the last rows and columns of finished windows until their neighbours arrive."""
+    """Holds the last rows and columns of finished windows until their neighbours arrive.
+
+    A row of 6 pixels in windows of 4 that share 2. The newer window's weight rises over the shared pixels, the older one's
+    falls, and they sum to 1:
+
+        window 1   a a a a          core of window 1: 2 pixels; its last two wait in `beside`
+        window 2       b b b b      core of window 2: 4 pixels, the first two blended
+        weight of b    1/4 3/4      sin^2 at a third and two thirds of a quarter turn
+
+    >>> from pspnet.tiling import spans
+    >>> values = iter([0.0, 1.0])
+    >>> predict = lambda images: np.full((1, 1, 1, 4), next(values), np.float32)     # K = 1
+    >>> views = (WindowView(Span(0, 1, 0, 1, 0), columns, np.zeros((3, 1, 4))) for columns in spans(6, 4, 2))
+    >>> [piece.probabilities.ravel().round(2).tolist() for piece in blended_pieces(views, predict, 2, batch_size=1)]
+    [[0.0, 0.0], [0.25, 0.75, 1.0, 1.0]]
+    """
 
     def __init__(self, overlap: int) -> None:
         self.overlap = overlap

@@ -38,7 +38,25 @@ class LabelRuns:
 
 
 def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
-    """Runs of a label map (h, w); those of NODATA are runs too, but have no links."""
+    """Runs of a label map (h, w); those of NODATA are runs too, but have no links.
+
+        1 1 2 2        runs 0 0 1 1    run 0 touches run 2: one class, a column in common
+        1 2 2 1             2 3 3 4    run 1 touches run 3
+        1 1 1 1             5 5 5 5    runs 2 and 4 touch run 5
+        2 2 1 .             6 6 7 8    run 5 touches run 7; 8 is nothing and touches none
+
+    >>> labels = np.array([[1, 1, 2, 2], [1, 2, 2, 1], [1, 1, 1, 1], [2, 2, 1, 255]], np.uint8)
+    >>> runs = find_runs(labels)
+    >>> runs.index[1], runs.lengths
+    (array([2, 3, 3, 4], dtype=int32), array([2, 2, 1, 2, 1, 4, 2, 1, 1]))
+    >>> list(zip(*(part.tolist() for part in runs.links)))
+    [(0, 2), (1, 3), (2, 5), (4, 5), (5, 7)]
+    >>> connected(9, *runs.links)[runs.index]      # each region by its first run
+    array([[0, 0, 1, 1],
+           [0, 1, 1, 0],
+           [0, 0, 0, 0],
+           [6, 6, 0, 8]])
+    """
     width = labels.shape[1]
     starts = np.ones(labels.shape, bool)
     np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
@@ -50,9 +68,9 @@ def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
     touching = starts[1:] | starts[:-1]
     touching &= labels[1:] == labels[:-1]
     touching &= labels[1:] != NODATA
-    place = np.flatnonzero(touching)
+    at = np.flatnonzero(touching)
     flat = index.ravel()
-    links = (flat[place].astype(np.int64), flat[place + width].astype(np.int64))
+    links = (flat[at].astype(np.int64), flat[at + width].astype(np.int64))  # + width: the pixel below
     return LabelRuns(index, first, own, np.diff(first, append=labels.size), links)
 
 

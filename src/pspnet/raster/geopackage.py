@@ -11,8 +11,10 @@ import numpy as np
 from pspnet.errors import RasterError, require
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.predict.windows import ahead
+from pspnet.raster.corners import Outlines
 from pspnet.raster.label_strips import label_strips
-from pspnet.raster.polygonize import Outlines, Tracer, polygons
+from pspnet.raster.polygonize import Tracer
+from pspnet.raster.rings import polygons
 from pspnet.raster.sieve import Sieve
 
 BATCH = 20_000  # polygons that are written at once

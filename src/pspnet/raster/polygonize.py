@@ -1,73 +1,48 @@
 """Label maps to polygons, strip by strip, with borders that neighbours share exactly.
 
-A polygon's corners lie where four pixels meet. There, each region that does not pass straight through turns a corner:
-a convex one around its own pixel, or a concave one around a pixel that is not its own. Where a region holds two
-diagonal pixels it turns twice, each time around a foreign pixel, so that a hole touching the outline in a point stays
-a ring of its own and every polygon is valid. Corners are found for a strip at once; a region's corners are kept until
-it ends, then joined: along a row they pair up from left to right, along a column from top to bottom.
+Rows come from top to bottom; what is kept is the last row and, for each region that still goes on, its sums and its
+corners (corners.py). A region whose pixels are no longer in the last row has ended; its corners become a polygon
+(rings.py). Two regions may turn out to be one far below, as the arms of a U do: they are numbered anew with every strip.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.errors import require
 from pspnet.raster.connected_components import Ids, connected, find_runs
+from pspnet.raster.corners import Corners, Outlines, corners_of
 from pspnet.raster.writing import NODATA
-
-# Kinds of corners; pixels around a corner: a b / c d. Bits: 1 its row edge goes east; 2 its column edge goes south;
-# 4 a walk with the region on its left comes along the column and leaves along the row.
-KINDS = {
-    "a": 0,
-    "b": 1 | 4,
-    "c": 2 | 4,
-    "d": 1 | 2,  # convex, around the region's own pixel
-    "not a": 4,
-    "not b": 1,
-    "not c": 2,
-    "not d": 1 | 2 | 4,  # concave, around a foreign pixel
-}
-
-
-@dataclass(frozen=True)
-class Corners:
-    """region: (N,) index; x, y: (N,) in pixels from the map's corner; kind: (N,) bits of KINDS."""
-
-    region: Ids
-    x: Ids
-    y: Ids
-    kind: NDArray[np.uint8]
-
-    def take(self, which: NDArray[Any]) -> Corners:
-        return Corners(self.region[which], self.x[which], self.y[which], self.kind[which])
-
-    @classmethod
-    def join(cls, parts: list[Corners]) -> Corners:
-        return cls(
-            np.concatenate([p.region for p in parts]),
-            np.concatenate([p.x for p in parts]),
-            np.concatenate([p.y for p in parts]),
-            np.concatenate([p.kind for p in parts]),
-        )
-
-
-@dataclass(frozen=True)
-class Outlines:
-    """Regions: label (N,), pixels (N,), area in m2 (N,), sum of their confidence (N,), and corners that index them."""
-
-    label: NDArray[np.uint8]
-    pixels: NDArray[np.float64]
-    area_m2: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    corners: Corners
 
 
 class Tracer:
-    """Takes a label map from top to bottom and gives back the regions that have ended."""
+    """Takes a label map from top to bottom and gives back the regions that have ended.
+
+    A map of 4 x 4 pixels of 4 square metres, in two strips:
+
+        1 1 2 2
+        1 2 2 1
+        -------     the strips' seam
+        1 1 1 1
+        2 2 1 .     . is nothing
+
+    >>> labels = np.array([[1, 1, 2, 2], [1, 2, 2, 1], [1, 1, 1, 1], [2, 2, 1, 255]], np.uint8)
+    >>> confidence, areas = np.full((2, 4), 90, np.uint8), np.full((2, 1), 4.0)
+    >>> tracer = Tracer()
+    >>> tracer.feed(0, 0, labels[:2], confidence, areas).label      # all reach the seam: none has ended
+    array([], dtype=uint8)
+    >>> upper = tracer.feed(2, 0, labels[2:], confidence, areas)    # the 2 above is shut in now
+    >>> upper.label, upper.pixels, upper.area_m2
+    (array([2], dtype=uint8), array([4.]), array([16.]))
+    >>> rest = tracer.finish()                                      # the 1 to the right of the 2 is the other 1
+    >>> rest.label, rest.pixels
+    (array([1, 2], dtype=uint8), array([9., 2.]))
+    >>> from pspnet.raster.rings import polygons
+    >>> polygons(upper, lambda x, y: (x, -y))[0].wkt
+    'POLYGON ((4 0, 2 0, 2 -1, 1 -1, 1 -2, 3 -2, 3 -1, 4 -1, 4 0))'
+    """
 
     def __init__(self) -> None:
         nothing: Any = np.zeros(0, np.int64)
@@ -87,7 +62,8 @@ class Tracer:
     ) -> Outlines:
         """The next rows: labels and confidence (h, w) at (top, left); outside of them there is nothing.
 
-        areas: square metres of each pixel, (h, w), or (h, 1) where the columns are alike. Returns the regions that ended above.
+        areas: square metres of each pixel, (h, w), or (h, 1) where the columns are alike. Returns the regions that
+        ended above.
         """
         if top > self.bottom and len(self.row):  # rows without data came between
             ended = self._advance(self.bottom, self.left, np.full((1, len(self.row)), NODATA, np.uint8))
@@ -132,9 +108,9 @@ class Tracer:
         region_of_run = np.where(runs.labels != NODATA, region[node], -1)
 
         sums = self._sum(field, runs, region, region_of_run, in_first, len(roots), left - start + 1, confidence, areas)
-        corners = _corners(field, region_of_run[runs.index], start, top)
-        kept = self.open.corners
-        corners = Corners.join([Corners(region[kept.region], kept.x, kept.y, kept.kind), corners])
+        corners = corners_of(field, region_of_run[runs.index], start, top)
+        earlier = self.open.corners
+        corners = Corners.join([Corners(region[earlier.region], earlier.x, earlier.y, earlier.kind), corners])
         last = region_of_run[runs.index[-1]]
         is_open = np.zeros(len(roots) + 1, bool)
         is_open[last] = True
@@ -160,13 +136,14 @@ class Tracer:
         areas: NDArray[Any] | None,
     ) -> tuple[NDArray[Any], ...]:
         """label, pixels, area and confidence of each region: what was known, and the new rows."""
-        own, of = self.open, region[: len(self.open.label)]
+        open_before, of = self.open, region[: len(self.open.label)]
         new = np.flatnonzero(runs.labels != NODATA)
         new = new[new >= in_first]
         label = np.zeros(count, np.uint8)
-        label[of], label[region_of_run[new]] = own.label, runs.labels[new]
-        pixels = np.bincount(of, own.pixels, count) + np.bincount(region_of_run[new], runs.lengths[new], count)
-        area, sure = np.bincount(of, own.area_m2, count), np.bincount(of, own.confidence, count)
+        label[of], label[region_of_run[new]] = open_before.label, runs.labels[new]
+        pixels = np.bincount(of, open_before.pixels, count) + np.bincount(region_of_run[new], runs.lengths[new], count)
+        area = np.bincount(of, open_before.area_m2, count)
+        certainty = np.bincount(of, open_before.confidence, count)
         if confidence is not None and areas is not None:
             if areas.shape[1] == 1:
                 each = runs.lengths[new] * areas[runs.rows[new] - 1, 0]
@@ -177,123 +154,13 @@ class Tracer:
             area = area + np.bincount(region_of_run[new], each, count)
             shares = np.zeros(field.shape, np.uint8)
             shares[1:, left : left + confidence.shape[1]] = confidence
-            sure = sure + np.bincount(region_of_run[new], runs.sums(shares)[new], count)
-        return label, pixels, area, sure
+            certainty = certainty + np.bincount(region_of_run[new], runs.sums(shares)[new], count)
+        return label, pixels, area, certainty
 
 
 def _pick(sums: tuple[NDArray[Any], ...], which: NDArray[np.bool_], corners: Corners) -> Outlines:
     label, pixels, area_m2, confidence = (part[which] for part in sums)
     return Outlines(label, pixels, area_m2, confidence, corners)
-
-
-def _corners(field: NDArray[np.uint8], regions: Ids, left: int, top: int) -> Corners:
-    """All corners on the lines between the rows of `field`; regions: (h, w) its regions, -1 for nothing."""
-    beside = field[:, 1:] != field[:, :-1]
-    below = field[1:] != field[:-1]
-    turning = beside[1:] | beside[:-1]
-    turning &= below[:, 1:] | below[:, :-1]
-    rows, columns = np.nonzero(turning)
-    a, b = regions[rows, columns], regions[rows, columns + 1]
-    c, d = regions[rows + 1, columns], regions[rows + 1, columns + 1]
-    found = {
-        "a": (a, (a != b) & (a != c)),
-        "b": (b, (b != a) & (b != d)),
-        "c": (c, (c != a) & (c != d)),
-        "d": (d, (d != b) & (d != c)),
-        "not a": (b, (b == c) & (b == d) & (b != a)),
-        "not b": (a, (a == c) & (a == d) & (a != b)),
-        "not c": (a, (a == b) & (a == d) & (a != c)),
-        "not d": (a, (a == b) & (a == c) & (a != d)),
-    }
-    parts = []
-    for kind, (region, there) in found.items():
-        place = np.flatnonzero(there & (region >= 0))
-        parts.append(
-            Corners(region[place], columns[place] + left, rows[place] + top, np.full(len(place), KINDS[kind], np.uint8))
-        )
-    return Corners.join(parts)
-
-
-def polygons(areas: Outlines, to_map: Any) -> NDArray[Any]:
-    """(N,) shapely polygons of the regions, outlines anticlockwise on a north-up map.
-
-    to_map: (columns, rows) -> (xs, ys), such as Grid.to_map.
-    """
-    shapely = require("shapely", "raster")
-    corners = areas.corners
-    if not len(corners.x):
-        return np.zeros(0, object)
-    by_row = _sorted(corners.region, corners.y, corners.x)
-    # Where one region holds two diagonal pixels, its two corners exchange their row edges, to turn around the foreign
-    # pixels. Only now is it known whether the pixels belong to one region: they may have met far below.
-    first = _shared(corners.take(by_row))
-    kind = corners.kind.copy()
-    kind[by_row[first]] ^= 1
-    kind[by_row[first + 1]] ^= 1
-    along_row = _partners(by_row, first, (kind & 1).astype(bool))
-    by_column = _sorted(corners.region, corners.x, corners.y)
-    along_column = _partners(by_column, _shared(corners.take(by_column)), (kind & 2).astype(bool))
-    order, lengths = _rings(np.flatnonzero(kind & 4), along_row, along_column)
-    points = np.column_stack([order, along_row[order]]).ravel()  # each of a ring's corners, in the order of a walk
-    xs, ys = to_map(corners.x[points], corners.y[points])
-    rings = shapely.linearrings(np.column_stack([xs, ys]), indices=np.repeat(np.arange(len(lengths)), 2 * lengths))
-    first = np.cumsum(lengths) - lengths
-    region = corners.region[order[first]]
-    column, row = corners.x[points].astype(np.float64), corners.y[points].astype(np.float64)
-    # the shoelace formula over all rings at once; an outline encloses more than nothing, a hole less
-    ends = np.arange(len(points)) + 1
-    ends[2 * np.cumsum(lengths) - 1] = 2 * first
-    twice = np.add.reduceat(row * column[ends] - column * row[ends], 2 * first)
-    sorted_rings = np.lexsort((twice < 0, region))
-    return shapely.polygons(rings[sorted_rings], indices=region[sorted_rings])
-
-
-def _sorted(region: Ids, line: Ids, along: Ids) -> Ids:
-    """The order of corners by region, line and place on it: one sort of one number each where that fits."""
-    line, along = line - line.min(), along - along.min()
-    lines, places = int(line.max()) + 1, int(along.max()) + 1
-    if (int(region.max()) + 1) * lines * places < 2**62:
-        return np.argsort((region * lines + line) * places + along, kind="stable")
-    return np.lexsort((along, line, region))
-
-
-def _shared(corners: Corners) -> Ids:
-    """Where two corners that follow each other are one region's in one place."""
-    same = (corners.x[1:] == corners.x[:-1]) & (corners.y[1:] == corners.y[:-1])
-    same &= corners.region[1:] == corners.region[:-1]
-    return np.flatnonzero(same)
-
-
-def _partners(order: Ids, first: Ids, forward: NDArray[np.bool_]) -> Ids:
-    """(N,) the corner at the other end of the edge along each corner's line. first: where `order` has two corners in
-    one place; the edge that ends there comes before the one that starts."""
-    wrong = first[forward[order[first]]]
-    order = order.copy()
-    order[wrong], order[wrong + 1] = order[wrong + 1], order[wrong]
-    pairs = order.reshape(-1, 2)
-    partner = np.empty_like(order)
-    partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
-    return partner
-
-
-def _rings(starts: Ids, along_row: Ids, along_column: Ids) -> tuple[Ids, Ids]:
-    """Walks over row edge, column edge, row edge ... from each of `starts`: (their order in the walks, each's length)."""
-    number = np.full(len(along_row), -1, np.int64)
-    number[starts] = np.arange(len(starts))
-    following = memoryview(number[along_column[along_row[starts]]].data)
-    seen = bytearray(len(starts))
-    order: list[int] = []
-    lengths: list[int] = []
-    for start in range(len(starts)):
-        if seen[start]:
-            continue
-        before, at = len(order), start
-        while not seen[at]:
-            seen[at] = 1
-            order.append(at)
-            at = following[at]
-        lengths.append(len(order) - before)
-    return starts[np.array(order)], np.array(lengths)
 
 
 def _together(one: Outlines, two: Outlines) -> Outlines:

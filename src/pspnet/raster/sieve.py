@@ -21,7 +21,26 @@ Labels = NDArray[np.uint8]
 
 
 class Sieve:
-    """Feed it all strips once (`look`), `decide`, then let it clean the same strips in the same order (`clean`)."""
+    """Feed it all strips once (`look`), `decide`, then let it clean the same strips in the same order (`clean`).
+
+    Areas below two pixels, of 4 square metres each:
+
+        1 1 1 2         1 1 1 2      3 has four borders with 1: it becomes 1
+        1 3 1 2   ->    1 1 1 2      4 has one border with 1 and one with 2, and both have 7 pixels: the one that begins
+        1 1 2 2         1 1 2 2      first takes it
+        4 2 2 2         1 2 2 2
+
+    >>> labels = np.array([[1, 1, 1, 2], [1, 3, 1, 2], [1, 1, 2, 2], [4, 2, 2, 2]], np.uint8)
+    >>> strip = LabelStrip(0, 0, labels, np.full((4, 4), 90, np.uint8), np.full((4, 1), 4.0))
+    >>> sieve = Sieve(min_area_m2=8)
+    >>> sieve.look(strip)
+    >>> sieve.decide()
+    >>> sieve.clean(strip).labels
+    array([[1, 1, 1, 2],
+           [1, 1, 1, 2],
+           [1, 1, 2, 2],
+           [1, 2, 2, 2]], dtype=uint8)
+    """
 
     def __init__(self, min_area_m2: float) -> None:
         self.min_area = min_area_m2
@@ -87,7 +106,7 @@ class Sieve:
     def clean(self, strip: LabelStrip) -> LabelStrip:
         """The strip with small areas in their neighbours' classes."""
         regions, labels = _regions(strip.labels)
-        decided = np.append(self.decided[self.cleaned : self.cleaned + len(labels)], NODATA)
+        decided = np.append(self.decided[self.cleaned : self.cleaned + len(labels)], np.uint8(NODATA))
         self.cleaned += len(labels)
         return LabelStrip(strip.top, strip.left, decided[regions], strip.confidence, strip.areas)
 
@@ -104,8 +123,8 @@ class Sieve:
         """For each region of `mine`, only the neighbours with its greatest value."""
         best = np.full(self.count, -np.inf)
         np.maximum.at(best, mine, value)
-        kept = value == best[mine]
-        return mine[kept], other[kept]
+        is_best = value == best[mine]
+        return mine[is_best], other[is_best]
 
     def _seam(self, strip: LabelStrip, below: Ids, small: NDArray[np.bool_]) -> None:
         assert self.before is not None
@@ -126,8 +145,8 @@ class Sieve:
         touching = (one != two) | (first != second)
         touching &= (one >= 0) & (two >= 0)
         a, b = one[touching], two[touching]
-        kept = (small[a] if first == self.count else self._small_before(a)) | small[b]
-        pairs, lengths = np.unique(_key(a[kept] + first, b[kept] + second), return_counts=True)
+        matters = (small[a] if first == self.count else self._small_before(a)) | small[b]
+        pairs, lengths = np.unique(_key(a[matters] + first, b[matters] + second), return_counts=True)
         self.borders.append(np.stack([pairs >> 32, pairs & 0xFFFFFFFF, lengths]).astype(np.int32))  # half the memory
 
     def _small_before(self, regions: Ids) -> NDArray[np.bool_]:

@@ -1,0 +1,24 @@
+"""The worked examples in docstrings of dense numerics give what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = [
+    "pspnet.georaster.grids",
+    "pspnet.predict.windows",
+    "pspnet.raster.connected_components",
+    "pspnet.raster.corners",
+    "pspnet.raster.polygonize",
+    "pspnet.raster.sieve",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_worked_examples(name: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert tried > 0, f"{name} has no example any more"
+    assert failed == 0
