@@ -161,6 +161,10 @@ def _forward_cost(network: PSPNet, height: int, width: int) -> tuple[tuple[Stage
     part_of = _parts(network)
     with torch.no_grad(), CallLedger() as ledger, _parts_told(network, part_of, ledger) as shapes:
         network(image)
+    with torch.no_grad():  # apart: a pass that needs the last feature alone does not hand the others out
+        features = network.encoder(network.normalise(image))
+    names = [name for name in dict.fromkeys(part_of.values()) if name.startswith("encoder ")]
+    shapes.update({name: tuple(feature.shape[1:]) for name, feature in zip(names, features, strict=True)})
     counts: dict[str, int] = defaultdict(int)
     for parameter in network.parameters():
         counts[part_of[id(parameter)]] += parameter.numel()
@@ -284,7 +288,7 @@ def _parts(network: PSPNet) -> dict[int, str]:
 
 @contextmanager
 def _parts_told(network: PSPNet, part_of: dict[int, str], ledger: CallLedger) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Tells the ledger which part is running, and gives the shape of each part's output (C, h, w) when it has run."""
+    """Tells the ledger which part is running, and gives the shape of each later part's output (C, h, w) when it has run."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def enter(module: nn.Module, _: Any) -> None:
@@ -292,15 +296,10 @@ def _parts_told(network: PSPNet, part_of: dict[int, str], ledger: CallLedger) ->
         if first is not None:
             ledger.part = part_of[id(first)]
 
-    def feature_shapes(_: nn.Module, __: Any, features: list[Tensor]) -> None:
-        names = [name for name in dict.fromkeys(part_of.values()) if name.startswith("encoder ")]
-        shapes.update({name: tuple(feature.shape[1:]) for name, feature in zip(names, features, strict=True)})
-
     def shape_of(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         return lambda _, __, output: shapes.update({name: tuple(output.shape[1:])})
 
     hooks = [module.register_forward_pre_hook(enter) for module in network.modules()]
-    hooks.append(network.encoder.register_forward_hook(feature_shapes))
     for name, child in network.named_children():
         if name != "encoder":
             hooks.append(child.register_forward_hook(shape_of(name)))

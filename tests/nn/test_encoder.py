@@ -94,6 +94,8 @@ def test_every_encoder_keeps_the_contract(values: dict[str, Any]) -> None:
         images = images_of(config, 1, height, width)
         with torch.no_grad():
             features, again = encoder(images), encoder(images)
+            (last,) = encoder(images, last_only=True)
+        assert torch.equal(last, features[-1])
         assert len(features) == len(encoder.channels) == len(encoder.strides)
         for feature, channels, stride in zip(features, encoder.channels, encoder.strides, strict=True):
             assert feature.shape == (1, channels, -(-height // stride), -(-width // stride))

@@ -15,11 +15,12 @@ from pspnet.nn.blocks import ConvNormAct, resize
 class Decoder(nn.Module):
     """features: a list (B, C_i, H / s_i, W / s_i), fine to coarse, the last the fused pyramid -> (B, channels, h, w).
 
-    `channels` is what the classifier reads. Strides may repeat (a dilated encoder's do) and sizes may be odd: maps are
+    `channels` is what the classifier reads; `reads_finer`: whether any feature but the last is read. Strides may repeat (a dilated encoder's do) and sizes may be odd: maps are
     resized to one another's sizes, never by a factor.
     """
 
     channels: int
+    reads_finer = True
 
     def __init__(self, channels: list[int], strides: list[int], config: ModelConfig) -> None:
         super().__init__()
@@ -27,6 +28,8 @@ class Decoder(nn.Module):
 
 class BilinearDecoder(Decoder):
     """The paper's: the fused pyramid itself goes to the classifier, whose logits are resized once."""
+
+    reads_finer = False
 
     def __init__(self, channels: list[int], strides: list[int], config: ModelConfig) -> None:
         super().__init__(channels, strides, config)
@@ -45,6 +48,8 @@ class ProgressiveDecoder(Decoder):
     further ones c wide too. The dropout after the last block is the classifier's (`dropout` in the config).
     A side of n features ends at 2^blocks n pixels: the input's where the stride divides it, else a little more.
     """
+
+    reads_finer = False
 
     def __init__(self, channels: list[int], strides: list[int], config: ModelConfig) -> None:
         super().__init__(channels, strides, config)

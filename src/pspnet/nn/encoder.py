@@ -31,7 +31,11 @@ from pspnet.nn.dilation import dilate, pad_for, strides_at
 
 class Encoder(nn.Module):
     """(B, bands, H, W), normalised -> features, fine to coarse; feature i is (B, channels[i], h, w) with h and w the
-    image's sides over strides[i], rounded up. Every parameter takes part in a feature; there is no classifier."""
+    image's sides over strides[i], rounded up. Every parameter takes part in a feature; there is no classifier.
+
+    last_only: a list of the last feature alone. The finer ones are then freed on the way: of a 2048 x 1024 px image a
+    ResNet-50 holds 470 MB of them.
+    """
 
     channels: list[int]
     strides: list[int]
@@ -92,14 +96,16 @@ class ResNetEncoder(Encoder):
         self.channels = [info["num_chs"] for info in net.feature_info]
         self.strides = strides_at(config.output_stride, 2, options.depth)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
         x = self.act1(self.bn1(self.conv1(images)))
         features = [x]
         x = self.maxpool(x)
         for name in self.stages:
+            if last_only:
+                features.clear()
             x = self.get_submodule(name)(x)
             features.append(x)
-        return features
+        return features[-1:] if last_only else features
 
 
 # table 2 of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as timm writes it: repeats, kernel, stride, expansion,
@@ -176,10 +182,12 @@ class InvertedResidualEncoder(Encoder):
                 pad_for(self, NOMINAL_PX[int(config.encoder[-1])])
                 self.pad_px = 2**options.depth  # that padding fits even maps; on odd ones a row would be lost
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
         x = self.bn1(self.conv_stem(pad_to(images, self.pad_px)))
-        features = []
+        features: list[Tensor] = []
         for index, stage in enumerate(self.blocks):
+            if last_only:
+                features.clear()
             x = stage(x)
             if index + 1 in self.taps:
                 features.append(x)
@@ -194,7 +202,9 @@ def pad_to(images: Tensor, multiple: int) -> Tensor:
 def cut_to(images: Tensor, features: list[Tensor], strides: list[int]) -> list[Tensor]:
     """The features' cells that lie on the images: ceil(side / stride) of them along each side."""
     height, width = images.shape[2], images.shape[3]
-    return [x[:, :, : -(-height // s), : -(-width // s)] for x, s in zip(features, strides, strict=True)]
+    return [
+        x[:, :, : -(-height // s), : -(-width // s)] for x, s in zip(features, strides[-len(features) :], strict=True)
+    ]
 
 
 def _end_drop_path_at(blocks: nn.Module, rate: float) -> None:

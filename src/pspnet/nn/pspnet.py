@@ -111,7 +111,8 @@ class PSPNet(nn.Module):
 
     def coarse_logits(self, images: Float[Tensor, "batch bands height width"]) -> Float[Tensor, "batch classes h w"]:
         """(B, bands, H, W) -> logits (B, K, h, w) before the last resize: the decoder's, or PointRend's where it is on."""
-        features = self.encoder(self.normalise(images))
+        needs_finer = self.decoder.reads_finer or self.pointrend is not None
+        features = self.encoder(self.normalise(images), last_only=not needs_finer)
         logits = self._classify(features)
         if self.pointrend is None:
             return logits

@@ -88,16 +88,18 @@ class SwinTransformer(Encoder):
         if self.absolute_pos_embed is not None:
             trunc_normal_(self.absolute_pos_embed, std=0.02)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
         cells = self.patch_embed(images)
         if self.absolute_pos_embed is not None:
             size = cells.shape[1:3]
             position = F.interpolate(self.absolute_pos_embed, size=size, mode="bicubic", align_corners=False)
             cells = cells + position.permute(0, 2, 3, 1)
         cells = self.pos_drop(cells)
-        features = []
+        features: list[Tensor] = []
         for stage, layer in enumerate(self.layers):
             feature, cells = layer(cells)
+            if last_only and stage < len(self.layers) - 1:
+                continue
             features.append(self.get_submodule(f"norm{stage}")(feature).permute(0, 3, 1, 2))  # (B, C, h, w)
         return features
 

@@ -51,9 +51,9 @@ class TimmEncoder(Encoder):
         if not self._rounds_up(config.in_bands):
             self.pad_px = finest * 2 ** (count - 1)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
         """Networks that do not round odd maps up see the image zero-padded at right and bottom; features are cut."""
-        features = list(self.body(pad_to(images, self.pad_px)))
+        features = list(self.body(pad_to(images, self.pad_px)))[-1 if last_only else 0 :]
         if self.channels_last:
             features = [x.permute(0, 3, 1, 2) for x in features]
         return features if self.pad_px == 1 else cut_to(images, features, self.strides)

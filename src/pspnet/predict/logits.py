@@ -5,13 +5,18 @@ Both resize in the same two steps with the same roundings as PyTorch's own bilin
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.predict.arrays import is_tensor, softmax_
+from pspnet.predict.arrays import in_kind_of, is_tensor, softmax_, to_numpy
+from pspnet.predict.candidates import crowded, fill_rows, rounding_of
+from pspnet.predict.processors import thread_count
+from pspnet.predict.sampling import mix, neighbours
 
+Floats = NDArray[np.float32]
 STRIP_VALUES = 2**19  # logits of a strip of rows, 2 MB, which a core's cache holds
 
 
@@ -47,59 +52,69 @@ def labels(
     Never all logits at once. The label is the class of the greatest resized logit, the first one of equals; the
     confidence its probability after division by `temperature`.
     """
-    if is_tensor(coarse):
+    if is_tensor(coarse) and coarse.device.type != "cpu":
         from pspnet.nn.upsampling import upsample_labels
 
         return upsample_labels(coarse, size, align_corners, confidence, temperature)
-    found = [_labels_of(image, size, align_corners, confidence, temperature) for image in coarse]
-    return np.stack([one[0] for one in found]), np.stack([one[1] for one in found]) if confidence else None
+    values = np.asarray(to_numpy(coarse), np.float32)
+    found = np.empty((len(values), *size), np.uint8)
+    certainty = np.empty((len(values), *size), np.float32) if confidence else None
+    for image, planes in enumerate(values):
+        _fill(planes, found[image], None if certainty is None else certainty[image], align_corners, temperature)
+    return in_kind_of(found, coarse), None if certainty is None else in_kind_of(certainty, coarse)
 
 
-def _labels_of(
-    coarse: NDArray[np.float32], size: tuple[int, int], align_corners: bool, confidence: bool, temperature: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """One image, strip by strip with the classes last: numpy's argmax over the last axis reads memory in order."""
-    classes, rows, columns = coarse.shape
-    height, width = size
-    x0, x1, x_share = neighbours(columns, width, align_corners)
-    y0, y1, y_share = neighbours(rows, height, align_corners)
-    found = np.empty((height, width), np.uint8)
-    certainty = np.empty((height, width) if confidence else (0, 0), np.float32)
-    lines = np.ascontiguousarray(coarse.transpose(1, 2, 0))  # (h, w, K)
-    wide: dict[int, NDArray[np.float32]] = {}  # the coarse rows at hand, (W, K) each: two at most
+def _fill(
+    planes: Floats, found: NDArray[np.uint8], certainty: Floats | None, align_corners: bool, temperature: float
+) -> None:
+    """One image (K, h, w), in as many threads as an engine takes."""
+    rounding = rounding_of(planes)
+    plain = certainty is not None or not np.isfinite(rounding) or crowded(planes, found.size, rounding)
+    lines = np.ascontiguousarray(planes.transpose(1, 2, 0)) if plain else None  # (h, w, K): argmax reads in order
+
+    def fill(cells: range) -> None:
+        if lines is None:
+            fill_rows(planes, found, cells, align_corners, rounding)
+        else:
+            _fill_plainly(lines, found, certainty, cells, align_corners, temperature)
+
+    threads = thread_count()
+    step = -(-planes.shape[1] // threads)
+    parts = [range(top, min(top + step, planes.shape[1])) for top in range(0, planes.shape[1], step)]
+    if len(parts) == 1:
+        fill(parts[0])
+        return
+    with ThreadPoolExecutor(len(parts), thread_name_prefix="labels") as pool:
+        list(pool.map(fill, parts))
+
+
+def _fill_plainly(
+    lines: Floats,
+    found: NDArray[np.uint8],
+    certainty: Floats | None,
+    cells: range,
+    align_corners: bool,
+    temperature: float,
+) -> None:
+    """The rows that lie in these coarse rows, every class resized: strips as small as a core's cache."""
+    (height, width), classes = found.shape, lines.shape[2]
+    x0, x1, x_share = neighbours(lines.shape[1], width, align_corners)
+    y0, y1, y_share = neighbours(lines.shape[0], height, align_corners)
+    first, beyond = np.searchsorted(y0, [cells.start, cells.stop]).tolist()
+    wide: dict[int, Floats] = {}  # the coarse rows at hand, (W, K) each: two at most
     strip_rows = max(STRIP_VALUES // (width * classes), 1)
-    for top in range(0, height, strip_rows):
-        part = range(top, min(top + strip_rows, height))
-        strip = np.empty((len(part), width, classes), np.float32)
-        for place, row in enumerate(part):
+    strip, product = np.empty((strip_rows, width, classes), np.float32), np.empty((width, classes), np.float32)
+    for top in range(first, beyond, strip_rows):
+        rows = range(top, min(top + strip_rows, beyond))
+        for place, row in enumerate(rows):
             near = (int(y0[row]), int(y1[row]))
             wide = {y: wide[y] if y in wide else mix(lines[y, x0], lines[y, x1], x_share[:, None]) for y in near}
-            strip[place] = mix(wide[near[0]], wide[near[1]], y_share[row])
-        best = strip.argmax(axis=2)
-        found[part.start : part.stop] = best
-        if confidence:
-            strip -= np.take_along_axis(strip, best[..., None], axis=2)
-            strip /= temperature
-            certainty[part.start : part.stop] = 1 / np.exp(strip, out=strip).sum(axis=2)
-    return found, certainty
-
-
-def mix(first: Any, second: Any, share: Any) -> Any:
-    """A weighted mean, rounded as PyTorch rounds it."""
-    return first * (1 - share) + second * share
-
-
-def neighbours(
-    source: int, target: int, align_corners: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each target position: the two source positions it lies between, and the share of the second.
-
-    In float32 throughout, as PyTorch computes them.
-    """
-    rows = np.arange(target, dtype=np.float32)
-    if align_corners:
-        position = rows * np.float32((source - 1) / (target - 1) if target > 1 else 0.0)
-    else:
-        position = ((rows + np.float32(0.5)) * np.float32(source / target) - np.float32(0.5)).clip(min=0)
-    first = position.astype(np.int64).clip(max=source - 1)
-    return first, (first + 1).clip(max=source - 1), position - first.astype(np.float32)
+            np.multiply(wide[near[0]], np.float32(1) - y_share[row], out=strip[place])  # `mix`, without new memory
+            strip[place] += np.multiply(wide[near[1]], y_share[row], out=product)
+        part = strip[: len(rows)]
+        best = part.argmax(axis=2)
+        found[rows.start : rows.stop] = best
+        if certainty is not None:
+            part -= np.take_along_axis(part, best[..., None], axis=2)
+            part /= np.float32(temperature)
+            certainty[rows.start : rows.stop] = 1 / np.exp(part, out=part).sum(axis=2)
