@@ -99,6 +99,20 @@ def decode_image(
     return np.ascontiguousarray(pixels if bands is None else with_bands(pixels, bands))
 
 
+def pixels_of_pillow(
+    image: Image.Image, *, bands: Literal[1, 3, 4] | None = 3, dtype: Literal["uint8", "native"] = "uint8"
+) -> NDArray[Any]:
+    """An image of Pillow's, from a file or made in Python -> (H, W, bands), as `read_image` reads its file: palettes and
+    CMYK become colours, alpha is put on white, EXIF orientation is applied. Raises ImageError."""
+    try:
+        pixels = _oriented(_pixels(image), _orientation(image))
+    except Exception as error:  # whatever a decoder raises: Pillow decodes when the pixels are asked for
+        raise damaged("an image of Pillow's", image.size, error) from error
+    if dtype == "uint8":
+        pixels = _to_uint8(pixels, "an image of Pillow's", None)
+    return np.ascontiguousarray(pixels if bands is None else with_bands(pixels, bands))
+
+
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) as `read_image` would give it, from the header alone. Raises ImageError as it does."""
     image, (width, height) = open_picture(read_bytes(path), str(path), max_pixels)

@@ -294,4 +294,23 @@ def test_an_exported_model_is_evaluated_without_its_network(segmenter: Segmenter
     for protocol in ("whole", "slide", small):
         report = assess(bare, Photos(2), EvaluationConfig(resamples=0), protocol=protocol)
         np.testing.assert_array_equal(report.scores.confusion, evaluate(segmenter, Photos(2), protocol).confusion)
-    assert report.device == "exported on cpu"
+    assert report.device == "exported on cpu, precision not known"
+
+
+def test_the_cards_protocol_is_kept(segmenter: Segmenter) -> None:
+    """A model that is to be scored in windows was scored whole by everything but the command line."""
+    card = dataclasses.replace(segmenter.card, protocol="slide")
+    sliding = Segmenter(segmenter.model, card, engine=segmenter.engine)
+    assert assess(sliding, Photos(2)).protocol.name == "slide"
+    assert assess(sliding, Photos(2), protocol="whole").protocol.name == "whole"
+    assert assess(sliding, Photos(2), EvaluationConfig(protocol="whole", resamples=0)).protocol.name == "whole"
+
+
+def test_a_data_set_without_a_label_is_not_scored(segmenter: Segmenter) -> None:
+    class Nothing(Photos):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.image, np.full(sample.image.shape[:2], 255, np.uint8), sample.name)
+
+    with pytest.raises(DataError, match="no pixel of its 5 images has a class"):
+        evaluate(segmenter, Nothing())

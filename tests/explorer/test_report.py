@@ -57,7 +57,7 @@ class Scenes:
 class Predicted:
     """Stands in for a Segmenter: it recognises an image and gives its made-up prediction."""
 
-    card = SimpleNamespace(label_space=SPACE, band_names=("red", "green", "blue"))
+    card = SimpleNamespace(protocol="whole", label_space=SPACE, band_names=("red", "green", "blue"))
 
     def __init__(self) -> None:
         self.known = {Scenes()[i].image.astype(np.int64).sum(): scene(i)[1] for i in range(16)}

@@ -80,7 +80,7 @@ def test_mmsegmentations_numbers(case: dict[str, Any]) -> None:
             "mIoU": given_scores.mean_iou,
             "mAcc": given_scores.mean_accuracy,
             "mDice": given_scores.mean_dice,
-            "mFscore": given_scores.mean_f1,
+            "mFscore": given_scores.mean_f1_of_found,
             "mPrecision": given_scores.mean_precision,
             "mRecall": given_scores.mean_accuracy,
         }
@@ -170,3 +170,20 @@ def test_wrong_settings_are_refused() -> None:
         Scores(np.zeros((2, 2), np.int64), "skip")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="1 to 255"):
         ConfusionMatrix(256)
+
+
+def test_mean_f1_does_not_reward_finding_fewer_classes() -> None:
+    """MMSegmentation leaves out a class that was never found, so that answering two of four classes looks better."""
+    labels = np.repeat(np.arange(4, dtype=np.uint8), 100).reshape(20, 20)
+    rng = np.random.default_rng(0)
+    full = np.where(rng.random(labels.shape) < 0.4, 0, labels).astype(np.uint8)
+    lazy = (labels > 0).astype(np.uint8)
+    found = []
+    for predictions in (full, lazy):
+        matrix = ConfusionMatrix(4)
+        matrix.update(labels, predictions)
+        found.append(matrix.scores())
+    assert found[1].mean_f1 < found[0].mean_f1
+    assert found[1].mean_f1 == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+    assert found[1].mean_f1_of_found == pytest.approx((1 + 0.5) / 2)  # theirs, under its own name
+    assert {"mean_f1", "mean_f1_of_found"} <= set(found[0].summary())

@@ -157,3 +157,15 @@ def test_protocols_apply_to_a_single_image(seg: Segmenter, protocol: str) -> Non
     assert result.labels.shape == (40, 50)
     assert result.confidence is not None
     assert 1 / 3 <= result.confidence.min() <= result.confidence.max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "LA", "1", "L", "RGBA"])
+def test_an_image_of_pillows_is_read_as_its_file(mode: str, seg: Segmenter, tmp_path: Path) -> None:
+    """A palette's indices were taken for brightness."""
+    truth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
+    picture = truth.quantize(16) if mode == "P" else truth.convert(mode)
+    path = tmp_path / f"a.{'tif' if mode == 'CMYK' else 'png'}"
+    picture.save(path)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(seg.read(opened), seg.read(path))
+    np.testing.assert_array_equal(seg.read(picture), seg.read(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pickle
 import re
@@ -22,12 +23,13 @@ from torch import Tensor
 
 import pspnet
 from pspnet.config import ModelConfig
+from pspnet.config.protocol import find_protocol
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
 from pspnet.weights import mmseg, smp
 from pspnet.weights.checkpoint import load_checkpoint, save_checkpoint
-from pspnet.weights.importing import SOURCES, import_checkpoint
+from pspnet.weights.importing import SOURCES, import_checkpoint, with_sizes
 from pspnet.weights.rename_table import Foreign, unique_names
 from pspnet.weights.torch_files import read_file
 from support.peers import save
@@ -539,3 +541,42 @@ def test_other_heads_and_encoders_of_mmseg_are_refused() -> None:
     swin = {n.replace("layer", "stages."): v for n, v in mmseg_names(19, 4).items()}
     with pytest.raises(CheckpointError, match="another encoder than ResNet or MobileNetV2"):
         mmseg.plan(Foreign(Path("a.pth"), swin))
+
+
+# --- what lies beside the weights -----------------------------------------------------------------------------------
+
+
+def test_protocols_have_the_sizes_of_the_classes_data_set() -> None:
+    """A model of Cityscapes was evaluated at ADE20K's sizes."""
+    city = LabelSpace.named("cityscapes")
+    assert with_sizes("semseg-ss", city) == "semseg-ss@cityscapes"
+    assert with_sizes("mmseg-whole", LabelSpace.named("isprs")) == "mmseg-whole@potsdam"
+    assert with_sizes("semseg-ss", LabelSpace.named("ade20k")) == "semseg-ss"  # the protocol's own
+    assert with_sizes("whole", city) == "whole"
+    assert with_sizes("semseg-ss", LabelSpace(("a", "b"))) == "semseg-ss"
+    assert find_protocol("semseg-ss@cityscapes").base_px == (2048,)
+
+
+def test_a_wrappers_own_normalisation(small: State, tmp_path: Path) -> None:
+    """smp's Lightning examples keep mean and std beside the network; ImageNet's would be another network."""
+    own = {
+        "mean": torch.tensor([0.31, 0.35, 0.29]).view(1, 3, 1, 1),
+        "std": torch.tensor([0.21, 0.2, 0.22]).view(1, 3, 1, 1),
+    }
+    wrapped = own | {f"model.{name}": value for name, value in small.items()}
+    found = import_checkpoint(save(tmp_path / "a.ckpt", {"state_dict": wrapped}), "smp", check=False)
+    torch.testing.assert_close(found.model.mean.flatten(), torch.tensor([0.31, 0.35, 0.29]) * 255)
+    assert "of the file itself" in str(found.report)
+    assert found.report.ledger.unmatched == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold"), [("", 0.3), ("threshold=0.5", 0.5), ("'threshold': .25, threshold=0.25", 0.25)]
+)
+def test_a_binary_heads_threshold(text: str, threshold: float) -> None:
+    tensors = {"decode_head.conv_seg.bias": torch.tensor([0.0])}
+    notes: list[str] = []
+    mmseg._apply_threshold(tensors, text, notes)
+    exactly = torch.tensor(math.log(threshold / (1 - threshold)))  # the logit whose sigmoid is the threshold
+    torch.testing.assert_close(exactly + tensors["decode_head.conv_seg.bias"], torch.zeros(1), atol=1e-6, rtol=0)
+    assert f"threshold {threshold:g}" in notes[0]

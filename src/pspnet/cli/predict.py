@@ -174,7 +174,6 @@ def evaluate(
     if submission is not None:
         check_output_folder(submission, inputs=[*([data] if data else []), *dataset.sources()], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device, engine=engine)
-    settings.setdefault("protocol", segmenter.card.protocol)
     config = EvaluationConfig.model_validate(settings)
     scoring = Scoring(dataset, config, f"{data or format} ({split})", format, submission)
     needs_scores = {"--against": against, "--calibration": calibration, "--json": json, "--out": out}
@@ -194,7 +193,9 @@ def explore(
     format: FormatOption = "folder",
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
     option: LayoutOption = None,
-    protocol: Annotated[str, typer.Option(help="How to look at an image.")] = "whole",
+    protocol: Annotated[
+        str | None, typer.Option(help="How to look at an image. Default: as the model's card says.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("failures.html"),
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,

@@ -43,7 +43,7 @@ class Scoring:
         with progress_bar("predicting", len(self.dataset)) as advance:
             predict_dataset(segmenter, self.dataset, keep, self.config, progress=each(advance))
         console.print(
-            f"{len(self.dataset)} predictions ({self.format}, {self.config.protocol}) -> {self.submission}",
+            f"{len(self.dataset)} predictions ({self.format}, {self.config.protocol or segmenter.card.protocol}) -> {self.submission}",
             highlight=False,
         )
         return None

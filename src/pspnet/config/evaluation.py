@@ -15,9 +15,9 @@ class EvaluationConfig(Settings):
 
     title = "evaluation"
 
-    protocol: str = Field(
-        "whole",
-        description="How an image is predicted: whole, slide, semseg-ss, semseg-ms, mmseg-whole, mmseg-slide, "
+    protocol: str | None = Field(
+        None,
+        description="How an image is predicted. None: as the model's card says. whole, slide, semseg-ss, semseg-ms, mmseg-whole, mmseg-slide, "
         "mmseg-ms, mmseg-slide-ms, caffe-ss, caffe-ms; NAME@DATASET (ade20k, voc, cityscapes, ...) takes a data set's sizes.",
     )
     absent: Literal["exclude", "zero"] = Field(
@@ -51,6 +51,7 @@ class EvaluationConfig(Settings):
 
     @field_validator("protocol")
     @classmethod
-    def _known(cls, value: str) -> str:
-        find_protocol(value)
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            find_protocol(value)
         return value

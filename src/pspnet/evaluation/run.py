@@ -45,7 +45,7 @@ _READ_AHEAD = 4  # images decoded ahead of the network
 
 
 def evaluate(
-    segmenter: Segmenter, dataset: Dataset, protocol: str | Protocol = "whole", absent: Absent = "exclude"
+    segmenter: Segmenter, dataset: Dataset, protocol: str | Protocol | None = None, absent: Absent = "exclude"
 ) -> Scores:
     """Scores of a model on a data set with labels. `assess` gives the whole report.
 
@@ -67,12 +67,12 @@ def assess(
 ) -> Evaluation:
     """The full report: scores, intervals and whatever else `config` asks for.
 
-    protocol: overrides the config's, and may be a Protocol of your own. progress(done, total) is called after each
+    protocol: overrides the config's, and may be a Protocol of your own; None in both: the one that the model's card names. progress(done, total) is called after each
     image. objects: where instances come from. name: what the report calls the data set. keep(sample, labels) gets each
     prediction, (H, W) uint8 in the data set's classes.
     """
     config = config or EvaluationConfig()
-    chosen = find_protocol(protocol or config.protocol)
+    chosen = find_protocol(protocol or config.protocol or segmenter.card.protocol)
     refuse_unlike(segmenter, dataset)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
     space = dataset.label_space
@@ -117,7 +117,7 @@ def assess(
         instances=instances,
         seconds=time.perf_counter() - started,
         waiting_seconds=waiting,
-        device=f"{segmenter.engine.name} on {segmenter.engine.device}",
+        device=f"{segmenter.engine.name} on {segmenter.engine.device}, {_precision(segmenter)}",
         provenance=dict(segmenter.card.provenance),
     )
 
@@ -135,7 +135,13 @@ def predict_dataset(
     config = config or EvaluationConfig()
     refuse_unlike(segmenter, dataset)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
-    predictions = predict_all(segmenter, read_ahead(dataset), find_protocol(config.protocol), config, labelled=False)
+    predictions = predict_all(
+        segmenter,
+        read_ahead(dataset),
+        find_protocol(config.protocol or segmenter.card.protocol),
+        config,
+        labelled=False,
+    )
     for done, (sample, (labels, _), _) in enumerate(predictions, start=1):
         keep(sample, labels if translation is None else translation[labels])
         if progress is not None:
@@ -149,6 +155,11 @@ def refuse_unlike(segmenter: Segmenter, dataset: Dataset) -> None:
     told = wrong_bands(segmenter.card.band_names, dataset)
     if told:
         raise ConfigError(f"the data set is not what the model was trained for: {told}")
+
+
+def _precision(segmenter: Segmenter) -> str:
+    """What the scores were computed in: bfloat16 changes labels, so it is said. An engine of a user's own may not know."""
+    return getattr(segmenter.engine, "precision", "precision not known")
 
 
 def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] | None:

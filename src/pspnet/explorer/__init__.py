@@ -22,7 +22,7 @@ def explore(
     dataset: Dataset,
     out: str | Path,
     *,
-    protocol: str | Protocol = "whole",
+    protocol: str | Protocol | None = None,
     examples: int = 8,
     batch_size: int = 4,
     progress: Progress | None = None,
@@ -30,10 +30,10 @@ def explore(
 ) -> ExplorerReport:
     """Predicts a labelled data set, sorts the errors and writes a page that needs no other file to `out`.
 
-    examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
+    protocol: None: the one that the model's card names. examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
     each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does.
     """
-    space, chosen = dataset.label_space, find_protocol(protocol)
+    space, chosen = dataset.label_space, find_protocol(protocol or segmenter.card.protocol)
     refuse_unlike(segmenter, dataset)
     translation = class_translation(segmenter.card.label_space, space)
     config = EvaluationConfig(batch_size=batch_size, resamples=0)

@@ -112,7 +112,7 @@ def quality_of(segmenter: Segmenter, path: Path, dataset: Dataset) -> Quality:
         exported = Segmenter.load(path)
     source = Segmenter(segmenter.model, segmenter.card, device="cpu", precision="fp32")
     config = EvaluationConfig(resamples=0)
-    before, after = (assess(each, dataset, config, protocol="whole") for each in (source, exported))
+    before, after = (assess(each, dataset, config) for each in (source, exported))
     if len(dataset) < 2:
         return Quality(len(dataset), before.scores.mean_iou, after.scores.mean_iou)
     change = compare_scores(before.per_image, after.per_image)["mean_iou"]

@@ -58,7 +58,7 @@ class QualityJudge:
     def __call__(self, compiled: Any, places: Iterable[int]) -> tuple[float, list[float]]:
         engine = CompiledOpenVino(compiled)
         tried = Segmenter(self.segmenter.config, self.segmenter.card, engine=engine)
-        found = assess(tried, Subset(self.dataset, list(places)), EvaluationConfig(resamples=0), protocol="whole")
+        found = assess(tried, Subset(self.dataset, list(places)), EvaluationConfig(resamples=0))
         single = [
             PerImage([name], [row]).total()
             for name, row in zip(found.per_image.names, found.per_image.rows, strict=True)

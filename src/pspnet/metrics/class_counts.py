@@ -47,12 +47,15 @@ class ClassCounts:
 
     @property
     def f1(self) -> NDArray[np.float64]:
-        precision, recall = self.precision, self.accuracy
-        return self._ratio(2 * precision * recall, precision + recall)
+        """2 hits / (labels + predictions), which is Dice: 0 for a class that is there and never found."""
+        return self._ratio(2 * self.hits, self.labels + self.predictions)
 
     @property
-    def dice(self) -> NDArray[np.float64]:
-        return self._ratio(2 * self.hits, self.labels + self.predictions)
+    def f1_of_found(self) -> NDArray[np.float64]:
+        """2 P R / (P + R) as MMSegmentation computes it: no value for a class that was never found, so that a model that
+        answers fewer classes may have a higher mean."""
+        precision, recall = self.precision, self.accuracy
+        return self._ratio(2 * precision * recall, precision + recall)
 
     @property
     def pixel_accuracy(self) -> NDArray[np.float64]:
@@ -71,6 +74,7 @@ class ClassCounts:
             "pixel_accuracy": self.pixel_accuracy,
             "mean_precision": mean_of_known(self.precision),
             "mean_f1": mean_of_known(self.f1),
+            "mean_f1_of_found": mean_of_known(self.f1_of_found),
             "frequency_weighted_iou": self.frequency_weighted_iou,
         }
 

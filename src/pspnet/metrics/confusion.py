@@ -153,7 +153,7 @@ class Scores:
 
     @property
     def dice(self) -> NDArray[np.float64]:
-        return self.areas.dice
+        return self.areas.f1
 
     @property
     def mean_iou(self) -> float:
@@ -170,6 +170,11 @@ class Scores:
     @property
     def mean_f1(self) -> float:
         return float(mean_of_known(self.f1))
+
+    @property
+    def mean_f1_of_found(self) -> float:
+        """MMSegmentation's mean F-score: classes that were never found are left out."""
+        return float(mean_of_known(self.areas.f1_of_found))
 
     @property
     def mean_dice(self) -> float:

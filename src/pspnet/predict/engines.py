@@ -25,6 +25,7 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self.device = device
         self.dtype = compute_dtype(precision, device)
+        self.precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         self.model = model.to(device).eval().to(memory_format=torch.channels_last)
 
     @torch.no_grad()  # inference mode saves nothing measurable here, and its tensors could not be blended in place
@@ -73,6 +74,7 @@ class PortableEngine:
     """A .pt2 file of torch.export, on the processor."""
 
     name = "torch.export"
+    precision = "fp32"
     device = torch.device("cpu")
 
     def __init__(self, path: Path) -> None:

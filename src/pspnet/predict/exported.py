@@ -30,6 +30,7 @@ class OnnxEngine:
 
     name = "onnxruntime"
     device = "cpu"
+    precision = "as exported"
 
     def __init__(self, path: Path) -> None:
         import onnxruntime as runtime
@@ -53,6 +54,7 @@ class CompiledOpenVino:
 
     name = "openvino"
     device = "cpu"
+    precision = "as compiled"
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
@@ -84,6 +86,7 @@ class OpenVinoEngine(CompiledOpenVino):
         if hint:
             settings["INFERENCE_PRECISION_HINT"] = hint
         super().__init__(core.compile_model(model, "CPU", settings))
+        self.precision = precision
 
 
 def is_exported(path: str | Path) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pspnet.config.model import ModelConfig
 from pspnet.display import image_for_display
@@ -19,7 +20,7 @@ from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
 from pspnet.georaster.whole import read_bands, read_whole
 from pspnet.image_bands import is_raster
-from pspnet.images import read_image, with_bands
+from pspnet.images import pixels_of_pillow, read_image, with_bands
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows
@@ -199,10 +200,11 @@ class Segmenter:
             batch_windows=1 if self.on_processor else 8,
         )
 
-    def read(self, image: str | Path | NDArray[Any]) -> NDArray[Any]:
+    def read(self, image: str | Path | Image.Image | NDArray[Any]) -> NDArray[Any]:
         """An image file or array -> (H, W, bands) in the range that the model knows. Raises ImageError.
 
-        Files: EXIF orientation applied, greyscale and RGBA as `pspnet.images` says. Arrays: (H, W) or (H, W, C), RGB.
+        Files and images of Pillow's: EXIF orientation applied, palettes, greyscale and RGBA as `pspnet.images` says.
+        Arrays: (H, W) or (H, W, C), RGB.
         """
         bands = self.config.in_bands
         eight_bit = self.card.value_range[1] <= 255
@@ -221,6 +223,12 @@ class Segmenter:
             # trained on bands with names: an alpha channel is no near infrared, and blue may come first
             order = self._numbers(BandInfo.of_photograph(str(image)))
             return np.ascontiguousarray(read_image(image, bands=3, dtype=kind)[..., [n - 1 for n in order]])
+        if isinstance(image, Image.Image):
+            image = pixels_of_pillow(
+                image,
+                bands=cast(Literal[1, 3, 4], bands) if bands in (1, 3, 4) else None,
+                dtype="uint8" if eight_bit else "native",
+            )
         pixels = np.asarray(image)
         if pixels.ndim == 2:
             pixels = pixels[..., None]
@@ -265,7 +273,7 @@ class Segmenter:
 
     def segment(
         self,
-        image: str | Path | NDArray[Any],
+        image: str | Path | Image.Image | NDArray[Any],
         *,
         confidence: bool = True,
         name: str | None = None,

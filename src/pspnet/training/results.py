@@ -23,6 +23,8 @@ from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
 from pspnet.weights.checkpoint import card_for, save_checkpoint
 
+VALIDATION = "whole"  # how a run predicts its validation images
+
 
 class Results:
     """Writes models and summary. Only the first process of a run writes."""
@@ -51,13 +53,13 @@ class Results:
             "hardware": hardware(self.config)["name"],
         }
         if scores is not None:
-            provenance["scores"] = {"split": self.config.data.val_split, **scores.to_dict()}
+            provenance["scores"] = {"split": self.config.data.val_split, "protocol": VALIDATION, **scores.to_dict()}
             provenance["scores"].pop("confusion")
         card = card_for(
             model,
             self.data.train.label_space,
             value_range=self._range,
-            protocol="whole",
+            protocol=test_protocol(self.config),
             provenance=provenance,
             **({"band_names": names} if names else {}),
             **({"band_numbers": numbers} if numbers else {}),
@@ -147,3 +149,9 @@ def hardware(config: TrainConfig) -> dict[str, Any]:
         "gpus": config.devices,
         "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
     }
+
+
+def test_protocol(config: TrainConfig) -> str:
+    """The protocol that a run's model is meant to be scored with: that of the settings' authors, first of those they gave
+    scores for, else the one that its validation used."""
+    return next(iter(config.published.mean_iou), VALIDATION) if config.published else VALIDATION

@@ -9,6 +9,7 @@ align_corners, contract_dilation and normalisation is read from there.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,6 +63,8 @@ def plan(foreign: Foreign) -> Plan:
     text = _config_text(meta)
     notes: list[str] = []
     tensors = dict(foreign.state)
+    if foreign.shape("decode_head.conv_seg.weight")[0] == 1:
+        _apply_threshold(tensors, text, notes)
     encoder, renames, channels = _encoder(foreign, text)
     mean, std, bgr, first_conv = _normalisation(text, notes, foreign)
     if bgr:
@@ -93,6 +96,20 @@ def plan(foreign: Foreign) -> Plan:
         **auxiliary_settings(foreign.shape(auxiliary) if auxiliary in foreign.state else None),
     }
     return Plan(config, tensors, (*renames, *HEADS), DROPS, label_space(meta), "mmseg-whole", tuple(notes))
+
+
+def _apply_threshold(tensors: dict[str, Any], text: str, notes: list[str]) -> None:
+    """A binary head calls a pixel foreground where sigmoid(z) exceeds a threshold, 0.3 unless the config says another
+    (mmseg decode_head.py); here the larger of (0, z) wins, which is 0.5. The bias moves by the difference."""
+    written = {float(value) for value in re.findall(r"['\"]?\bthreshold['\"]?\s*[=:]\s*(0?\.\d+)", text)}
+    threshold = written.pop() if len(written) == 1 else 0.3
+    where = "the config's" if f"{threshold}" in text else "mmseg's default"
+    bias = tensors["decode_head.conv_seg.bias"]
+    tensors["decode_head.conv_seg.bias"] = bias.float() - math.log(threshold / (1 - threshold))
+    notes.append(
+        f"threshold {threshold:g} ({where}) on the sigmoid: the last bias is moved so that the same pixels are foreground; "
+        "confidence is counted from the threshold on"
+    )
 
 
 def _branch_width(foreign: Foreign, branches: int) -> int:

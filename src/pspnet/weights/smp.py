@@ -35,6 +35,9 @@ CLASSIFICATION: Drop = (
 )
 
 
+WRAPPER: Drop = (r"(mean|std)$", "the wrapper's own normalisation: it is the network's mean and std here")
+
+
 def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state, {"config": config.json's content or {}}) of a file, a folder or a hub id."""
     path = Path(source)
@@ -97,7 +100,14 @@ def plan(foreign: Foreign) -> Plan:
     depth = encoder.config["encoder_options"]["depth"]
     head = foreign.shape("segmentation_head.0.weight")
     notes = []
-    if "mean" not in foreign.settings:
+    own = _own_normalisation(foreign)
+    if own and "mean" not in foreign.settings:
+        mean, std = own["mean"], own["std"]
+        notes.append(
+            f"mean {_short(mean)} and std {_short(std)} of the file itself (the wrapper's buffers), taken for images "
+            f"of 0..1. If the training code gave images of 0..255: --set mean={_short(mean)} --set std={_short(std)}"
+        )
+    elif "mean" not in foreign.settings:
         notes.append(
             "mean and std: ImageNet's, RGB, 0..255 (smp leaves it to its caller; others: --set mean=[...] --set std=[...])"
         )
@@ -105,6 +115,7 @@ def plan(foreign: Foreign) -> Plan:
         notes.append(f"activation {told['activation']!r} is left out: pspnet's logits are before it")
     config: dict[str, Any] = {
         **encoder.config,
+        **own,
         "num_classes": head[0],
         "in_bands": foreign.shape(encoder.first)[1],
         "output_stride": 2**depth,
@@ -122,5 +133,19 @@ def plan(foreign: Foreign) -> Plan:
         "classifier_kernel": head[2],
         "auxiliary": "none",
     }
-    drops = (*encoder.drops, CLASSIFICATION)
+    drops = (*encoder.drops, CLASSIFICATION, WRAPPER)
     return Plan(config, foreign.state, (*encoder.renames, *HEADS), drops, notes=tuple(notes))
+
+
+def _own_normalisation(foreign: Foreign) -> dict[str, tuple[float, ...]]:
+    """mean and std that a Lightning wrapper keeps beside the network, as smp's examples do, in the units of 0..255."""
+    found = {name: foreign.state[name].flatten().tolist() for name in ("mean", "std") if name in foreign.state}
+    if len(found) < 2 or len(found["mean"]) != len(found["std"]) or min(found["std"]) <= 0:
+        return {}
+    scale = 255.0 if max(found["mean"]) <= 1.0 else 1.0
+    return {name: tuple(value * scale for value in values) for name, values in found.items()}
+
+
+def _short(values: tuple[float, ...]) -> str:
+    """As the file has them, in the units of 0..1."""
+    return "[" + ",".join(f"{value / 255:.4g}" for value in values) + "]"
