@@ -34,7 +34,7 @@ from pspnet.playground.guard import Guard
 from pspnet.playground.model_tab import GROUPS, PRESETS, flat, grouped, hidden
 from pspnet.playground.run_queue import RunQueue
 from pspnet.playground.run_state import LOG, RECIPE, WAITING
-from pspnet.playground.train_tab import watch
+from pspnet.playground.run_views import watch
 from support.fakes import write_camvid
 
 FIELDS = form.fields_of(ModelConfig)

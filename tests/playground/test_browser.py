@@ -33,6 +33,19 @@ SWITCHES = [
 ]
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 WAIT_MS = 240_000  # a machine may be busy; on an idle one nothing takes a tenth of it
+# of the words inside an element with what is painted behind them, as a browser computed both (WCAG 2.2)
+CONTRAST = """selector => {
+  const element = document.querySelector(selector), words = element.querySelector("*") ?? element;
+  const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
+  let back = element, colour = rgba(getComputedStyle(back).backgroundColor);
+  while (colour[3] === 0 && back.parentElement) { back = back.parentElement; colour = rgba(getComputedStyle(back).backgroundColor); }
+  const light = ([r, g, b]) => {
+    const part = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  };
+  const [a, b] = [light(rgba(getComputedStyle(words).color)), light(colour)].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05);
+}"""
 PLACES = ("Data", "Model", "Train", "Compare", "Try")
 
 
@@ -255,6 +268,7 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     canvas = page.locator("parsed-image canvas")
     canvas.hover(position={"x": 60, "y": 60})
     assert "% sure" in page.inner_text("parsed-image .tip")
+    assert page.evaluate(CONTRAST, "parsed-image .tip") > 4.5  # WCAG 2.2, 1.4.3
     picture = "document.querySelector('parsed-image canvas').toDataURL()"
     first = page.evaluate(picture)
     for control in ("opacity", "swipe"):
@@ -286,6 +300,8 @@ def test_every_place_fits(browser: Any, page_url: str, viewport: dict[str, int],
     for place in PLACES:
         visit.go(place)
         visit.page.wait_for_timeout(2500)
+        for words in ("#page-head h1", "#page-head p", ".tabitem:not([style*=none]) .lead"):
+            assert visit.page.evaluate(CONTRAST, words) > 4.5, (place, words)
         visit.keep(f"{place.lower()}_{'dark' if dark else 'light'}_{'phone' if viewport is PHONE else 'desk'}")
     visit.page.get_by_role("tab", name="Data", exact=True).first.focus()
     focused = visit.page.evaluate("document.activeElement.getAttribute('role')")

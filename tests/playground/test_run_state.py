@@ -13,9 +13,9 @@ import pytest
 
 from pspnet.errors import ConfigError, TrainingError
 from pspnet.playground.app import make_context
-from pspnet.playground.compare_tab import curves_together, run_table
+from pspnet.playground.compare_tab import run_table
 from pspnet.playground.context import Context
-from pspnet.playground.train_tab import queue_page, watch
+from pspnet.playground.run_views import curves_together, queue_page, watch
 
 HOST = socket.gethostname()
 DAMAGED = {

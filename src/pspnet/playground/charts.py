@@ -38,7 +38,8 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
         return f'<div class="panel chart" data-points="0"><h3>{escape(title)}</h3><p class="quiet">Nothing measured yet.</p></div>'
     colours = COLOURS if len(lines) <= len(COLOURS) else distinct_colours(len(lines))
     values = [y for line in known for _, y in line.points if math.isfinite(y)] or [0.0]
-    low, high = (0.0, 1.0) if share else (0.0, max(values) * 1.05 or 1.0)
+    ticks = [k / 5 for k in range(6)] if share else round_ticks(max(values))
+    low, high = 0.0, ticks[-1]
     last = max(x for line in known for x, _ in line.points) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -48,17 +49,18 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
         )
 
     parts = []
-    for tick in [low + (high - low) * k / 4 for k in range(5)]:
+    for tick in ticks:
         _, y = place(0, tick)
         words = f"{100 * tick:.0f} %" if share else f"{tick:.3g}"
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
         )
-    parts.append(
-        f'<text x="{LEFT}" y="{HEIGHT - 6}">0</text><text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" '
-        f'text-anchor="end">step {last:g}</text>'
-    )
+    for tick in [step for step in round_ticks(last) if step < 0.86 * last]:  # the last step itself stands at the end
+        x, _ = place(tick, 0)
+        anchor = "start" if tick == 0 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{tick:g}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step {last:g}</text>')
     legend = []
     for line, own in zip(lines, colours, strict=False):
         colour = f"rgb{tuple(line.colour or own)}"
@@ -85,6 +87,18 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
         f'role="img" aria-label="{escape(title)} over steps">{"".join(parts)}</svg>'
         f'<div class="legend">{"".join(legend)}</div></div>'
     )
+
+
+def round_ticks(top: float) -> list[float]:
+    """0 and at least three further marks of 1, 2, 2.5 or 5 times a power of ten, the last of them not below `top`.
+
+    round_ticks(0.73) -> [0, 0.2, 0.4, 0.6, 0.8]
+    """
+    if not top > 0 or not math.isfinite(top):
+        return [0.0, 0.25, 0.5, 0.75, 1.0]
+    power = 10.0 ** math.floor(math.log10(top / 3))
+    step = next((power * unit for unit in (1, 2, 2.5, 5, 10) if top / (power * unit) <= 5), power * 10)
+    return [float(f"{step * k:.12g}") for k in range(math.ceil(top / step - 1e-9) + 1)]
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -17,8 +17,9 @@ from pspnet.playground.context import RUN, Context
 from pspnet.playground.error_messages import told
 from pspnet.playground.form import open_choice
 from pspnet.playground.run_state import RunState
+from pspnet.playground.run_views import curves_together
 from pspnet.playground.scoring import EVALUATION, score, validation_set, worst_picture
-from pspnet.playground.train_tab import REFRESH_S, measured
+from pspnet.playground.train_tab import REFRESH_S
 from pspnet.training.run_folder import RunFolder
 
 gr = require("gradio", "playground")
@@ -53,9 +54,9 @@ def add_compare(context: Context, page: Any) -> None:
         names = context.runs.names()
         states = [state for state in (_state(context, name) for name in names) if state is not None]
         if seen.get("names") != names:  # a run came or went: what was chosen stays, as far as it is there
-            kept = [n for n in chosen or [] if n in names] or names[:4]
-            one = one if one in names else (names[1] if len(names) > 1 else None)
-            two = two if two in names and two != one else next((n for n in names if n != one), None)
+            new = [n for n in names if n not in seen.get("names", names)]
+            kept = [n for n in names if n in (chosen or []) or n in new] or names[:4]
+            one, two = chosen_pair(names, one, two, seen.get("pair"))
             changes = [
                 gr.update(choices=names, value=kept),
                 gr.update(choices=names, value=one),
@@ -63,7 +64,13 @@ def add_compare(context: Context, page: Any) -> None:
             ]
         else:
             kept, changes = chosen or [], [gr.skip()] * 3
-        now = {"names": names, "table": run_table(context, states), "curves": curves_together(context, kept)}
+        pair = default_pair(names)
+        now = {
+            "names": names,
+            "pair": pair,
+            "table": run_table(context, states),
+            "curves": curves_together(context, kept),
+        }
         return [
             now["table"] if now["table"] != seen.get("table") else gr.skip(),
             now["curves"] if now["curves"] != seen.get("curves") else gr.skip(),
@@ -151,6 +158,27 @@ def add_compare(context: Context, page: Any) -> None:
     )
 
 
+def default_pair(names: Sequence[str]) -> list[str | None]:
+    """(first, second): the newest run's predecessor, and the newest. names: the newest first."""
+    return [names[1] if len(names) > 1 else None, names[0] if names else None]
+
+
+def chosen_pair(
+    names: Sequence[str], one: str | None, two: str | None, before: Sequence[str | None] | None
+) -> tuple[str | None, str | None]:
+    """What the two fields hold after the runs changed: a choice of one's own stays, else the newest and its predecessor.
+
+    before: what was set by default last.
+    """
+    first, second = default_pair(names)
+    untouched = before is None or [one, two] == list(before)
+    if untouched or (one not in names and two not in names):
+        return first, second
+    one = one if one in names else next((n for n in (first, second) if n != two), None)
+    two = two if two in names and two != one else next((n for n in names if n != one), None)
+    return one, two
+
+
 def _state(context: Context, name: str) -> RunState | None:
     try:
         return context.runs.state(name)
@@ -199,26 +227,6 @@ def run_table(context: Context, runs: Sequence[RunState]) -> str:
     )
 
 
-def curves_together(context: Context, names: Sequence[str]) -> str:
-    """Loss and mean IoU of several runs."""
-    losses, scores = [], []
-    for name in names:
-        try:
-            rows = measured(RunFolder(context.runs.path(name)).read_metrics)
-        except PspnetError:
-            continue
-        losses.append(charts.Line(name, [(row["step"], row["loss"]) for row in rows if "loss" in row]))
-        scores.append(charts.Line(name, [(row["step"], row["val_mean_iou"]) for row in rows if "val_mean_iou" in row]))
-    if not losses:
-        return ""
-    return (
-        '<div class="charts">'
-        + charts.line_chart("Mean IoU on validation images", scores, share=True)
-        + charts.line_chart("Training loss", losses)
-        + "</div>"
-    )
-
-
 def comparison_page(pair: Comparison, one: str, two: str) -> str:
     """Differences of the scores with their intervals, and the images that changed most."""
     rows = []
@@ -229,14 +237,19 @@ def comparison_page(pair: Comparison, one: str, two: str) -> str:
             f'<tr><td>{escape(title_of(name))}</td><td class="n">{100 * d.value:+.2f}</td>'
             f'<td class="n">{100 * d.low:+.2f} to {100 * d.high:+.2f}</td><td class="n">{d.better:.0%}</td><td>{word}</td></tr>'
         )
-    changed = [*pair.images[:3], *pair.images[-3:]] if len(pair.images) > 6 else pair.images
-    images = ", ".join(f"{name} {100 * change:+.1f}" for name, change in changed)
+    by_change = sorted(pair.images, key=lambda image: image[1])
+    losses = [image for image in by_change[:3] if image[1] < 0]
+    gains = [image for image in by_change[::-1][:3] if image[1] > 0]
+    images = "; ".join(
+        f"largest {title}: " + (", ".join(f"{name} {100 * change:+.1f}" for name, change in some) or "none")
+        for title, some in (("gains", gains), ("losses", losses))
+    )
     return charts.panel(
         f"{two} against {one}, paired over {len(pair.images)} images",
         '<div class="scroll"><table class="plain"><thead><tr><th>score</th><th class="n">points</th>'
         f'<th class="n">{pair.level:.0%} interval</th><th class="n">second better in</th><th>verdict</th></tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table></div><p class="quiet">Paired bootstrap: the same images are drawn again and again for '
-        f"both runs. Largest changes of an image's mean IoU, in points: {escape(images)}.</p>",
+        f"both runs. Changes of an image's mean IoU, in points: {escape(images)}.</p>",
     )
 
 

@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "the paper": {"encoder": "resnet101"},
     "rasters": {"encoder": "resnet34", "in_bands": 4, "output_stride": 16, "decoder": "unet"},
 }
-ENCODERS = (*OWN_NAMES, *(f"tf_efficientnet_lite{size}" for size in range(5)), "convnext_tiny")
+WEIGHTS = ("random", "imagenet")  # or a file: its path is written into the same field
 # group -> the settings in it, or the beginnings of their names; what no group names goes to the last one
 GROUPS: dict[str, tuple[str, ...]] = {
     "Encoder": ("encoder", "encoder_weights", "output_stride", "dilation", "input_scale", "encoder_options."),
@@ -80,7 +80,7 @@ def add_model(page: Any, settings: type[ModelConfig] = ModelConfig) -> ModelPlac
                     elem_classes=["fields"],
                 ):
                     for field in members:
-                        shown = ENCODERS if field.name == "encoder" else ()
+                        shown = {"encoder": OWN_NAMES, "encoder_weights": WEIGHTS}.get(field.name, ())
                         at[field.name] = form.component(field, shown, "model")
         with gr.Column(scale=2, min_width=320):
             with gr.Row():

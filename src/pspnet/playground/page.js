@@ -143,3 +143,15 @@ document.addEventListener("click", (event) => {
   });
   body.append(...rows);
 });
+
+// Start twice asks: two presses within a few seconds are rarely meant as two runs
+let started = -Infinity;
+document.addEventListener("click", (event) => {
+  if (!event.isTrusted || !event.target.closest("#train-start")) return;
+  const soon = performance.now() - started < 5000;
+  if (soon && !confirm("A run was started a moment ago. Start another one?")) {
+    event.preventDefault(); event.stopImmediatePropagation();
+    return;
+  }
+  started = performance.now();
+}, true);

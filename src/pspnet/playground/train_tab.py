@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pspnet.config import TrainConfig
-from pspnet.errors import ConfigError, PspnetError, require
-from pspnet.path_limits import is_below
-from pspnet.playground import charts, form
+from pspnet.errors import ConfigError, require
+from pspnet.playground import charts, form, manage_run
 from pspnet.playground.context import Context, lines_of
-from pspnet.playground.data_tab import DataPlace
+from pspnet.playground.data_tab import START, DataPlace
 from pspnet.playground.error_messages import told
 from pspnet.playground.form import open_choice
 from pspnet.playground.model_tab import ModelPlace, read_model
-from pspnet.playground.run_state import RunState
-from pspnet.training.reporting import duration
-from pspnet.training.run_folder import RunFolder
+from pspnet.playground.run_views import buttons, plan_page, queue_page, watch
 
 gr = require("gradio", "playground")
 
@@ -54,12 +48,21 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
             asked = [form.component(field, prefix="train") for field in fields]
             for field, component in zip(fields, asked, strict=True):
                 component.value = STARTS.get(field.name, component.value)
+            others = other_fields(fields)
+            with gr.Accordion("Every other option (full view)", open=False, elem_id="train-all"):
+                every: list[form.Field] = []
+                more_of: list[Any] = []
+                for title, members in others.items():
+                    with gr.Accordion(title, open=False, elem_classes=["fields"]):
+                        every += members
+                        more_of += [form.component(field, prefix="train") for field in members]
             more = gr.Textbox(
                 MORE,
                 label="Further settings",
                 lines=2,
                 elem_id="train-more",
-                info="One name=value in each line, as on the command line: ema=0.99, init_from=runs/first/best.safetensors ...",
+                info="One name=value in each line, as on the command line; they win over the fields: ema=0.99, "
+                "init_from=runs/first/best.safetensors ...",
             )
             faults = gr.HTML(visible=False, elem_id="train-faults")
             start = gr.Button("Start the run", variant="primary", elem_id="train-start")
@@ -72,6 +75,24 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
             curves = gr.HTML(elem_id="train-curves")
             picture = gr.HTML(elem_id="train-picture")
             queue = gr.HTML(elem_id="train-queue")
+            with gr.Accordion("This run: settings, name, files", open=False, elem_id="train-manage"):
+                taken = gr.HTML(elem_id="train-taken")
+                with gr.Row(equal_height=True):
+                    again = gr.Button("Use these settings", elem_id="train-again", size="sm")
+                    fetch = gr.Button("Download its models", elem_id="train-fetch", size="sm")
+                files = gr.File(
+                    label="Models and tables",
+                    visible=False,
+                    file_count="multiple",
+                    interactive=False,
+                    elem_id="train-files",
+                )
+                with gr.Row(equal_height=True):
+                    new_name = gr.Textbox(label="New name", max_lines=1, elem_id="train-new-name", scale=2)
+                    renaming = gr.Button("Rename", elem_id="train-rename", scale=1, size="sm")
+                with gr.Row(equal_height=True):
+                    sure = gr.Checkbox(False, label="delete it for good", elem_id="train-sure", scale=2)
+                    deleting = gr.Button("Delete", elem_id="train-delete", variant="stop", scale=1, size="sm")
             with gr.Accordion("Log of the run", open=False, elem_id="train-log-place"):
                 log = gr.Textbox(
                     lines=LOG_LINES,
@@ -82,27 +103,28 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
                     container=False,
                 )
     seen = gr.State({})
-    views = [chosen, status, curves, picture, queue, log, seen]
+    views = [chosen, status, curves, picture, queue, log, stop, resume, seen]
+    every, asked_all = [*fields, *every], [*asked, *more_of]
 
     def begin(choice: dict[str, Any], text: str, *shown: Any) -> tuple[Any, ...]:
-        own, network = shown[: len(fields)], shown[len(fields) :]
-        changes = [form.update(field, True, None) for field in fields]
+        own, network = shown[: len(every)], shown[len(every) :]
+        changes = [form.update(field, True, None) for field in every]
         try:
             config = TrainConfig.model_validate(
-                settings(context, fields, own, text, choice, read_model(model.fields, network))
+                settings(context, every, own, text, choice, read_model(model.fields, network))
             )
             name = context.runs.submit(config)
         except ConfigError as error:
-            at, rest = form.faults_by_field(error, [field.name for field in fields])
-            changes = [form.update(field, True, at.get(field.name)) for field in fields]
+            at, rest = form.faults_by_field(error, [field.name for field in every])
+            changes = [form.update(field, True, at.get(field.name)) for field in every]
             words = [*dict.fromkeys(at.values()), *rest]
             return gr.skip(), gr.update(value="".join(charts.note(w, bad=True) for w in words), visible=True), *changes
         return gr.update(choices=context.runs.names(), value=name), gr.update(visible=False), *changes
 
     start.click(
         told(begin),
-        [data.choice, more, *asked, *model.components],
-        [chosen, faults, *asked],
+        [data.choice, more, *asked_all, *model.components],
+        [chosen, faults, *asked_all],
         show_progress="hidden",
         api_name="train_start",
     ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
@@ -116,6 +138,45 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
         api_name="train_resume",
         show_progress="hidden",
     ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+
+    def take(name: str | None) -> list[Any]:
+        values = manage_run.run_settings(context, _one(name))
+        rest = manage_run.left_over(values, [field.name for field in every])
+        network = manage_run.as_form(values, model.fields, "model.")
+        words = manage_run.what_it_was(values, str(name))
+        return [values.get("data") or dict(START), rest, *manage_run.as_form(values, every), *network, words]
+
+    again.click(
+        told(take),
+        chosen,
+        [data.choice, more, *asked_all, *model.components, taken],
+        show_progress="hidden",
+        api_name="train_again",
+    )
+
+    def change_name(name: str | None, new: str) -> Any:
+        new = manage_run.rename(context, _one(name), new)
+        return gr.update(choices=context.runs.names(), value=new), ""
+
+    renaming.click(
+        told(change_name), [chosen, new_name], [chosen, new_name], show_progress="hidden", api_name="train_rename"
+    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+
+    def drop(name: str | None, sure: bool) -> Any:
+        manage_run.delete(context, _one(name), sure)
+        names = context.runs.names()
+        return gr.update(choices=names, value=names[0] if names else None), False
+
+    deleting.click(told(drop), [chosen, sure], [chosen, sure], show_progress="hidden", api_name="train_delete").then(
+        told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False
+    )
+    fetch.click(
+        told(lambda name: gr.update(value=manage_run.checkpoints(context, _one(name)), visible=True)),
+        chosen,
+        files,
+        show_progress="hidden",
+        api_name="train_files",
+    )
     chosen.input(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
     page.load(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
     gr.Timer(REFRESH_S).tick(
@@ -137,6 +198,17 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
         show_progress="hidden",
         api_name=False,
     )
+
+
+def other_fields(asked: Sequence[form.Field]) -> dict[str, list[form.Field]]:
+    """Every option of a run that the short form does not ask for, by the part of the configuration it belongs to."""
+    known = {field.name for field in asked}
+    found: dict[str, list[form.Field]] = {}
+    for field in form.fields_of(TrainConfig):
+        part = field.name.partition(".")[0] if "." in field.name else "run"
+        if field.name not in known and part not in ("data", "model", "published") and field.name != "run_dir":
+            found.setdefault(part.replace("_", " ").capitalize(), []).append(field)
+    return found
 
 
 def settings(
@@ -178,143 +250,12 @@ def _refresh(context: Context) -> Any:
         if not name and names:
             name = names[0]
         found = {"names": (tuple(names), name), **watch(context, name), "queue": queue_page(context, names)}
+        found |= buttons(context, name)
         changes = [gr.update(choices=names, value=name) if seen.get("names") != found["names"] else gr.skip()]
         for key in ("status", "curves", "picture", "queue", "log"):
             changes.append(found[key] if seen.get(key) != found[key] else gr.skip())
+        for key in ("stop", "resume"):
+            changes.append(gr.update(interactive=found[key]) if seen.get(key) != found[key] else gr.skip())
         return [*changes, found]
 
     return refresh
-
-
-def watch(context: Context, name: str | None) -> dict[str, str]:
-    """A run as the page shows it: status, curves, picture (HTML) and log (text)."""
-    if not name:
-        return {"status": charts.note("No run yet. Start one at the left."), "curves": "", "picture": "", "log": ""}
-    try:
-        state = context.runs.state(name)
-        folder = RunFolder(state.path)
-        return {
-            "status": status_page(state),
-            "curves": curves_page(folder),
-            "picture": picture_page(folder.pictures),
-            "log": context.runs.log(name),
-        }
-    except PspnetError as error:
-        return {"status": charts.note(str(error), bad=True), "curves": "", "picture": "", "log": ""}
-
-
-def status_page(run: RunState) -> str:
-    """How far a run is, in figures."""
-    state = run.state
-    step, steps = int(state.get("step", 0)), int(state.get("steps") or 0)
-    cards = [("step", f"{step} of {steps}" if steps else "-")]
-    if run.active:
-        speed = state.get("images_per_s")
-        cards += [
-            ("images/s", f"{speed:.1f}" if speed else "-"),
-            ("time left", duration(float(state["eta_s"])) if "eta_s" in state else "-"),
-        ]
-    cards += [
-        (
-            title,
-            f"{100 * float(state[key]):.1f} %"
-            if state.get(key) == state.get(key) and state.get(key) is not None
-            else "-",
-        )
-        for title, key in (("mean IoU, latest", "val_mean_iou"), ("mean IoU, best", "best_mean_iou"))
-    ]
-    cards += [("loss", f"{float(state['loss']):.3f}" if "loss" in state else "-")]
-    share = 100 * step / steps if steps else 0
-    words = f'<p class="quiet">{escape(run.message)}</p>' if run.message else ""
-    return (
-        f'<div class="panel" data-status="{escape(run.status)}" data-step="{step}"><h3>{escape(run.name)} {charts.badge(run.status)}</h3>'
-        f'{charts.facts(cards)}<div class="progress" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-label="share of the steps done"><i style="width:{share:.1f}%"></i></div>{words}</div>'
-    )
-
-
-def measured(read: Callable[[], list[dict[str, float]]]) -> list[dict[str, float]]:
-    """The lines of a run's table; none where it is damaged or gone."""
-    try:
-        return [row for row in read() if "step" in row]
-    except Exception:  # whatever somebody's file holds: one chart without lines, not the page
-        return []
-
-
-def curves_page(folder: RunFolder) -> str:
-    """Loss, scores and IoU of every class over steps."""
-    rows, classes = measured(folder.read_metrics), measured(folder.read_class_iou)
-
-    def line(title: str, key: str) -> charts.Line:
-        return charts.Line(title, [(row["step"], row[key]) for row in rows if key in row])
-
-    names = list(dict.fromkeys(name for row in classes for name in row if name != "step"))
-    lines = [charts.Line(name, [(row["step"], row[name]) for row in classes if name in row]) for name in names]
-    return (
-        '<div class="charts">'
-        + "".join(
-            (
-                charts.line_chart("Loss", [line("training", "loss"), line("validation", "val_loss")]),
-                charts.line_chart(
-                    "Scores on validation images",
-                    [line("mean IoU", "val_mean_iou"), line("pixel accuracy", "val_pixel_accuracy")],
-                    share=True,
-                ),
-                charts.line_chart("IoU of each class", lines, share=True),
-            )
-        )
-        + "</div>"
-    )
-
-
-def picture_page(folder: Path) -> str:
-    """The latest predictions: image, labels, prediction, mistakes."""
-    here = [os.path.realpath(folder.parent)]
-    files = sorted(file for file in folder.glob("step_*.png") if is_below(file, here)) if folder.is_dir() else []
-    if not files:
-        return ""
-    step = int("".join(filter(str.isdecimal, files[-1].stem)) or 0)
-    try:
-        image = charts.png_file(files[-1].read_bytes())
-    except OSError:  # it is being replaced, or has just gone
-        return ""
-    caption = f"image, labels, prediction and mistakes after step {step}"
-    return charts.panel(
-        "Latest predictions",
-        f'<div class="wide"><figure><img alt="{caption}" src="{image}"><figcaption>{caption}'
-        "</figcaption></figure></div>",
-    )
-
-
-def queue_page(context: Context, names: Sequence[str]) -> str:
-    """What runs and what waits; nothing when there is neither."""
-    rows = []
-    for name in names:
-        try:
-            run = context.runs.state(name)
-        except PspnetError:
-            continue
-        if run.active or run.status == "queued":
-            rows.append(
-                f"<tr><td>{escape(name)}</td><td>{charts.badge(run.status)}</td><td class='quiet'>{escape(run.message)}</td></tr>"
-            )
-    return (
-        charts.panel("Queue", f'<table class="plain"><tbody>{"".join(rows[::-1])}</tbody></table>')
-        if len(rows) > 1
-        else ""
-    )
-
-
-def plan_page(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """What a run would learn from and with, in a line each."""
-    where = f"{data.get('root')} ({data['format']})" if data.get("root") else f"{data.get('format', 'scenes')}"
-    options = ", ".join(f"{k} {v}" for k, v in (data.get("options") or {}).items())
-    parts = [
-        str(model.get("encoder", "resnet50")),
-        str(model.get("decoder", "bilinear")),
-        "no pyramid" if model.get("bins") == [] else f"bins {', '.join(map(str, model.get('bins', (1, 2, 3, 6))))}",
-    ]
-    return (
-        f'<div class="panel"><h3>What will be trained</h3><p><b>Data:</b> {escape(where)}{escape("; " + options if options else "")}</p>'
-        f'<p><b>Model:</b> {escape(", ".join(parts))}</p><p class="quiet">Both as chosen in their places.</p></div>'
-    )
