@@ -62,15 +62,24 @@ class Client:
         model: str | None = None,
         confidence: bool = False,
         classes: Iterable[str] | None = None,
+        size: str | int | None = None,
         deadline_s: float | None = None,
     ) -> Segmentation:
         """One image -> its Segmentation. classes: only these, other pixels are 255. Raises ServiceError, ImageError.
+
+        size: what it is looked at with: "trained" (what None means), "native", or the pixels of the longer side.
 
         image: a file's path or bytes, or an array (H, W) or (H, W, 3 or 4), RGB, uint8 or uint16. confidence comes in
         steps of 1/255.
         """
         data = as_bytes(image)
-        asked: dict[str, Any] = {"model": model, "confidence": confidence, "classes": classes, "deadline_s": deadline_s}
+        asked: dict[str, Any] = {
+            "model": model,
+            "confidence": confidence,
+            "classes": classes,
+            "size": size,
+            "deadline_s": deadline_s,
+        }
         certainty: NDArray[np.float32] | None = None
         if confidence:
             content = self.rle(data, **asked)
@@ -106,6 +115,7 @@ class Client:
         classes: Iterable[str] | None = None,
         opacity: float | None = None,
         legend: bool | None = None,
+        size: str | int | None = None,
         deadline_s: float | None = None,
     ) -> bytes:
         """The answer as it comes. format: labels, overlay, confidence (PNG), rle, polygons (JSON)."""
@@ -116,6 +126,7 @@ class Client:
             "opacity": opacity,
             "legend": legend,
             "classes": None if classes is None else [classes] if isinstance(classes, str) else list(classes),
+            "size": size,
             "deadline_s": deadline_s,
         }
         query = {name: value for name, value in asked.items() if value is not None}

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -36,6 +37,7 @@ from pspnet.server.schema import (
     State,
 )
 from pspnet.server.settings import ServerSettings
+from pspnet.server.sizes import brought_back, brought_to, wished_size
 from pspnet.server.uploads import as_known, check, decode, read_body
 
 T = TypeVar("T")
@@ -120,9 +122,7 @@ class Service:
         notes = request.scope["pspnet"]
         name, segmenter = self.library.find(model)
         notes |= {"model": name, "format": wanted.format}
-        wanted = Wanted(
-            wanted.format, wanted.confidence, pick_classes(class_names, segmenter), wanted.opacity, wanted.legend
-        )
+        wanted = replace(wanted, classes=pick_classes(class_names, segmenter))
         stages: dict[str, float] = {}
         notes["stages"] = stages
         began, part = time.monotonic(), "slow_body"
@@ -148,12 +148,14 @@ class Service:
                     body.give_back()
                     pixels = await self.help(as_known, pixels, segmenter)
                     passed("decode")
-                    job = BatchJob(name, segmenter, pixels, wanted.needs_confidence, began + deadline_s)
+                    seen = await self.help(brought_to, pixels, segmenter, wanted.size)
+                    job = BatchJob(name, segmenter, seen, wanted.needs_confidence, began + deadline_s)
                     self.batcher.submit(job)
                     ticket.hand_over()
                     found = await _result_or_gone(job, request)
                     stages |= {"wait": found.waited_s, "compute": found.computed_s}
                     notes["batch"] = found.batch
+                    found = await self.help(brought_back, found, pixels)
                     answer = await self.help(make_answer, found, pixels, segmenter, wanted)
                     passed("encode")
             except TimeoutError:
@@ -237,6 +239,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         ] = None,
         opacity: Annotated[float, Query(ge=0, le=1, description="Of an overlay's colours.", examples=[0.5])] = 0.55,
         legend: Annotated[bool, Query(description="Adds a legend below an overlay.", examples=[True])] = False,
+        size: Annotated[
+            str | None,
+            Query(
+                description="What the photograph is looked at with: trained (the size the model knows; the default), native, or "
+                "the longer side in pixels. The answer has the photograph's own size.",
+                examples=["trained"],
+            ),
+        ] = None,
         deadline_s: Annotated[
             float | None,
             Query(
@@ -248,7 +258,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         form = choose_format(format, request.headers.get("accept"))
         longest = min(deadline_s or settings.deadline_s, settings.deadline_s)
-        return await service.segment(request, model, Wanted(form, confidence, None, opacity, legend), classes, longest)
+        wanted = Wanted(form, confidence, None, opacity, legend, wished_size(size))
+        return await service.segment(request, model, wanted, classes, longest)
 
     @app.get(
         "/v1/model",

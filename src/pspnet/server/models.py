@@ -114,6 +114,8 @@ def describe(name: str, segmenter: Segmenter) -> dict[str, Any]:
         "value_range": list(card.value_range),
         "protocol": card.protocol,
         "temperature": card.temperature,
+        "trained_size": None if card.trained_size is None else list(card.trained_size),
+        "ground_resolution": card.ground_resolution,
         "engine": segmenter.engine.name,
         "encoder": segmenter.config.encoder,
         "scores": provenance.pop("scores", None),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pspnet.display import image_for_display
 from pspnet.images import encode_label, encode_png
 from pspnet.labels import IGNORE
+from pspnet.predict.scale import Wish
 from pspnet.predict.segmentation import Segmentation
 from pspnet.predict.segmenter import Segmenter
 from pspnet.server.batching import Found
@@ -22,13 +23,15 @@ from pspnet.server.problems import Problem
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for. classes: indices that are kept; None keeps all. opacity: of the overlay, 0..1."""
+    """What a request asks for. classes: indices that are kept; None keeps all. opacity: of the overlay, 0..1. size: what the
+    photograph is looked at with."""
 
     format: Format
     confidence: bool = False
     classes: tuple[int, ...] | None = None
     opacity: float = 0.55
     legend: bool = False
+    size: Wish = "trained"
 
     @property
     def needs_confidence(self) -> bool:

@@ -27,6 +27,12 @@ class ServedModel(_Shown):
     value_range: list[float] = Field(description="Lowest and highest value of the images it was trained on.")
     protocol: str = Field(description="The evaluation protocol that its scores were measured with.")
     temperature: float = Field(description="Divides the logits before softmax: calibration of the confidence.")
+    trained_size: list[int] | None = Field(
+        description="Height and width in pixels of the photographs trained on; others are brought to it."
+    )
+    ground_resolution: float | None = Field(
+        description="Metres of a pixel's side in the images from above trained on; 0 where it is unknown."
+    )
     engine: str
     encoder: str
     scores: dict[str, Any] | None = Field(description="Measured when it was trained; fractions of 1.")
