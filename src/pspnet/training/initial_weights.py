@@ -31,9 +31,8 @@ def first_model(config: TrainConfig, labels: LabelSpace) -> tuple[PSPNet, str]:
     Raises ConfigError and CheckpointError where the weights that are asked for cannot be had or do not fit.
     """
     model = random_model(config.model, config.seed)
-    report = load_encoder_weights(model)
     if config.init_from is None:
-        return model, str(report)
+        return model, str(load_encoder_weights(model))
     kept = copy_weights(config.init_from, model, labels)
     return model, f"weights from {config.init_from}; left random: {', '.join(kept) or 'nothing'}"
 
