@@ -26,20 +26,22 @@ import torch
 import yaml
 from model_card import Card, Scored, write_card, write_overview
 from model_curve import write_curve
+from model_measures import confidence_section, eight_bit, scales, some
 from pydantic import Field
 
-from pspnet.config import EvaluationConfig
+from pspnet.adaptation import calibrate
+from pspnet.config import EvaluationConfig, Protocol
 from pspnet.config.base import Settings
 from pspnet.data.catalog import open_dataset
 from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, PspnetError
-from pspnet.evaluation import assess
-from pspnet.exporting import export
+from pspnet.evaluation import Evaluation, assess
 from pspnet.files import write_bytes
+from pspnet.metrics import PerImage, Scores
 from pspnet.predict.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]
-CALIBRATION_IMAGES = 100
+CONFIDENCE_IMAGES = 12
 
 
 class Facts(Settings):
@@ -61,6 +63,12 @@ class Facts(Settings):
     splits: tuple[str, ...] = ("val",)
     show_images: bool = True
     max_mib: float = 12.0
+    trained_size: tuple[int, int] | None = None  # of a run whose card does not hold them yet
+    ground_resolution: float | None = None
+    band_names: tuple[str, ...] | None = None
+    band_numbers: tuple[int, ...] | None = None
+    twin: str = ""  # what a second run is, whose scores stand for this one's (--twin), because this one saw every image
+    other: str = ""  # what the pictures of another kind are (--other), in the model's own classes
     summary: Mapping[str, Any] = Field(default_factory=dict)  # what a run without summary.json is known to be
 
 
@@ -89,11 +97,39 @@ def main(arguments: list[str] | None = None, places: Places | None = None) -> in
     parser.add_argument("model", type=Path, help="a run's folder, or a checkpoint")
     parser.add_argument("--data", type=Path, help="folder of the data set; left out for generated scenes")
     parser.add_argument(
-        "--int8", action="store_true", help="also score an OpenVINO export with 8-bit numbers (minutes)"
+        "--int8", action="store_true", help="also write and score an ONNX file of 8-bit numbers (minutes)"
     )
+    parser.add_argument("--twin", type=Path, help="the checkpoint that is scored in this one's place; see Facts.twin")
+    parser.add_argument("--other", type=Path, help="folder of labelled pictures of another kind, its split val")
+    parser.add_argument(
+        "--precision", default="fp32", help="what it is scored in: fp32, or bf16 where there is no time"
+    )
+    parser.add_argument(
+        "--scores",
+        nargs=2,
+        action="append",
+        metavar=("SPLIT", "FILE"),
+        help="what `pspnet evaluate --json` wrote of this split, in place of scoring it",
+    )
+    parser.add_argument(
+        "--confidence", action="store_true", help="also fit a temperature and say how well it tells (minutes)"
+    )
+    parser.add_argument("--scales", action="store_true", help="also score other sizes of image (minutes)")
     given = parser.parse_args(arguments)
     try:
-        path = bundle(given.facts, given.model, given.data, places or Places(), int8=given.int8)
+        path = bundle(
+            given.facts,
+            given.model,
+            given.data,
+            places or Places(),
+            int8=given.int8,
+            twin=given.twin,
+            other=given.other,
+            sizes=given.scales,
+            confidence=given.confidence,
+            precision=given.precision,
+            scores={split: Path(file) for split, file in given.scores or ()},
+        )
     except PspnetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -101,29 +137,60 @@ def main(arguments: list[str] | None = None, places: Places | None = None) -> in
     return 0
 
 
-def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, int8: bool = False) -> Path:
+def bundle(
+    facts_file: Path,
+    model: Path,
+    data: Path | None,
+    places: Places,
+    *,
+    int8: bool = False,
+    twin: Path | None = None,
+    other: Path | None = None,
+    sizes: bool = False,
+    confidence: bool = False,
+    precision: str = "fp32",
+    scores: Mapping[str, Path] | None = None,
+) -> Path:
     """Writes the model and its card; returns the model's file. Raises PspnetError; then no index names the model."""
     facts = Facts.model_validate(yaml.safe_load(facts_file.read_text(encoding="utf-8")))
+    if bool(facts.twin) != (twin is not None):
+        raise ConfigError(f"{facts_file}: twin and --twin belong together: what is scored must be said")
     checkpoint = model / "best.safetensors" if model.is_dir() else model
-    source = Segmenter.load(checkpoint, device="cpu", precision="fp32")
+    source = _loaded(checkpoint, facts, precision)
     runs = _runs(checkpoint.parent)
     summary = {**_summary(checkpoint, source.card.provenance), **_sums(runs), **facts.summary}
     folder = places.folder(facts.place)
     target = folder / f"{facts.name}.safetensors"
+    judged = source if twin is None else _loaded(twin, facts, precision)
+    last = _open(facts, facts.splits[-1], data)
+    if confidence:
+        fitted = some(_open(facts, facts.splits[0], data), CONFIDENCE_IMAGES)
+        temperature = calibrate(judged, fitted).card.temperature
+        for one in (source, judged):
+            one.card = dataclasses.replace(one.card, temperature=temperature)
     with tempfile.TemporaryDirectory() as scratch:
         half = Segmenter.load(
-            source.save(Path(scratch) / "half.safetensors", half=True), device="cpu", precision="fp32"
+            judged.save(Path(scratch) / "half.safetensors", half=True), device="cpu", precision=precision
         )
-        scored = [_score(source, half, facts, split, data) for split in facts.splits]
+        if scores:
+            scored = [Scored(split, *[_read_scores(scores[split])] * 2, 0.0, rounds=False) for split in facts.splits]
+        else:
+            scored = [_score(judged, half, facts, split, data) for split in facts.splits]
+        sections = []
+        if sizes:
+            sections.append(scales(half, last).section(half))
+        if confidence:
+            elsewhere = None if other is None else open_dataset("folder", other, "val")
+            told = f"{len(fitted)} images of {facts.splits[0]}" + (" with the twin" if facts.twin else "")
+            sections.append(confidence_section(half, last, elsewhere, facts.other, told))
         if int8:
-            scored = [
-                dataclasses.replace(one, int8=found)
-                for one, found in zip(scored, _eight_bit(half, facts, data, Path(scratch)), strict=True)
-            ]
-        half.card = dataclasses.replace(
-            half.card, provenance={**half.card.provenance, **_provenance(facts, scored, summary)}
+            path = places.cards / f"{facts.name}-int8.onnx"
+            training = _open(facts, facts.train_split, data)
+            sections.append(eight_bit(source, training, last, path, places.root).section(facts.splits[-1]))
+        source.card = dataclasses.replace(
+            source.card, provenance={**source.card.provenance, **_provenance(facts, scored, summary)}
         )
-        made = half.save(Path(scratch) / target.name, half=True).read_bytes()
+        made = source.save(Path(scratch) / target.name, half=True).read_bytes()
     if len(made) > facts.max_mib * 2**20:
         raise ConfigError(
             f"{facts.name}: {len(made) / 2**20:.1f} MiB in float16; max_mib = {facts.max_mib:g}. Train a smaller "
@@ -148,6 +215,9 @@ def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, 
         facts.place == "package",
         "" if data is None else " --data DIR",
         write_curve(facts.name, [run / "metrics.csv" for run in runs], places.cards),
+        facts.twin,
+        sections,
+        {"fp32": "float32", "bf16": "bfloat16"}[precision],
     )
     datasets = {one.split: _open(facts, one.split, data) for one in scored}
     write_card(card, half, datasets, places.cards)
@@ -166,31 +236,37 @@ def bundle(facts_file: Path, model: Path, data: Path | None, places: Places, *, 
     return target
 
 
+def _loaded(checkpoint: Path, facts: Facts, precision: str) -> Segmenter:
+    """On the processor, its card with what the facts tell."""
+    found = Segmenter.load(checkpoint, device="cpu", precision=precision)
+    told = {name: getattr(facts, name) for name in ("trained_size", "ground_resolution", "band_names", "band_numbers")}
+    found.card = dataclasses.replace(found.card, **{k: v for k, v in told.items() if v is not None})
+    return found
+
+
+def _read_scores(file: Path) -> Evaluation:
+    """What `pspnet evaluate --json` wrote."""
+    told = json.loads(file.read_text(encoding="utf-8"))
+    return Evaluation(
+        Scores.from_dict(told), Protocol.model_validate(told["protocol"]), PerImage.from_dict(told["per_image"])
+    )
+
+
 def _score(source: Segmenter, half: Segmenter, facts: Facts, split: str, data: Path | None) -> Scored:
     config = EvaluationConfig(protocol=source.card.protocol, batch_size=1)
     dataset = _open(facts, split, data)
-    exact = assess(source, dataset, config)
     rounded = assess(half, dataset, config)
+    known = half.model.state_dict()
+    if all(torch.equal(value, known[name]) for name, value in source.model.state_dict().items()):
+        return Scored(split, rounded, rounded, 0.0, rounds=False)
+    exact = assess(source, dataset, config)
     changed, pixels = 0, 0
     for index in range(len(dataset)):
         image = dataset[index].image
-        one, two = (model.segment(image, confidence=False).labels for model in (source, half))
+        one, two = (model.segment(image, confidence=False, size="native").labels for model in (source, half))
         changed += int(np.count_nonzero(one != two))
         pixels += one.size
-    rounds = any(
-        not torch.equal(value, half.model.state_dict()[name]) for name, value in source.model.state_dict().items()
-    )
-    return Scored(split, exact, rounded, changed / pixels, rounds=rounds)
-
-
-def _eight_bit(half: Segmenter, facts: Facts, data: Path | None, scratch: Path) -> list[float]:
-    """Mean IoU of each split after calibration on training images."""
-    training = _open(facts, facts.train_split, data)
-    chosen = np.unique(np.linspace(0, len(training) - 1, CALIBRATION_IMAGES).astype(int)).tolist()
-    path = scratch / "int8.xml"
-    export(half, path, "int8", images=[training[i].image for i in chosen], bound=0.0)
-    model, config = Segmenter.load(path), EvaluationConfig(protocol=half.card.protocol, batch_size=1, resamples=0)
-    return [float(assess(model, _open(facts, split, data), config).scores.mean_iou) for split in facts.splits]
+    return Scored(split, exact, rounded, changed / pixels)
 
 
 def _open(facts: Facts, split: str, data: Path | None) -> Dataset:

@@ -24,13 +24,12 @@ PANEL_PX, CASES = 360, 2  # height of a picture's panels; pictures of the best a
 
 @dataclass(frozen=True)
 class Scored:
-    """A split's scores in float32 (as trained) and after the rounding to float16. int8: mean IoU, or None."""
+    """A split's scores in float32 (as trained) and after the rounding to float16."""
 
     split: str
     exact: Evaluation
     rounded: Evaluation
     changed: float  # share of the pixels whose class the rounding changed
-    int8: float | None = None
     rounds: bool = True  # False where the checkpoint held float16 already
 
 
@@ -54,6 +53,9 @@ class Card:
     in_wheel: bool
     data_option: str = ""  # how the data set's folder is given
     curve: str = ""  # the section about the run's curve
+    twin: str = ""  # whose scores these are, where they are another run's
+    sections: Sequence[str] = ()
+    precision: str = "float32"  # what was computed in
 
 
 def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset], folder: Path) -> Path:
@@ -67,6 +69,7 @@ def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset]
         _facts(card, segmenter),
         "## Scores\n\n" + _scores(card),
         "## Classes\n\n" + _classes(card, segmenter),
+        *card.sections,
         *([card.curve] if card.curve else []),
         _cases(card, shown.split, pictures),
         "## Limits\n\n" + "\n".join(f"- {' '.join(limit.split())}" for limit in card.limits),
@@ -125,6 +128,7 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
         + (" (with the auxiliary head)" if config.auxiliary != "none" else ""),
         "Input": f"{', '.join(segmenter.card.band_names)}; values {segmenter.card.value_range[0]:g} to "
         f"{segmenter.card.value_range[1]:g}",
+        "Scale": _scale(segmenter),
         "Data": card.data,
         "Terms": card.terms,
         "Recipe": f"[{card.recipe}](../{card.recipe})" if card.recipe.endswith(".yaml") else card.recipe,
@@ -138,24 +142,39 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
     )
 
 
+def _scale(segmenter: Segmenter) -> str:
+    size, ground = segmenter.card.trained_size, segmenter.card.ground_resolution
+    if size is not None:
+        return f"photographs of {size[1]} x {size[0]} (the median); others are brought to it"
+    return (
+        "not recorded"
+        if ground is None
+        else f"{ground:g} m a pixel"
+        if ground
+        else "from above; metres a pixel not known"
+    )
+
+
 def _scores(card: Card) -> str:
     lines = [
-        "In per cent; in brackets the 95 % interval of a bootstrap over the images.\n",
-        "| split | images | mean IoU | pixel accuracy | mean accuracy | float16 changed | int8 (OpenVINO) |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        (f"**{' '.join(card.twin.split())}**\n\n" if card.twin else "")
+        + "In per cent; in brackets the 95 % interval of a bootstrap over the images.\n",
+        "| split | images | mean IoU | pixel accuracy | mean accuracy | float16 changed |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for one in card.scored:
         found, exact = one.rounded, one.exact.scores
         change = f"{100 * (found.scores.mean_iou - exact.mean_iou):+.2f} mean IoU, {one.changed:.3%} of the pixels"
         change = change if one.rounds else "(scored from a float16 file)"
-        int8 = "not measured" if one.int8 is None else f"{100 * one.int8:.1f} mean IoU"
         lines.append(
             f"| {one.split} | {len(found.per_image.names)} | "
             + " | ".join(_with_interval(found, key) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy"))
-            + f" | {change} | {int8} |"
+            + f" | {change} |"
         )
     protocol = card.scored[0].rounded.protocol.name
-    return "\n".join([*lines, "", f"Protocol: {protocol}. Scores are the float16 file's, computed in float32."])
+    return "\n".join(
+        [*lines, "", f"Protocol: {protocol}. Scores are the float16 file's, computed in {card.precision}."]
+    )
 
 
 def _with_interval(found: Evaluation, key: str) -> str:
