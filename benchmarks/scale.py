@@ -1,9 +1,9 @@
 """What the published recipes cost on a machine of GPUs, reckoned from measured parts: the table of docs/scale.md.
 
-    python benchmarks/scale.py --tflops 250 --loader 120 [--gpus 8] [--links 200]
+    python benchmarks/scale.py --tflops 250 --loader 101 --loader-cityscapes 11 [--gpus 8] [--links 200]
 
 --tflops: what one GPU reaches in a training step (benchmarks/gpu.py: gflop / ms). --loader: images a second that one core
-reads and augments (the same run, "1 workers"). --links: GB/s that a GPU's gradients travel at. Operations are counted on
+reads and augments (the same run, "1 workers"); Cityscapes' PNGs of 2048 x 1024 px are another matter. --links: GB/s that a GPU's gradients travel at. Operations are counted on
 each recipe's own network at its own crop (forward, both losses' inputs, backward), so nothing is scaled from another one.
 A step's gradients travel while it computes backward, so they only count where they take longer.
 """
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "src"))
 import torch  # noqa: E402
 
 from pspnet.config import TrainConfig  # noqa: E402
-from pspnet.config.base import read_recipe  # noqa: E402
+from pspnet.config.recipes import read_recipe  # noqa: E402
 from pspnet.inspection import CallLedger  # noqa: E402
 from pspnet.nn import PSPNet  # noqa: E402
 from pspnet.nn.pspnet import weights_follow  # noqa: E402
@@ -49,6 +49,7 @@ def row(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     recipe = read_recipe(path)
     config = TrainConfig(**recipe | {"data": {**recipe["data"], "root": "not read"}})
     samples = SAMPLES[str(config.data.format)] + (COARSE if "train_extra" in (config.data.train_splits or ()) else 0)
+    loader = given.loader_cityscapes if config.data.format == "cityscapes" else given.loader
     steps = config.total_steps(samples)
     gflop, weights = step_cost(config)
     per_gpu = config.batch_size / given.gpus
@@ -68,7 +69,7 @@ def row(path: Path, given: argparse.Namespace) -> dict[str, Any]:
         "hours": round(steps * step_s / 3600, 1),
         "gradients_share": round(gradients_s / step_s, 3),
         "images_per_s": round(config.batch_size / step_s),
-        "cores": round(config.batch_size / step_s / given.loader, 1),
+        "cores": round(config.batch_size / step_s / loader, 1),
     }
 
 
@@ -76,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tflops", type=float, required=True, help="of one GPU in a training step")
     parser.add_argument("--loader", type=float, required=True, help="images/s that one core reads and augments")
+    parser.add_argument("--loader-cityscapes", type=float, required=True, help="the same of Cityscapes' images")
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--links", type=float, default=200, help="GB/s of a GPU's gradients")
     parser.add_argument("recipes", nargs="*", type=Path, help="default: recipes/published")
