@@ -12,6 +12,7 @@ MODULES = [
     "pspnet.predict.windows",
     "pspnet.raster.connected_components",
     "pspnet.raster.corners",
+    "pspnet.raster.outline_cleaning",
     "pspnet.raster.polygonize",
     "pspnet.raster.sieve",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,15 @@ def raster(
     ] = None,
     aoi: Annotated[
         str | None, typer.Option(help="Area of interest: a file of polygons, or left,bottom,right,top.")
+    ] = None,
+    simplify: Annotated[
+        float | None, typer.Option(help="Metres: make the polygons' stairs of pixels straight, borders stay shared.")
+    ] = None,
+    fill_holes: Annotated[
+        float | None, typer.Option("--fill-holes", help="Square metres: fill smaller holes of polygons.")
+    ] = None,
+    regularize: Annotated[
+        str | None, typer.Option(help="Classes whose polygons get right angles, such as building (several: a,b).")
     ] = None,
     resolution: Annotated[
         str | None,
@@ -79,12 +89,15 @@ def raster(
         "polygons": polygons,
         "aoi": _area(aoi) if aoi else None,
         "resolution": resolution,
+        "simplify_m": simplify,
+        "fill_holes_m2": fill_holes,
+        "regularize": regularize,
     }
     for name, value in own.items():
         if value is not None:
             settings.setdefault(name, value)
             if settings[name] != value:
-                option = "--" + name.removesuffix("_px").replace("_", "-")
+                option = "--" + re.sub("_(px|m|m2)$", "", name).replace("_", "-")
                 fail(f"{name} = {settings[name]} by --set, {value} by {option}: give it once, with {option}")
     config = RasterConfig.model_validate(settings)
     many = Path(source).is_dir() or Path(source).suffix.lower() in (".txt", ".lst") or cluster is not None

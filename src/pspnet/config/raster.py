@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pspnet.config.base import Positive, Settings
 from pspnet.errors import ConfigError
@@ -66,6 +66,19 @@ class RasterConfig(Settings):
         description="Smaller areas are merged into a neighbour before polygons are made, in square metres "
         "(square units of the raster where it has no coordinate system).",
     )
+    simplify_m: float = Field(
+        0.0,
+        ge=0.0,
+        description="Makes the stairs of pixels in the polygons' outlines straight: a corner goes where that moves less than a "
+        "triangle of this side, in metres. Neighbours keep their common border. 0: every pixel's corner stays.",
+    )
+    fill_holes_m2: float = Field(
+        0.0, ge=0.0, description="Fills holes of polygons below this area, in square metres; what lay in them goes."
+    )
+    regularize: tuple[str, ...] = Field(
+        (),
+        description="Classes whose polygons get right angles, such as building. They may lie over their neighbours.",
+    )
     overwrite: bool = Field(
         False, description="Replaces files that exist, and discards the unfinished work of another run."
     )
@@ -78,6 +91,11 @@ class RasterConfig(Settings):
         6, ge=1, le=9, description="Effort of the output's compression (DEFLATE): 1 is fast, 9 small."
     )
     cache_mb: Positive = Field(128, description="Memory for the input's decoded blocks, in megabytes.")
+
+    @field_validator("regularize", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> RasterConfig:
@@ -97,6 +115,9 @@ class RasterConfig(Settings):
                 f"min_area_m2 = {self.min_area_m2:g} without polygons: it only cleans polygons. "
                 "Give polygons = FILE.gpkg too"
             )
+        for name in ("simplify_m", "fill_holes_m2", "regularize"):
+            if getattr(self, name) and self.polygons is None:
+                raise ConfigError(f"{name} = {getattr(self, name)} without polygons: give polygons = FILE.gpkg too")
         if self.polygons is not None and self.polygons.suffix.lower() != ".gpkg":
             raise ConfigError(f"polygons = {self.polygons}: the file is a GeoPackage; its name ends with .gpkg")
         return self

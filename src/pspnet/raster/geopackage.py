@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,24 @@ from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.predict.windows import ahead
 from pspnet.raster.corners import Outlines
 from pspnet.raster.label_strips import label_strips
+from pspnet.raster.outline_cleaning import Cleaning, Polygons, upright_pixels
 from pspnet.raster.polygonize import Tracer
-from pspnet.raster.rings import polygons
 from pspnet.raster.sieve import Sieve
 
 BATCH = 20_000  # polygons that are written at once
 FIELDS = ("class", "value", "area_m2", "confidence_pct")
 
 
-def write_polygons(path: Path, target: Path, names: Mapping[int, str], min_area_m2: float = 0.0) -> int:
+def write_polygons(
+    path: Path, target: Path, names: Mapping[int, str], min_area_m2: float = 0.0, cleaning: Cleaning | None = None
+) -> int:
     """Writes the regions (4 neighbours) of a map of labels and confidence; returns their number.
 
     names: pixel value -> class. Fields: class, value, area on the ground in square metres (in the plane where the map
     has no coordinate system or a local one), mean confidence in per cent. Borders of neighbours coincide exactly. Areas below
-    min_area_m2 are merged into their neighbours first. Raises RasterError where the file cannot be written.
+    min_area_m2 are merged into their neighbours first. cleaning: what makes outlines smoother; it needs all polygons in
+    memory at once, some 2 kB each. Raises RasterError where the file cannot be written, ConfigError for a class of
+    `cleaning` that the map has not.
     """
     with open_raster(str(path)) as dataset:
         grid = grid_of(dataset)
@@ -37,12 +42,20 @@ def write_polygons(path: Path, target: Path, names: Mapping[int, str], min_area_
             sieve.look(strip)
         sieve.decide()
     writer = _Writer(target, grid, names)
+    collected: list[Polygons] = []
     ended = ahead(_ended(path, sieve), 1)
     try:
-        for areas in ended:
-            writer.add(areas)
+        for outlines in ended:
+            if not len(outlines.label):
+                continue
+            if cleaning is None:
+                writer.add(Polygons.of(outlines, grid.to_map))
+            else:
+                collected.append(Polygons.of(outlines, upright_pixels))
     finally:
         ended.close()
+    if collected and cleaning is not None:
+        writer.add(cleaning.clean(Polygons.join(collected), grid))
     return writer.finish()
 
 
@@ -68,21 +81,18 @@ class _Writer:
         self.begun = False
         target.unlink(missing_ok=True)
 
-    def add(self, areas: Outlines) -> None:
+    def add(self, polygons: Polygons) -> None:
         shapely = require("shapely", "raster")
-        if not len(areas.label):
-            return
-        geometry = shapely.to_wkb(polygons(areas, self.grid.to_map))
         self.waiting.append(
             (
-                geometry,
-                self.names[areas.label],
-                areas.label.astype(np.int32),
-                areas.area_m2,
-                np.round(areas.confidence / areas.pixels, 2),
+                shapely.to_wkb(polygons.geometry),
+                self.names[polygons.label],
+                polygons.label.astype(np.int32),
+                polygons.area_m2,
+                polygons.confidence,
             )
         )
-        self.pending += len(areas.label)
+        self.pending += len(polygons.label)
         if self.pending >= BATCH:
             self._write()
 
@@ -97,17 +107,19 @@ class _Writer:
         columns = [np.concatenate(parts) for parts in zip(*(self.waiting or [empty]), strict=True)]
         crs = None if self.grid.crs is None else self.grid.crs.to_wkt()
         try:
-            pyogrio.raw.write(
-                self.target,
-                columns[0],
-                columns[1:],
-                list(FIELDS),
-                layer="areas",
-                driver="GPKG",
-                geometry_type="Polygon",
-                crs=crs,
-                append=self.begun,
-            )
+            with warnings.catch_warnings():  # that the raster has no coordinate system was told before the work
+                warnings.filterwarnings("ignore", message="'crs' was not provided")
+                pyogrio.raw.write(
+                    self.target,
+                    columns[0],
+                    columns[1:],
+                    list(FIELDS),
+                    layer="areas",
+                    driver="GPKG",
+                    geometry_type="Polygon",
+                    crs=crs,
+                    append=self.begun,
+                )
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
             raise RasterError(
                 f"'{self.target}' cannot be written: {error}. The map is kept; repeat the command to make the polygons"

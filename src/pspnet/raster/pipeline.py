@@ -21,6 +21,7 @@ from pspnet.georaster.parts import state_of
 from pspnet.machine import give_memory_back
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import ahead, blended_pieces
+from pspnet.raster.outline_cleaning import Cleaning
 from pspnet.raster.output_bands import MapBands
 from pspnet.raster.progress import Watch
 from pspnet.raster.reading import Block, views
@@ -31,7 +32,17 @@ from pspnet.tiling import Window, spans
 
 Values = NDArray[np.uint8]
 # settings that do not change a map's pixels: unfinished work may be continued with others
-FREE = {"overwrite", "skip_errors", "cache_mb", "batch_size", "min_area_m2", "polygons"}
+FREE = {
+    "overwrite",
+    "skip_errors",
+    "cache_mb",
+    "batch_size",
+    "min_area_m2",
+    "polygons",
+    "simplify_m",
+    "fill_holes_m2",
+    "regularize",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,14 @@ class Run:
         """Looks at the raster. Raises RasterError and ConfigError as `examine` and `MapBands.of` do."""
         card = segmenter.card
         found = examine(source, config, card, segmenter.mean)
-        return cls(segmenter, found, config, MapBands.of(config, card.label_space))
+        run = cls(segmenter, found, config, MapBands.of(config, card.label_space))
+        run.cleaning()  # a class that the map has not is found out before the work
+        return run
+
+    def cleaning(self) -> Cleaning | None:
+        """What is done to the polygons; None where they stay as the pixels are."""
+        config = self.config
+        return Cleaning.of(config.simplify_m, config.fill_holes_m2, config.regularize, self.bands.names)
 
     @property
     def height(self) -> int:

@@ -106,7 +106,7 @@ def finish(run: Run, store: TileStore, watch: Watch, began: float, resumed: int)
         if polygons is not None:
             watch.stage("polygons")
             with new_file(polygons, overwrite=run.config.overwrite, durable=True, after=KEPT) as areas:
-                number = write_polygons(whole, areas, run.bands.names, config.min_area_m2)
+                number = write_polygons(whole, areas, run.bands.names, config.min_area_m2, run.cleaning())
                 for stale in stale_files(polygons):
                     stale.unlink(missing_ok=True)
         for stale in stale_files(target):
