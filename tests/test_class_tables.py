@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pspnet.class_tables import normal_name, same_names
@@ -104,6 +104,7 @@ NAMES = st.lists(
 
 
 @given(NAMES, st.sampled_from(",;\t"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.randoms())
+@settings(deadline=None)
 def test_a_random_table_comes_back(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], separator: str, encoding: str, random: object
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -124,6 +124,7 @@ def test_black_and_white(tmp_path: Path) -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_random_labels_come_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Every way to store a label picture, pixel for pixel."""
     folder = tmp_path_factory.getbasetemp()

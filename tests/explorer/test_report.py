@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from pspnet.data.dataset import Sample
 from pspnet.errors import DataError
@@ -62,8 +61,8 @@ class Predicted:
     def __init__(self) -> None:
         self.known = {Scenes()[i].image.astype(np.int64).sum(): scene(i)[1] for i in range(16)}
 
-    def labels(self, images: torch.Tensor, confidence: bool) -> tuple[torch.Tensor, None]:
-        return torch.from_numpy(np.stack([self.known[int(i.astype(np.int64).sum())] for i in images.numpy()])), None
+    def labels(self, images: np.ndarray, confidence: bool) -> tuple[np.ndarray, None]:
+        return np.stack([self.known[int(i.astype(np.int64).sum())] for i in images]), None
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,22 @@ from pydantic import TypeAdapter, ValidationError
 from pspnet.data.archives import PublishedArchive
 from pspnet.data.dataset import Dataset
 from pspnet.data.faults import errors_of
-from pspnet.data.layouts import ade20k, arcgis, camvid, cityscapes, coco, folder, isprs, loveda, raster, voc
+from pspnet.data.layouts import (
+    ade20k,
+    arcgis,
+    camvid,
+    cityscapes,
+    coco,
+    folder,
+    isprs,
+    label_studio,
+    labelme,
+    loveda,
+    masks,
+    raster,
+    voc,
+    yolo,
+)
 from pspnet.errors import ConfigError, did_you_mean
 
 
@@ -78,6 +93,11 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "coco": Layout(coco.coco, coco.coco_splits, coco.SOURCE),
     "coco_stuff": Layout(coco.coco_stuff, coco.coco_stuff_splits, coco.STUFF_SOURCE),
+    "labelme": Layout(labelme.labelme, labelme.labelme_splits),
+    "label_studio": Layout(label_studio.label_studio, label_studio.label_studio_splits),
+    "yolo_polygons": Layout(yolo.yolo_polygons, yolo.yolo_polygons_splits),
+    "roboflow_masks": Layout(masks.roboflow_masks, masks.roboflow_masks_splits),
+    "cvat_masks": Layout(masks.cvat_masks, masks.cvat_masks_splits),
     "loveda": Layout(loveda.loveda, loveda.loveda_splits, loveda.SOURCE, loveda.submit_loveda),
     "potsdam": Layout(isprs.potsdam, isprs.isprs_splits, isprs.POTSDAM_SOURCE),
     "vaihingen": Layout(isprs.vaihingen, isprs.isprs_splits, isprs.VAIHINGEN_SOURCE),

@@ -176,6 +176,8 @@ def match(
     """
     have_labels = labels.is_dir() or not labels_optional
     by_name, faults = _by_name(images, image_suffix, IMAGE_SUFFIXES)
+    if label_suffix and images.resolve() == labels.resolve():  # side by side: photo.jpg and photo_mask.png
+        by_name = {name: path for name, path in by_name.items() if not path.stem.endswith(label_suffix)}
     label_of, more = _by_name(labels, label_suffix, LABEL_SUFFIXES) if have_labels else ({}, [])
     faults += more
     pairs = []

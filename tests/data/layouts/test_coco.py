@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pspnet.data.catalog import available_splits, open_dataset, open_unchecked
@@ -252,6 +252,7 @@ RECTANGLE = st.tuples(
     st.sampled_from([(1, 2, 3), (0, 1, 2), (5, 70, 9)]),
     st.booleans(),
 )
+@settings(max_examples=40, deadline=None)
 def test_random_files_come_back(
     tmp_path_factory: pytest.TempPathFactory,
     objects: list[tuple[int, tuple[int, int, int, int], bool]],

@@ -120,11 +120,35 @@ def existing(root: Path) -> Path:
     return root
 
 
+def looks_like(root: Path) -> tuple[str, str] | None:
+    """(format, what tells it) of a folder that another layout reads, by the files that only its tool writes."""
+    signs = (
+        ("roboflow_masks", "*/_classes.csv"),
+        ("cvat_masks", "labelmap.txt"),
+        ("coco", "*/_annotations.coco.json"),
+        ("coco", "annotations/instances_*.json"),
+        ("coco", "result.json"),
+        ("yolo_polygons", "data.yaml"),
+        ("classified_tiles", "esri_model_definition.emd"),
+        ("label_studio", "project-*-at-*.json"),
+    )
+    for format, pattern in signs:
+        found = next(root.glob(pattern), None)
+        if found is not None:
+            return format, f"'{found.relative_to(root).as_posix()}'"
+    return None
+
+
 def _find_classes(root: Path) -> Path:
     base = root.parent if root.is_file() else root
     for name in ("classes.csv", "classes.json"):
         if (base / name).is_file():
             return base / name
+    other = looks_like(base)
+    if other:
+        raise ConfigError(
+            f"'{base}' has no classes.csv, but {other[1]}: use the format {other[0]} (--format {other[0]})"
+        )
     raise ConfigError(
         f"'{base}' has no classes.csv: a line code,name,red,green,blue[,ignore] for each class. Write one, or "
         "name a table in the option classes (ade20k, voc, cityscapes, camvid, or a file)"

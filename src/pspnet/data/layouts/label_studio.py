@@ -1,0 +1,131 @@
+"""Label Studio's own JSON: a list of tasks, with polygons in percent of the picture (labelstud.io/guide/export).
+
+    ROOT/project-1-at-2024-....json, ROOT/images/NAME.jpg           pictures found by their names, below ROOT
+
+Polygons are drawn; rectangles and ellipses are known by their box alone: ignored and counted. Brush strokes have run
+lengths of their own, which only Label Studio writes: refused, with the way out (export COCO, or brush labels to PNG). Of
+several people's annotations of a task the first one counts, the others are told.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+from pspnet.data.drawn_objects import DrawnObject, ring_of
+from pspnet.data.faults import Fault
+from pspnet.data.layouts.drawn import Annotated, dataset_of, read_json
+from pspnet.data.layouts.folder import existing
+from pspnet.data.paired_files import PairedFiles, files_in
+from pspnet.errors import DataError
+
+
+def label_studio(
+    root: Path,
+    split: str = "train",
+    *,
+    annotations: str | None = None,
+    classes: str | Path | None = None,
+    val_share: float = 0.2,
+) -> PairedFiles:
+    """Opens a split, a part of the tasks. annotations: the JSON below the root; None: the only one there. classes: a table;
+    None: the labels that the tasks name, sorted, and background."""
+    root = existing(root)
+    file = root / annotations if annotations else _only(root)
+    pictures, faults = _pictures(root, file)
+    return dataset_of(root, split, pictures, classes, val_share, faults)
+
+
+def label_studio_splits(root: Path) -> tuple[str, ...]:
+    """Always held out: an export is not divided."""
+    existing(root)
+    return ("train", "val")
+
+
+def _only(root: Path) -> Path:
+    files = sorted(root.glob("*.json"))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise DataError(f"'{root}' has {len(files)} JSON files ({names}); name one in the option annotations")
+    return files[0]
+
+
+def _pictures(root: Path, file: Path) -> tuple[list[Annotated], list[Fault]]:
+    tasks = read_json(file)
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
+        raise DataError(f"'{file}' is no export of Label Studio's (JSON): a list of tasks with data and annotations")
+    images = {path.name: path for path in files_in(root)}
+    found: list[Annotated] = []
+    faults: list[Fault] = []
+    doubled = []
+    for number, task in enumerate(tasks):
+        where = f"task {task.get('id', number)}"
+        name = _name(task["data"])
+        if not name:
+            told = f"'{file}': {where} names no picture in its data"
+            faults.append(Fault("error", "image", str(file), told, "Export pictures, or remove the task"))
+            continue
+        # Label Studio puts eight digits and a hyphen before the name of what was uploaded
+        image = images.get(name) or images.get(name.partition("-")[2]) or root / "images" / name
+        done = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+        if not done:
+            continue  # nobody annotated it
+        if len(done) > 1:
+            doubled.append(name)
+        objects, names, size = _results(done[0].get("result") or [], where, file, faults)
+        found.append(Annotated(PurePosixPath(name).stem, image, file, size, objects, names))
+    if doubled:
+        told = f"'{file}': {len(doubled)} pictures were annotated more than once, such as '{doubled[0]}': the first one counts"
+        faults.append(Fault("warning", "annotated_twice", str(file), told, "Delete the others, or export them apart"))
+    left = len(tasks) - len(found)
+    if left:
+        told = f"'{file}': {left} of {len(tasks)} tasks without an annotation are left out"
+        faults.append(Fault("warning", "left_out", str(file), told, "Annotate them, if they are to count"))
+    return found, faults
+
+
+def _name(data: dict[str, Any]) -> str:
+    text = next(
+        (str(value) for value in data.values() if "." in PurePosixPath(str(value)).name or "?d=" in str(value)), ""
+    )
+    address = urlparse(text)
+    path = parse_qs(address.query).get("d", [address.path])[0]
+    return PurePosixPath(unquote(path).replace("\\", "/")).name
+
+
+def _results(
+    results: list[dict[str, Any]], where: str, file: Path, faults: list[Fault]
+) -> tuple[list[DrawnObject], list[str], tuple[int, int] | None]:
+    objects, names, size = [], [], None
+    for number, item in enumerate(results):
+        kind, value = str(item.get("type")), item.get("value") or {}
+        labels = next((value[key] for key in (kind, "polygonlabels", "labels") if value.get(key)), None)
+        title = f"{where}, region {number} ({labels[0] if labels else kind})"
+        if kind in ("brushlabels", "brush", "bitmask", "bitmasklabels"):
+            told = f"'{file}': {title} is a brush stroke, whose run lengths are Label Studio's own"
+            faults.append(
+                Fault(
+                    "error", "brush", str(file), told, "Export 'COCO' or 'Brush labels to PNG', formats coco and folder"
+                )
+            )
+            continue
+        if not labels or "original_width" not in item:
+            continue  # a choice, a text, a relation: no region
+        size = int(item["original_height"]), int(item["original_width"])
+        wide, high = size[1] / 100, size[0] / 100
+        try:
+            if kind.startswith("polygon"):
+                objects.append(DrawnObject(title, 0, rings=(ring_of(value["points"]) * (wide, high),)))
+            else:
+                box = (value["x"] * wide, value["y"] * high, value["width"] * wide, value["height"] * high)
+                objects.append(DrawnObject(title, 0, box=box))
+            names.append(str(labels[0]))
+        except (KeyError, TypeError, ValueError):
+            if kind.startswith("polygon"):
+                told = f"'{file}': {title} has no corners that can be read"
+                faults.append(Fault("error", "object", str(file), told, "Draw it again, or remove it"))
+            else:
+                objects.append(DrawnObject(title, 0))
+                names.append(str(labels[0]))
+    return objects, names, size

@@ -1,0 +1,229 @@
+"""Exports of annotation tools: random rectangles come back pixel for pixel, and what cannot be drawn is told by name."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pspnet.data.catalog import available_splits, open_dataset, open_unchecked
+from pspnet.errors import ConfigError, DataError
+from pspnet.images import encode_png, write_png
+from pspnet.labels import IGNORE
+
+HEIGHT, WIDTH = 20, 40  # powers of two and ten: percents and fractions of them are exact
+NAMES = ("cat", "dog")
+Rectangle = tuple[int, int, int, int, int]  # class, left, top, right, bottom
+
+
+def truth(objects: list[Rectangle]) -> np.ndarray:
+    """Names of the classes; later ones are on top."""
+    found = np.full((HEIGHT, WIDTH), "background", object)
+    for label, left, top, right, bottom in objects:
+        found[top:bottom, left:right] = NAMES[label]
+    return found
+
+
+def corners(one: Rectangle) -> list[list[float]]:
+    _, left, top, right, bottom = one
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def picture(path: Path) -> None:
+    write_png(path, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+
+
+def write_labelme(root: Path, objects: list[Rectangle], **shape: Any) -> None:
+    picture(root / "train/a.png")
+    shapes = [{"label": NAMES[one[0]], "points": corners(one), "shape_type": "polygon", **shape} for one in objects]
+    content = {"imagePath": "..\\photos\\a.png", "imageHeight": HEIGHT, "imageWidth": WIDTH, "shapes": shapes}
+    (root / "train/a.json").write_text(json.dumps(content))
+
+
+def write_yolo(root: Path, objects: list[Rectangle]) -> None:
+    picture(root / "images/train/a.png")
+    scale = np.array([WIDTH, HEIGHT])
+    lines = [" ".join(map(str, [one[0], *(np.array(corners(one)) / scale).ravel().tolist()])) for one in objects]
+    (root / "labels/train").mkdir(parents=True, exist_ok=True)
+    (root / "labels/train/a.txt").write_text("\r\n".join(lines) + "\r\n")
+    (root / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\n")
+
+
+def write_label_studio(root: Path, objects: list[Rectangle]) -> None:
+    picture(root / "images/a.png")
+    size = {"original_width": WIDTH, "original_height": HEIGHT}
+    result = [
+        {"type": "polygonlabels", **size, "value": {"points": (np.array(corners(one)) * [100 / WIDTH, 100 / HEIGHT]).tolist(), "polygonlabels": [NAMES[one[0]]]}}
+        for one in objects
+    ]  # fmt: skip
+    task = {"id": 7, "data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"result": result}]}
+    (root / "project-1-at-2026-01-01.json").write_text(json.dumps([task]))
+
+
+def write_roboflow(root: Path, objects: list[Rectangle]) -> None:
+    picture(root / "train/a_jpg.rf.12.png")
+    index = {"background": 0, "cat": 1, "dog": 2}
+    labels = np.vectorize(index.get)(truth(objects)).astype(np.uint8)
+    write_png(root / "train/a_jpg.rf.12_mask.png", labels)
+    (root / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+
+
+def write_cvat(root: Path, objects: list[Rectangle]) -> None:
+    picture(root / "JPEGImages/a.png")
+    colours = {"background": (0, 0, 0), "cat": (250, 50, 83), "dog": (51, 221, 255)}
+    (root / "SegmentationClass").mkdir(parents=True, exist_ok=True)
+    pixels = np.array([colours[name] for name in truth(objects).ravel()], np.uint8).reshape(HEIGHT, WIDTH, 3)
+    Image.fromarray(pixels).save(root / "SegmentationClass/a.png")
+    lines = "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in colours.items())
+    (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + lines)
+    (root / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+    (root / "ImageSets/Segmentation/default.txt").write_text("a\n")
+
+
+TOOLS: dict[str, tuple[Callable[[Path, list[Rectangle]], None], str]] = {
+    "labelme": (write_labelme, "train"),
+    "yolo_polygons": (write_yolo, "train"),
+    "label_studio": (write_label_studio, "all"),
+    "roboflow_masks": (write_roboflow, "train"),
+    "cvat_masks": (write_cvat, "all"),
+}
+EDGES = st.tuples(st.sampled_from(range(2)), st.integers(0, WIDTH - 4), st.integers(0, HEIGHT - 4))
+RECTANGLES = st.lists(EDGES.flatmap(lambda at: st.tuples(*map(st.just, at), st.integers(at[1] + 2, WIDTH), st.integers(at[2] + 2, HEIGHT))), min_size=1, max_size=5)  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@given(objects=RECTANGLES)
+@settings(max_examples=25, deadline=None)
+def test_random_objects_come_back(
+    tool: str, objects: list[Rectangle], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp(tool)
+    write, split = TOOLS[tool]
+    write(root, objects)
+    dataset = open_dataset(tool, root, split)
+    assert [str(fault) for fault in dataset.faults] == []
+    np.testing.assert_array_equal(np.array(dataset.label_space.names, object)[dataset[0].labels], truth(objects))
+
+
+@pytest.mark.parametrize("tool", ["yolo_polygons", "roboflow_masks", "cvat_masks", "label_studio"])
+def test_the_folder_layout_names_the_right_one(tool: str, tmp_path: Path) -> None:
+    TOOLS[tool][0](tmp_path, [(0, 1, 1, 9, 9)])
+    with pytest.raises(ConfigError, match=f"use the format {tool}"):
+        open_dataset("folder", tmp_path)
+
+
+ONE: list[Rectangle] = [(0, 4, 4, 12, 12)]
+
+
+def faults_of(format: str, root: Path, split: str = "train", **options: Any) -> tuple[Any, str]:
+    dataset = open_unchecked(format, root, split, **options)
+    return dataset, "\n".join(f"{fault.severity} {fault.kind}: {fault}" for fault in dataset.faults)
+
+
+def test_shapes_of_labelme(tmp_path: Path) -> None:
+    write_labelme(tmp_path, ONE, shape_type="rectangle", points=[[12, 12], [4, 4]])
+    np.testing.assert_array_equal(open_dataset("labelme", tmp_path)[0].labels == 1, truth(ONE) == "cat")
+    write_labelme(tmp_path, ONE, shape_type="circle", points=[[20, 10], [26, 10]])
+    assert abs(int((open_dataset("labelme", tmp_path)[0].labels == 1).sum()) - np.pi * 36) < 4
+    mask = base64.b64encode(encode_png(np.full((8, 8), 255, np.uint8))).decode()
+    write_labelme(tmp_path, ONE, shape_type="mask", mask=mask, points=[[4, 4], [11, 11]])
+    np.testing.assert_array_equal(open_dataset("labelme", tmp_path)[0].labels == 1, truth(ONE) == "cat")
+    write_labelme(tmp_path, ONE, label="__ignore__")
+    content = json.loads((tmp_path / "train/a.json").read_text())
+    content["shapes"].insert(0, {"label": "cat", "points": [[0, 0], [40, 0], [40, 20]], "shape_type": "polygon"})
+    content["shapes"].append({"label": "dog", "points": [[1, 1], [3, 3]], "shape_type": "line"})
+    content["shapes"].append({"label": "dog", "points": [[1, 1], [3, 3]], "shape_type": "spline"})
+    (tmp_path / "train/a.json").write_text(json.dumps(content))
+    dataset, told = faults_of("labelme", tmp_path)
+    assert (dataset[0].labels[5:11, 5:11] == IGNORE).all()
+    assert "warning objects_outline" in told
+    assert "error object" in told
+    assert "shape_type 'spline' is not known" in told
+
+
+def test_labelme_undivided_and_with_a_table(tmp_path: Path) -> None:
+    for i in range(5):
+        write_labelme(tmp_path / "x", ONE)
+        for ending in ("png", "json"):
+            (tmp_path / f"x/train/a.{ending}").rename(tmp_path / f"p{i}.{ending}")
+    (tmp_path / "x/train").rmdir()
+    assert available_splits("labelme", tmp_path) == ("train", "val")
+    assert [len(open_dataset("labelme", tmp_path, split)) for split in ("train", "val", "all")] == [4, 1, 5]
+    (tmp_path / "table.csv").write_text("code,name,red,green,blue\n0,dog,1,1,1\n1,Background,0,0,0\n")
+    _, told = faults_of("labelme", tmp_path, "all", classes=tmp_path / "table.csv")
+    assert "warning unknown_class" in told
+    assert "5 objects of 'cat', which the class table does not have" in told
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0.5 0.5 0.2 0.2", "error objects_outline"),
+        ("5 0.1 0.1 0.2 0.1 0.2 0.2", "class 5; data.yaml names 0, 1"),
+        ("0 10 10 20 10 20 20", "20 is no fraction"),
+        ("0 0.1 0.1 0.2", "3 numbers after the class are neither"),
+        ("cat 0.1 0.1 0.2 0.1 0.2 0.2", "something else than numbers"),
+    ],
+)
+def test_lines_of_yolo_that_are_no_polygons(line: str, words: str, tmp_path: Path) -> None:
+    write_yolo(tmp_path, ONE)
+    (tmp_path / "labels/train/a.txt").write_text(line + "\n")
+    assert words in faults_of("yolo_polygons", tmp_path)[1]
+
+
+def test_yolo_counts_pictures_without_a_file(tmp_path: Path) -> None:
+    write_yolo(tmp_path, ONE)
+    picture(tmp_path / "images/train/b.png")
+    dataset, told = faults_of("yolo_polygons", tmp_path)
+    assert "1 of 2 pictures have no text file" in told
+    assert not dataset[1].labels.any()
+
+
+def test_what_label_studio_cannot_hand_over(tmp_path: Path) -> None:
+    write_label_studio(tmp_path, ONE)
+    file = tmp_path / "project-1-at-2026-01-01.json"
+    tasks = json.loads(file.read_text())
+    size = {"original_width": WIDTH, "original_height": HEIGHT}
+    done = tasks[0]["annotations"]
+    done.append({"result": []})
+    done[0]["result"] += [
+        {"type": "rectanglelabels", **size, "value": {"x": 50, "y": 50, "width": 25, "height": 25, "rectanglelabels": ["dog"]}},
+        {"type": "choices", "value": {"choices": ["sharp"]}},
+    ]  # fmt: skip
+    tasks.append({"id": 8, "data": {"image": "b.png"}, "annotations": []})
+    file.write_text(json.dumps(tasks))
+    dataset, told = faults_of("label_studio", tmp_path, "all")
+    assert "1 of 2 objects have no outline, only a box" in told
+    assert "1 pictures were annotated more than once" in told
+    assert "1 of 2 tasks without an annotation are left out" in told
+    assert set(np.unique(dataset[0].labels[10:15, 20:30])) == {IGNORE}
+    done[0]["result"].append({"type": "brushlabels", **size, "value": {"rle": [1, 2], "brushlabels": ["dog"]}})
+    file.write_text(json.dumps(tasks))
+    with pytest.raises(DataError, match=r"is a brush stroke.*Export 'COCO'"):
+        open_dataset("label_studio", tmp_path, "all")
+
+
+def test_cvat_without_its_pictures_or_colours(tmp_path: Path) -> None:
+    write_cvat(tmp_path, ONE)
+    (tmp_path / "labelmap.txt").write_text("background:0,0,0::\ncat:300,0,0::\n")
+    with pytest.raises(ConfigError, match=r"labelmap\.txt' line 2"):
+        open_dataset("cvat_masks", tmp_path, "all")
+    (tmp_path / "labelmap.txt").write_text("background:0,0,0::\ncat:250,50,83::\n")
+    (tmp_path / "JPEGImages").rename(tmp_path / "photos")
+    with pytest.raises(DataError, match="export with 'save images'"):
+        open_dataset("cvat_masks", tmp_path, "all")
+    assert len(open_dataset("cvat_masks", tmp_path, "all", images="photos")) == 1
+
+
+def test_masks_beside_their_pictures_in_a_plain_folder(tmp_path: Path) -> None:
+    write_roboflow(tmp_path, ONE)
+    options = {"images": ".", "labels": ".", "label_suffix": "_mask", "classes": tmp_path / "train/_classes.csv"}
+    assert len(open_dataset("folder", tmp_path, **options)) == 1
