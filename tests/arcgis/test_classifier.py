@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -16,7 +17,7 @@ import rasterio
 from pspnet.arcgis import PSPNetClassifier, prepare_data, read_package
 from pspnet.arcgis.package import FUNCTION, load_package, write_package
 from pspnet.config import AugmentConfig
-from pspnet.errors import CheckpointError, ConfigError
+from pspnet.errors import CheckpointError, ConfigError, PspnetError
 from pspnet.evaluation import evaluate
 from pspnet.raster import segment_raster
 from support.classified_tiles import export
@@ -358,3 +359,35 @@ def test_padding_and_masks_in_arcgis(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="padding = 20"):
         host.function.getConfiguration(padding=20)
     assert load_package(tmp_path / "pixel" / "pixel.emd").classes == SPACE.names
+
+
+@pytest.mark.parametrize("ending", [".emd", ".dlpk"])
+def test_packages_of_strangers_are_refused_in_words(tmp_path: Path, ending: str) -> None:
+    """Bits flipped anywhere, and texts that are JSON but no model."""
+    good = json.dumps({"Classes": [{"Value": 1, "Name": "a", "Color": [1, 2, 3]}], "ModelFile": "m.pth"}).encode()
+    texts = [
+        b"",
+        b"[]",
+        b"[" * 50_000,
+        b'{"Classes": [{"Value": 1, "Name": "a", "Color": ["x", 1, 2]}]}',
+        b"\xff\xfe",
+        good,
+    ]
+    random = np.random.default_rng(3)
+    for text in texts:
+        data = text
+        if ending == ".dlpk":
+            stream = io.BytesIO()
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("m.emd", text)
+            data = stream.getvalue()
+        for flips in range(20):
+            altered = bytearray(data)
+            for _ in range(flips if altered else 0):
+                altered[int(random.integers(len(altered)))] ^= 1 << int(random.integers(8))
+            path = tmp_path / f"x{ending}"
+            path.write_bytes(altered)
+            try:
+                read_package(path)
+            except PspnetError as error:
+                assert "x" in str(error)  # noqa: PT017  read by chance, or refused in words

@@ -13,6 +13,7 @@ import torch
 from pspnet import train
 from pspnet.ablation.grid import key_of
 from pspnet.config import ModelConfig, TrainConfig, find_protocol, read_recipe
+from pspnet.config.base import read_yaml
 from pspnet.config.model import last_channels
 from pspnet.data.transforms import Augmentation
 from pspnet.errors import ConfigError
@@ -180,3 +181,39 @@ def test_a_base_is_one_level_and_keeps_its_own_scores(tmp_path: Path) -> None:
         read_recipe(tmp_path / "third.yaml")
     with pytest.raises(ConfigError, match="semseg-xs"):
         first.changed(published={"source": "me", "mean_iou": {"semseg-xs": 3}})
+
+
+LAUGHS = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS,
+        "a: &a [" + "x," * 2000 + "]\nb: [" + "*a," * 2000 + "]\n",
+        "a: " + "[" * 5000 + "]" * 5000,
+        "".join(" " * k + "a:\n" for k in range(1500)),
+        "a: &a [*a]\n",
+        "a: &a {" + ",".join(f"k{k}: 1" for k in range(200)) + "}\nb: {<<: [" + ",".join(["*a"] * 2000) + "]}\n",
+        "steps: " + "9" * 6000,
+        "name: 2020-13-45\n",
+        "1: 2\n",
+        "? [1]\n: 2\n",
+        "model: !!python/object/apply:os.system ['true']\n",
+        "a: \0\n",
+    ],
+    ids=range(12),
+)
+def test_yaml_of_strangers_is_refused_in_words_and_at_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"r\.yaml|recipe") as caught:
+        TrainConfig.from_yaml(path)
+    assert len(str(caught.value)) < 2000
+
+
+def test_an_anchor_may_be_used_again(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("a: &sizes [1, 2]\nb: *sizes\n")
+    assert read_yaml(tmp_path / "r.yaml") == {"a": [1, 2], "b": [1, 2]}
+    with pytest.raises(ConfigError, match="is no file"):
+        read_yaml("/dev/zero")

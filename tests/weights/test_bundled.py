@@ -190,3 +190,13 @@ def test_an_index_that_is_damaged_is_named(tmp_path: Path, monkeypatch: pytest.M
     look_in(monkeypatch, tmp_path)
     with pytest.raises(CheckpointError, match=r"index\.json' is damaged"):
         Segmenter.load("one")
+
+
+@pytest.mark.parametrize("content", ["[]", "hello", '{"scenes": 3}', '{"x": {"file": 1}}', "[" * 100_000])
+def test_a_strange_folder_called_models_hides_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "index.json").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    assert "scenes" in bundled.bundled_models()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from pspnet import LabelSpace, ModelConfig, PSPNet
 from pspnet.errors import CheckpointError
-from pspnet.weights.checkpoint import FORMAT, ModelCard, load_checkpoint, save_checkpoint
+from pspnet.weights.checkpoint import FORMAT, ModelCard, card_for, load_checkpoint, save_checkpoint
 
 CONFIG = ModelConfig(encoder="resnet18", num_classes=3, encoder_options={"depth": 3}, mean=(1, 2, 3), std=(4, 5, 6))
 CARD = ModelCard(LabelSpace(("sea", "land", "sky")), protocol="slide", provenance={"recipe": "r.yaml"}, temperature=1.5)
@@ -115,3 +116,40 @@ def test_models_are_found_by_name_and_checked(saved: Path, monkeypatch: pytest.M
         file.write(b"!")
     with pytest.raises(CheckpointError, match="SHA-256"):
         Segmenter.load("tiny")
+
+
+class TestAlteredFiles:
+    """One bit anywhere in a checkpoint: refused in words, in the header and in every tensor."""
+
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+        torch.manual_seed(0)
+        model = PSPNet(ModelConfig(encoder="resnet18", num_classes=3, encoder_options={"depth": 3}, bins=(1, 2)))
+        return save_checkpoint(tmp_path_factory.mktemp("m") / "m.safetensors", model, card_for(model)).read_bytes()
+
+    @pytest.mark.parametrize("part", ["header", "tensors"])
+    def test_a_flipped_bit_is_told(self, whole: bytes, tmp_path: Path, part: str) -> None:
+        length = 8 + int.from_bytes(whole[:8], "little")
+        low, high = (0, length) if part == "header" else (length, len(whole))
+        random = np.random.default_rng(5)
+        for place in [low, high - 1, *random.integers(low, high, 10).tolist()]:
+            data = bytearray(whole)
+            data[place] ^= 1 << int(random.integers(8))
+            path = tmp_path / "altered.safetensors"
+            path.write_bytes(data)
+            if part == "header" and whole[place : place + 1].isspace():
+                continue  # padding between JSON values says nothing
+            with pytest.raises(CheckpointError):
+                load_checkpoint(path)
+
+    def test_old_files_load_and_it_is_said(self, whole: bytes, tmp_path: Path) -> None:
+        length = int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8 : 8 + length])
+        ours = json.loads(header["__metadata__"]["pspnet"])
+        del ours["check"], ours["tensors"]
+        header["__metadata__"]["pspnet"] = json.dumps(ours)
+        text = json.dumps(header).encode()
+        path = tmp_path / "old.safetensors"
+        path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+        with pytest.warns(UserWarning, match="before checkpoints held a digest"):
+            load_checkpoint(path)

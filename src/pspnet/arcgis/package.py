@@ -134,14 +134,15 @@ def read_package(path: str | Path) -> PackageInfo:
         entries = [(int(e["Value"]), str(e["Name"]), e.get("Color")) for e in content.get("Classes") or []]
         bands = tuple(int(b) for b in content.get("ExtractBands") or () if not isinstance(b, str))
         file = str(content.get("ModelFile") or "")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        colours = _colours(entries)
+    except Exception as error:  # whatever a strange file makes a parser raise
         raise CheckpointError(f"'{path}' is no model definition (.emd): {type(error).__name__} {error}") from error
     if not entries:
         raise CheckpointError(f"'{path}' names no classes; is it the template of exported training data?")
     names = [name for _, name, _ in entries]
     space = LabelSpace(
         tuple(name if names.count(name) == 1 else f"{name} ({value})" for value, name, _ in entries),
-        _colours(entries),
+        colours,
         tuple(value for value, _, _ in entries),
         (0, IGNORE),
     )
@@ -173,7 +174,7 @@ def load_package(path: str | Path, *, device: str = "auto") -> Segmenter:
         try:
             with archive.open(entry) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except Exception as error:  # whatever a strange file makes a parser raise
             raise CheckpointError(f"'{info.path}' is damaged: {error}. Copy it again") from error
         read_header(target)
         return Segmenter.load(target, device=device)
@@ -202,14 +203,16 @@ def _emd_of_zip(path: Path) -> tuple[str, str]:
             if archive.getinfo(names[0]).file_size > 64 * 2**20:
                 raise CheckpointError(f"'{path}': its .emd is no text of a sensible size")
             return names[0], archive.read(names[0]).decode("utf-8-sig")
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a strange file makes a parser raise
         raise CheckpointError(f"'{path}' is no deep learning package (.dlpk, a zip): {error}") from error
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except Exception as error:  # whatever a strange file makes a parser raise
         raise CheckpointError(f"'{path}' cannot be read: {error}") from error
 
 

@@ -46,19 +46,66 @@ class Settings(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
+MOST_YAML = 2**20  # characters of a recipe
+DEEPEST_YAML, MOST_ALIASES = 50, 64
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """YAML of strangers: no deeper than DEEPEST_YAML, few aliases, and none inside of what an anchor names. References
+    to references grow beyond all memory when they are looked at."""
+
+    _depth = _anchored = _aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        alias = isinstance(event, yaml.AliasEvent)
+        anchored = not alias and getattr(event, "anchor", None) is not None
+        self._aliases += alias
+        if alias and (self._anchored or self._aliases > MOST_ALIASES):
+            raise yaml.YAMLError("it refers to itself, or has references to references, or too many of them (*name)")
+        if self._depth >= DEEPEST_YAML:
+            raise yaml.YAMLError(f"it is nested more than {DEEPEST_YAML} levels deep")
+        self._depth, self._anchored = self._depth + 1, self._anchored + anchored
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth, self._anchored = self._depth - 1, self._anchored - anchored
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML text. Raises ConfigError with what is wrong with it, whatever that is."""
+    if len(text) > MOST_YAML:
+        raise ConfigError(f"it is no recipe: longer than {MOST_YAML:,} characters")
+    try:
+        return yaml.load(text, _BoundedLoader)
+    except Exception as error:  # numbers of 6,000 digits, days that do not exist ...
+        words = " ".join(str(error).split())
+        raise ConfigError(f"it is not valid YAML: {words[:500] or type(error).__name__}") from error
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file as a dict. Raises ConfigError naming the file when it is missing or not a mapping."""
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"'{path}' does not exist; give a YAML file such as those in recipes/") from None
-    except (OSError, UnicodeDecodeError) as error:
+        if not path.exists():
+            raise ConfigError(f"'{path}' does not exist; give a YAML file such as those in recipes/")
+        if not path.is_file():
+            raise ConfigError(f"'{path}' is no file; give a YAML file such as those in recipes/")
+        with path.open(encoding="utf-8") as file:
+            content = parse_yaml(file.read(MOST_YAML + 1))
+    except ConfigError as error:
+        raise (
+            error
+            if str(path) in str(error)
+            else ConfigError(f"'{path}' is not valid YAML: {str(error).removeprefix('it is not valid YAML: ')}")
+        ) from error
+    except (OSError, ValueError) as error:
         raise ConfigError(f"'{path}' cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' holds {type(content).__name__}; a recipe is a mapping of settings")
+    strange = [key for key in content if not isinstance(key, str)]
+    if strange:
+        raise ConfigError(f"'{path}': {strange[0]!r} is not the name of a setting")
     return content
 
 
@@ -79,9 +126,9 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
         if not separator or not name.strip():
             raise ConfigError(f"'{text}' is not a setting; write name=value, such as model.encoder=resnet50")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"'{text}': the value is not valid YAML ({' '.join(str(error).split())})") from error
+            parsed = parse_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"'{text}': the value is not valid YAML ({str(error).partition(': ')[2]})") from error
         *parents, leaf = name.strip().split(".")
         place = result
         for parent in parents:

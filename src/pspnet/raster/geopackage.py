@@ -120,7 +120,7 @@ class _Writer:
                     crs=crs,
                     append=self.begun,
                 )
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
+        except Exception as error:  # whatever GDAL refuses, a full disk say
             raise RasterError(
                 f"'{self.target}' cannot be written: {error}. The map is kept; repeat the command to make the polygons"
             ) from error

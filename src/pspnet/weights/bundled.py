@@ -53,11 +53,14 @@ def bundled_models() -> dict[str, BundledModel]:
     for folder in model_folders():
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            for name, entry in index.items():
-                if name not in found or found[name].path is None:
-                    found[name] = _entry(name, entry, folder)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            entries = {name: _entry(name, entry, folder) for name, entry in index.items()}
+        except Exception as error:  # an index.json of any content
+            if folder == Path("models"):  # a folder of this name is often somebody else's
+                continue
             raise CheckpointError(f"'{folder / 'index.json'}' is damaged: {error}") from error
+        for name, entry in entries.items():
+            if name not in found or found[name].path is None:
+                found[name] = entry
     return found
 
 

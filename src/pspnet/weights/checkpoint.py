@@ -1,20 +1,22 @@
 """Our checkpoint: one safetensors file that holds a network and everything needed to use it as it was meant.
 
 The tensors are the network's state dict. The metadata holds, under the key "pspnet", one JSON text: format version,
-ModelConfig, classes and colours, bands, evaluation protocol, provenance. Loading parses JSON and copies numbers; no
-code of the file ever runs.
+ModelConfig, classes and colours, bands, evaluation protocol, provenance, and digests of this text and of the tensors,
+checked when it is loaded. Loading parses JSON and copies numbers; no code of the file ever runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import CheckpointError, ConfigError, require
+from pspnet.errors import CheckpointError, require
 from pspnet.files import new_file
 from pspnet.labels import LabelSpace
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pspnet.nn import PSPNet
 
 FORMAT = 1  # raised when an older pspnet would misread the file
+_AGAIN = "Copy or download it again"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool
     with new_file(path, durable=True, also=(SafetensorError,)) as part:
         part.touch()
         mode = part.stat().st_mode
-        save_file(state, part, metadata={"pspnet": header_text(model.config, card)})
+        save_file(state, part, metadata={"pspnet": header_text(model.config, card, digest_of(state))})
         part.chmod(mode)  # safetensors writes for the owner alone; a model is as readable as any file
     return path
 
@@ -128,8 +131,10 @@ def read_header(path: str | Path) -> tuple[ModelConfig, ModelCard]:
         raise CheckpointError(f"'{path}' does not exist or is not a file; give a .safetensors file made by pspnet")
     try:
         metadata = _metadata(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a header of any bytes: too deep, too large, no text
         raise CheckpointError(_damaged(path, error)) from error
+    if not isinstance(metadata.get("pspnet", ""), str):
+        raise CheckpointError(f"'{path}' has damaged metadata: its 'pspnet' is no text")
     if "pspnet" not in metadata:
         raise CheckpointError(
             f"'{path}' is a safetensors file but not a pspnet checkpoint (it has no 'pspnet' metadata). "
@@ -157,11 +162,36 @@ def _metadata(path: Path) -> dict[str, str]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def header_text(config: ModelConfig, card: ModelCard) -> str:
-    """The JSON text that every model file of ours carries, exported ones too."""
+def header_text(config: ModelConfig, card: ModelCard, tensors: str | None = None) -> str:
+    """The JSON text that every model file of ours carries, exported ones too.
+
+    tensors: `digest_of` the tensors beside it. "check" is the digest of all the rest of the text.
+    """
     # the weights are in the very file, whatever they started from
     plain = config.model_dump(mode="json") | {"encoder_weights": "random"}
-    return json.dumps({"format": FORMAT, "config": plain, "card": card.to_dict()})
+    header: dict[str, Any] = {"format": FORMAT, "config": plain, "card": card.to_dict()}
+    if tensors is not None:
+        header["tensors"] = tensors
+    header = json.loads(json.dumps(header))  # as it will be read back
+    return json.dumps({**header, "check": _check(header)})
+
+
+def _check(header: Mapping[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in header.items() if key != "check"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and every bit of a state dict on the CPU: an altered weight is noticed."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def parse_header(text: str, path: str | Path) -> tuple[ModelConfig, ModelCard]:
@@ -169,16 +199,20 @@ def parse_header(text: str, path: str | Path) -> tuple[ModelConfig, ModelCard]:
     try:
         header = json.loads(text)
         version = int(header["format"])
-    except (ValueError, KeyError, TypeError) as error:
+        intact = "check" not in header or header["check"] == _check(header)
+    except Exception as error:  # whatever a text of somebody else makes a parser raise
         raise CheckpointError(f"'{path}' has damaged metadata: {error}") from error
     if version > FORMAT:
         raise CheckpointError(
             f"'{path}' has checkpoint format {version}; this pspnet reads up to {FORMAT}. Update pspnet from where it was installed"
         )
     try:
-        return ModelConfig.model_validate(header["config"]), ModelCard.from_dict(header["card"])
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        config, card = ModelConfig.model_validate(header["config"]), ModelCard.from_dict(header["card"])
+    except Exception as error:
         raise CheckpointError(f"'{path}' has damaged metadata: {error}") from error
+    if not intact:
+        raise CheckpointError(f"'{path}' was altered: its header is not the one that was saved. {_AGAIN}")
+    return config, card
 
 
 def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
@@ -189,7 +223,7 @@ def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
     """
     config, card = read_header(path)
     torch = require("torch", "torch")  # and with it come safetensors and timm
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     from pspnet.nn import PSPNet
 
@@ -202,7 +236,7 @@ def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
     try:
         with safe_open(path, framework="pt") as file:
             state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # SafetensorError, OSError, and what torch makes of odd types
         raise CheckpointError(_damaged(Path(path), error)) from error
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     altered = [
@@ -220,6 +254,15 @@ def load_checkpoint(path: str | Path) -> tuple[PSPNet, ModelCard]:
     broken = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(f"'{path}' holds values that are not finite in {broken[0]} ({len(broken)} tensors)")
+    saved = json.loads(_metadata(Path(path))["pspnet"]).get("tensors")
+    if saved is None:
+        warnings.warn(
+            f"'{path}' was saved before checkpoints held a digest of their tensors: it cannot be told whether they were "
+            "altered. Load and save it to add one",
+            stacklevel=2,
+        )
+    elif saved != digest_of(state):
+        raise CheckpointError(f"'{path}' was altered: its tensors are not those that were saved. {_AGAIN}")
     return model.eval(), card
 
 

@@ -58,7 +58,7 @@ def _config(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever a strange file makes a parser raise
         raise CheckpointError(f"'{path}' is damaged: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"'{path}' holds {type(config).__name__} instead of smp's settings")
@@ -75,7 +75,7 @@ def _download(name: str) -> Path:
     try:
         folder = Path(hf_hub_download(name, "config.json")).parent
         hf_hub_download(name, WEIGHT_FILES[0])
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a strange file makes a parser raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"'{name}' is no file here, and could not be fetched from the Hugging Face hub: {reason}. Is the name right and "

@@ -82,7 +82,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a strange file makes a parser raise
         raise DataError(f"'{path}' is damaged: {error}. Delete it: images and labels are enough") from error
     if not isinstance(content, dict):
         raise DataError(f"'{path}' holds no JSON object. Delete it: images and labels are enough")
