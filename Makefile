@@ -10,7 +10,7 @@ COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help install demo test test-all test-browser check bench docs clean requirements
+.PHONY: help install demo test test-all test-browser test-processors check bench docs clean requirements
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -43,6 +43,17 @@ test-all: $(READY)  ## also the slow ones
 test-browser: $(READY)  ## the playground's story in a real browser; installs Debian's chromium when it is missing
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
 	$(TEST) -m browser
+
+# what the libraries may use of the processor: a plain one, AVX2 only, AVX-512 without bfloat16, and all there is
+PROCESSORS = ATEN_CPU_CAPABILITY=default,ONEDNN_MAX_CPU_ISA=SSE41 \
+	ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	ATEN_CPU_CAPABILITY=avx512,ONEDNN_MAX_CPU_ISA=AVX512_CORE ONEDNN_MAX_CPU_ISA=AVX512_CORE_AMX
+ON_PROCESSORS = tests/weights tests/nn/test_folding.py tests/nn/test_blocks.py tests/predict/test_protocols.py \
+	tests/predict/test_candidates.py tests/exporting tests/training/test_loop.py
+
+test-processors: $(READY)  ## importers, goldens, folding, exports, resume as older and newer processors compute them
+	@for one in $(PROCESSORS); do echo "== $$one"; \
+		env $$(echo $$one | tr , ' ') $(TEST) -m "not slow and not browser" $(ON_PROCESSORS) || exit 1; done
 
 check: $(READY)  ## style, types, directions of imports
 	$(VENV)/bin/ruff format --check .

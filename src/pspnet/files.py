@@ -341,6 +341,13 @@ def _take(lock: Path, what: str) -> IO[bytes]:
     raise OutputError(f"{what} is being written by other processes; wait for them, or choose another name")
 
 
+def wait_for_lock(file: IO[bytes]) -> None:
+    """Returns when this process holds the lock of an open file; it ends when the file is closed. At once where the
+    system has no locks."""
+    while _lock_file(file) is False:
+        time.sleep(0.02)
+
+
 def _lock_file(file: IO[bytes]) -> bool | None:
     """Locks an open file for this process: True, or False where another holds it; None where the system has no locks."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -51,6 +52,15 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def keep_address_for_this_program(one: socket.socket) -> None:
+    """Before `bind`: a port whose last program has just ended is free at once, and one in use stays its program's.
+
+    On Windows SO_REUSEADDR would let two programs have one port; there the opposite option is set.
+    """
+    exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive is None else exclusive, 1)
 
 
 def memory_bytes() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -195,6 +194,12 @@ def _status_mib(name: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024, 1)
     except OSError:  # not Linux: the peak of the whole life, in bytes on macOS
-        return round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024), 1
-        )
+        return round(_peak_mib(), 1)
+
+
+def _peak_mib() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows does not tell
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)

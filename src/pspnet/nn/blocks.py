@@ -83,15 +83,19 @@ def pool_matrix(source: int, bins: int, like: Tensor) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
+OWN_POOLING = ("mps",)  # kinds of device whose adaptive pooling takes only sizes that the bins divide
+
+
 def adaptive_pool(
     features: Float[Tensor, "batch c h w"], bins: int, maximum: bool
 ) -> Float[Tensor, "batch c bins bins"]:
     """(B, C, H, W) -> (B, C, bins, bins): adaptive average or maximum pooling.
 
-    PyTorch's own, but for an export: there the sizes are unknown, so two matrix products (or masked maxima) do it,
-    exactly, where other projects export one size or an approximation.
+    PyTorch's own, but for an export, where the sizes are unknown, and on Apple's GPUs (MPS), whose operator refuses sizes
+    that the bins do not divide: there two matrix products (or masked maxima) do it, exactly, where other projects export
+    one size or an approximation.
     """
-    if not exporting():
+    if not exporting() and features.device.type not in OWN_POOLING:
         return F.adaptive_max_pool2d(features, bins) if maximum else F.adaptive_avg_pool2d(features, bins)
     height, width = features.shape[-2], features.shape[-1]
     if not maximum:

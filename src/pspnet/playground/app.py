@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ServiceError, require
+from pspnet.machine import keep_address_for_this_program
 from pspnet.path_limits import only_below
 from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.compare_tab import add_compare
@@ -145,7 +146,7 @@ def check_port(host: str, port: int) -> None:
 def _bind(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keep_address_for_this_program(probe)
         probe.bind((host, port))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ from typing import Any
 
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
-from pspnet.files import write_text
+from pspnet.files import wait_for_lock, write_text
 from pspnet.path_limits import is_below
 from pspnet.playground.run_state import LOG, PROCESS, RECIPE, WAITING, RunState, is_of_run, read_json, read_run
 from pspnet.training.run_folder import new_run_dir
@@ -181,8 +180,8 @@ class RunQueue:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One at a time among threads and among servers of the same folder."""
-        with (self.folder / ".queue.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with (self.folder / ".queue.lock").open("ab") as file:
+            wait_for_lock(file)
             yield
 
 

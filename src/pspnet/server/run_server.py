@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pspnet.errors import ServiceError
-from pspnet.machine import memory_trimmer
+from pspnet.machine import keep_address_for_this_program, memory_trimmer
 from pspnet.server.connections import Connections
 from pspnet.server.logs import log_to_stderr, logger
 from pspnet.server.settings import ServerSettings
@@ -74,7 +74,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         for family, kind, protocol, _, address in dict.fromkeys(found):
             one = socket.socket(family, kind, protocol)
             sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keep_address_for_this_program(one)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if port == 0 and len(sockets) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pspnet.data.views import Joined, cached, evenly
 from pspnet.errors import ConfigError, DataError
 from pspnet.georaster.ground import resolution_m
 from pspnet.losses import class_weights_from_shares
+from pspnet.machine import usable_cores
 from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
 from pspnet.training.distributed import outside_launch
 from pspnet.weights.bundled import find_model
@@ -203,8 +203,7 @@ def on_this_machine(config: TrainConfig, samples: int) -> TrainConfig:
     precision = "bf16" if compute_dtype(config.precision, device) == torch.bfloat16 else "fp32"
     workers = config.workers
     if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(max((cores - 1) // devices, 0), MAX_WORKERS)  # one core stays with the network
+        workers = min(max((usable_cores() - 1) // devices, 0), MAX_WORKERS)  # one core stays with the network
     steps = config.total_steps(samples)
     return config.changed(
         steps=steps,

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from pspnet.errors import CheckpointError, MissingExtraError
+from pspnet.weights.hub import hub_file
 from pspnet.weights.rename_table import Drop, Foreign, Plan, Rename, width_settings
 from pspnet.weights.smp_encoders import encoder_plan
 from pspnet.weights.torch_files import find_state, read_file
@@ -69,19 +70,16 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _download(name: str) -> Path:
     try:
-        from huggingface_hub import hf_hub_download
+        found = [hub_file(name, file) for file in ("config.json", WEIGHT_FILES[0])]
     except ImportError as error:
         raise MissingExtraError(f"'{name}' is a hub id, which needs: pip install huggingface_hub") from error
-    try:
-        folder = Path(hf_hub_download(name, "config.json")).parent
-        hf_hub_download(name, WEIGHT_FILES[0])
-    except Exception as error:  # whatever a strange file makes a parser raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    faults = [one for one in found if isinstance(one, str)]
+    if faults:
         raise CheckpointError(
-            f"'{name}' is no file here, and could not be fetched from the Hugging Face hub: {reason}. Is the name right and "
+            f"'{name}' is no file here, and could not be fetched from the Hugging Face hub: {faults[0]}. Is the name right and "
             "the network reachable? Otherwise download config.json and model.safetensors elsewhere and give their folder"
-        ) from error
-    return folder
+        )
+    return Path(found[0]).parent
 
 
 def plan(foreign: Foreign) -> Plan:
