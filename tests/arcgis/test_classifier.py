@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pspnet.arcgis import PSPNetClassifier, prepare_data, read_package
+from pspnet.arcgis import PSPNetClassifier, classify_pixels, prepare_data, read_package
 from pspnet.arcgis.package import FUNCTION, load_package, write_package
 from pspnet.config import AugmentConfig
 from pspnet.errors import CheckpointError, ConfigError, PspnetError
@@ -391,3 +391,40 @@ def test_packages_of_strangers_are_refused_in_words(tmp_path: Path, ending: str)
                 read_package(path)
             except PspnetError as error:
                 assert "x" in str(error)  # noqa: PT017  read by chance, or refused in words
+
+
+def test_documented_arguments_of_scores_losses_and_saving(trained: PSPNetClassifier, tmp_path: Path) -> None:
+    assert trained.mIOU(mean=True, show_progress=True) == trained.mIOU(mean=True, show_progress=False)
+    assert len(trained.plot_losses(show=True).axes) == 1
+    emd = trained.save(tmp_path / "plain", compute_metrics=False, save_optimizer=True, save_inference_file=False)
+    assert (emd.parent / "plain_checkpoint.ckpt").stat().st_size > 0
+    assert not (emd.parent / FUNCTION).exists()
+    with zipfile.ZipFile(emd.with_suffix(".dlpk")) as archive:
+        assert sorted(archive.namelist()) == ["plain.emd", "plain.safetensors", "plain_checkpoint.ckpt"]
+    used = PSPNetClassifier.from_model(emd)
+    with pytest.raises(ConfigError, match="no optimizer to save"):
+        used.save(tmp_path / "other", save_optimizer=True)
+
+
+def test_pixels_are_classified_by_the_documented_function(tmp_path: Path) -> None:
+    emd = write_package(tmp_path / "m", make_segmenter(), tile_px=64)
+    source = write_raster(tmp_path / "a.tif", scene(96, 80))
+    segment_raster(load_package(emd), source, tmp_path / "same.tif", tile_px=64, overlap_px=16, codes=True)
+    target = classify_pixels(source, emd, {"padding": 8, "tile_size": 64, "batch_size": 2})
+    assert target == tmp_path / "a_classified.tif"
+    np.testing.assert_array_equal(read(target), read(tmp_path / "same.tif"))
+    box = {"xmin": 500_020, "ymin": 5_599_900, "xmax": 500_100, "ymax": 5_599_960}
+    part = classify_pixels(
+        source, emd, output_name=tmp_path / "part.tif", context={"extent": box, "processorType": "CPU"}
+    )
+    assert isinstance(part, Path)
+    assert read(part).shape == (30, 40)
+    many = classify_pixels([source], emd, output_name=tmp_path / "maps", process_all_raster_items=True)
+    assert many == [tmp_path / "maps" / "a.tif"]
+    for arguments, said in (
+        ({"gis": object()}, "no image service"),
+        ({"model_arguments": {"threshold": 1}}, "no entry 'threshold'"),
+        ({"context": {"outSR": 4326}}, "no entry 'outSR'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            classify_pixels(source, emd, **arguments)  # type: ignore[arg-type]

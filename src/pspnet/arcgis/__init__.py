@@ -20,16 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pspnet.arcgis.classifier import PSPNetClassifier as PSPNetClassifier
+    from pspnet.arcgis.classify_pixels import classify_pixels as classify_pixels
     from pspnet.arcgis.data import prepare_data as prepare_data
     from pspnet.arcgis.package import read_package as read_package
 
 _PLACES = {
+    "classify_pixels": "pspnet.arcgis.classify_pixels",
     "PSPNetClassifier": "pspnet.arcgis.classifier",
     "prepare_data": "pspnet.arcgis.data",
     "read_package": "pspnet.arcgis.package",
 }
 
-__all__ = ["PSPNetClassifier", "prepare_data", "read_package"]
+__all__ = ["PSPNetClassifier", "classify_pixels", "prepare_data", "read_package"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
+from pspnet.arcgis.arguments import BACKBONES, METRICS, loss_settings, metric_of, refuse
 from pspnet.arcgis.data import TrainingData
-from pspnet.arcgis.package import describe, load_package, pixel_values, write_package
+from pspnet.arcgis.notebook import counted, shown
+from pspnet.arcgis.package import describe, load_package, with_pixel_values, write_package
 from pspnet.arcgis.pictures import grid_figure, loss_figure
 from pspnet.arcgis.report import html_report, png_of
-from pspnet.config import LossConfig, ModelConfig, RasterConfig, TrainConfig
+from pspnet.config import ModelConfig, RasterConfig, TrainConfig
 from pspnet.config.train import EarlyStopConfig, OptimizerConfig, ScheduleConfig
 from pspnet.data.dataset import Sample
 from pspnet.errors import CheckpointError, ConfigError, require
@@ -26,32 +27,6 @@ from pspnet.predict.segmenter import Segmenter
 from pspnet.raster import RasterReport, segment_raster
 from pspnet.training import find_learning_rate, train
 from pspnet.training.run_folder import RunFolder
-from pspnet.weights.checkpoint import ModelCard
-
-BACKBONES = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnet269",
-    "mobilenetv2",
-    *(f"efficientnet_b{i}" for i in range(8)),
-    "swin_tiny",
-    "swin_small",
-    "swin_base",
-    "swin_large",
-)
-Monitored = Literal["mean_iou", "pixel_accuracy", "loss"]
-METRICS: dict[str, Monitored] = {"miou": "mean_iou", "accuracy": "pixel_accuracy", "valid_loss": "loss"}
-
-# arguments of arcgis.learn that have no counterpart here, and why
-NOT_SUPPORTED = {
-    "dice_loss_average": "the Dice loss is averaged over classes; give dice_loss_fraction",
-    "weighted_dice": "class_balancing weighs the cross entropy; Dice counts each class alike already",
-    "callbacks": "they are fastai objects",
-    "wandb": "runs are written as CSV and for TensorBoard",
-}
 
 
 class PSPNetClassifier:
@@ -92,10 +67,10 @@ class PSPNetClassifier:
         model_options: Mapping[str, Any] | None = None,
         **other: Any,
     ) -> None:
-        _refuse(other)
+        refuse(other)
         if not 0 <= dice_loss_fraction <= 1:
             raise ConfigError(f"dice_loss_fraction = {dice_loss_fraction}: a share, 0 to 1")
-        self.data, self.monitor = data, _metric(monitor)
+        self.data, self.monitor = data, metric_of(monitor)
         self.mixup = 0.5 if mixup else 0.0
         auxiliary = "pixel" if unet_aux_loss or not use_unet else "none"
         options: dict[str, Any] = (
@@ -113,7 +88,13 @@ class PSPNetClassifier:
                 **(model_options or {}),
             }
         )
-        self.loss = self._loss(class_balancing, focal_loss, dice_loss_fraction, ignore_classes)
+        self.loss = loss_settings(
+            class_balancing,
+            focal_loss,
+            dice_loss_fraction,
+            ignore_classes,
+            self._data().train.label_space.codes if ignore_classes else (),
+        )
         self.frozen = backbone_weights != "random"
         self.start = None if pretrained_path is None else Path(pretrained_path)
         self.runs: list[RunFolder] = []
@@ -148,11 +129,11 @@ class PSPNetClassifier:
         rest. checkpoint: go on with the best model, else with the last. early_stopping: ends when `monitor` no longer
         improves. training: further fields of pspnet's TrainConfig. Each call is a run in a folder of its own.
         """
-        _refuse(other)
+        refuse(other)
         if not tensorboard:
             raise ConfigError("tensorboard = False: runs always write for TensorBoard; it costs nothing")
         if monitor is not None:
-            self.monitor = _metric(monitor)
+            self.monitor = metric_of(monitor)
         if lr is None:
             lr = self._rate or self.lr_find(allow_plot=False)
         changes: dict[str, Any] = dict(training or {})
@@ -174,11 +155,12 @@ class PSPNetClassifier:
         """The encoder is trained too."""
         self.frozen = False
 
-    def plot_losses(self) -> Any:
-        """A matplotlib figure of the losses of every fit so far."""
+    def plot_losses(self, show: bool = True) -> Any:
+        """A matplotlib figure of the losses of every fit so far. show: also draw it where a notebook is running."""
         if not self.runs:
             raise ConfigError("there is nothing to plot: call fit first")
-        return loss_figure([run.metrics for run in self.runs])
+        figure = loss_figure([run.metrics for run in self.runs])
+        return shown(figure) if show else figure
 
     def show_results(self, rows: int = 5, alpha: float = 0.5) -> Any:
         """A matplotlib figure: validation chips with their labels, and beside them with the model's."""
@@ -195,9 +177,10 @@ class PSPNetClassifier:
         """Share of the validation pixels that are right, 0..1."""
         return float(self._scores().pixel_accuracy)
 
-    def mIOU(self, mean: bool = False) -> float | dict[str, float]:  # noqa: N802  arcgis.learn's name
-        """Intersection over union of each class on the validation chips, or their mean; 0..1."""
-        scores = self._scores()
+    def mIOU(self, mean: bool = False, show_progress: bool = True) -> float | dict[str, float]:  # noqa: N802  arcgis.learn's
+        """Intersection over union of each class on the validation chips, or their mean; 0..1. show_progress: a bar on a
+        terminal while they are looked at."""
+        scores = self._scores(show_progress)
         return float(scores.mean_iou) if mean else dict(zip(self.segmenter.classes, scores.iou.tolist(), strict=True))
 
     def per_class_metrics(self, ignore_classes: Sequence[int] = ()) -> Any:
@@ -222,7 +205,7 @@ class PSPNetClassifier:
             result: Segmentation = self.segmenter.segment(source)
             return result
         report: RasterReport = segment_raster(
-            _with_values(self.segmenter), str(source), target, RasterConfig(**{"codes": True, **settings})
+            with_pixel_values(self.segmenter), str(source), target, RasterConfig(**{"codes": True, **settings})
         )
         return report
 
@@ -233,14 +216,21 @@ class PSPNetClassifier:
         publish: bool = False,
         gis: None = None,
         compute_metrics: bool = True,
+        save_optimizer: bool = False,
+        save_inference_file: bool = True,
         **other: Any,
     ) -> Path:
         """Writes the model's folder and returns its .emd: NAME.safetensors, .emd, .dlpk, the raster function, metrics.
 
         name_or_path: a name (below `models` beside the data) or a folder. compute_metrics: score it on the validation
-        chips for the package.
+        chips for the package. save_optimizer: also NAME_checkpoint.ckpt, the last fit's state with its optimizer, to go on
+        from with `pspnet train --resume`. save_inference_file: the raster function, without which ArcGIS cannot run it.
         """
-        _refuse(other)
+        refuse(other)
+        if save_optimizer and not self.runs:
+            raise ConfigError(
+                "save_optimizer = True: this model was not trained here, so there is no optimizer to save"
+            )
         if framework != "PyTorch" or publish or gis is not None:
             raise ConfigError(
                 "framework, publish and gis: packages are written for PyTorch, to files; upload the .dlpk yourself"
@@ -268,14 +258,18 @@ class PSPNetClassifier:
                 "LearningRate": str(self._rate),
             }
             results = png_of(self.show_results(rows=3))
-            losses = png_of(self.plot_losses()) if self.runs else None
+            losses = png_of(self.plot_losses(show=False)) if self.runs else None
             files = {
                 "ModelCharacteristics/show_results.png": results,
                 **({"ModelCharacteristics/loss_graph.png": losses} if losses else {}),
                 "model_metrics.html": html_report(folder.name, segmenter, scores, losses is not None),
             }
         facts["TrainedOn"] = datetime.now(UTC).date().isoformat()
-        return write_package(folder, segmenter, tile_px=tile, facts=facts, files=files)
+        if save_optimizer:
+            files[f"{folder.name}_checkpoint.ckpt"] = self.runs[-1].last_state.read_bytes()
+        return write_package(
+            folder, segmenter, tile_px=tile, facts=facts, files=files, with_function=save_inference_file
+        )
 
     def load(self, name_or_path: str | Path) -> None:
         """Takes the weights of a saved model: a name below `models`, a folder, an .emd, a .dlpk or a checkpoint."""
@@ -352,25 +346,6 @@ class PSPNetClassifier:
             seed=data.seed,
         )
 
-    def _loss(self, class_balancing: bool, focal_loss: bool, dice: float, ignored: Sequence[int]) -> LossConfig:
-        indices = []
-        if ignored:
-            space = self._data().train.label_space
-            unknown = sorted(set(ignored) - set(space.codes))
-            if unknown:
-                raise ConfigError(
-                    f"ignore_classes names the value {unknown[0]}; there are {', '.join(map(str, space.codes))}"
-                )
-            indices = [space.codes.index(value) for value in ignored]
-        pixel = 1.0 - dice
-        return LossConfig(
-            cross_entropy=0.0 if focal_loss else pixel,
-            focal=pixel if focal_loss else 0.0,
-            dice=dice,
-            class_weights="tempered" if class_balancing else "none",
-            ignored_classes=tuple(indices),
-        )
-
     def _data(self) -> TrainingData:
         if self.data is None:
             raise ConfigError("this model has no data: give it prepare_data's result to train or score it")
@@ -381,31 +356,11 @@ class PSPNetClassifier:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _scores(self) -> Scores:
-        return evaluate(self.segmenter, self._data().valid)
+    def _scores(self, show_progress: bool = False) -> Scores:
+        return evaluate(self.segmenter, counted(self._data().valid) if show_progress else self._data().valid)
 
     def _predict(self, sample: Sample) -> Any:
         return self.segmenter.segment(sample.image, confidence=False).labels
-
-
-def _with_values(segmenter: Segmenter) -> Segmenter:
-    """The same model, whose maps hold the values that its .emd names."""
-    space = segmenter.card.label_space
-    card: ModelCard = replace(segmenter.card, label_space=replace(space, codes=tuple(pixel_values(space))))
-    return Segmenter(segmenter.model, card, engine=segmenter.engine)
-
-
-def _metric(name: str) -> Monitored:
-    if name not in METRICS:
-        raise ConfigError(f"monitor = {name!r}: {', '.join(METRICS)}")
-    return METRICS[name]
-
-
-def _refuse(given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        if name not in NOT_SUPPORTED:
-            raise ConfigError(f"PSPNetClassifier has no argument {name!r}")
-        raise ConfigError(f"{name} = {value!r} is not supported: {NOT_SUPPORTED[name]}")
 
 
 def _new_folder(base: Path) -> Path:

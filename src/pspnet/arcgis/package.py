@@ -11,7 +11,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from pspnet.errors import CheckpointError
 from pspnet.files import new_file, write_bytes
 from pspnet.labels import IGNORE, Colour, LabelSpace, distinct_colours
 from pspnet.predict.segmenter import Segmenter
-from pspnet.weights.checkpoint import read_header
+from pspnet.weights.checkpoint import ModelCard, read_header
 
 FUNCTION = "PSPNetRasterFunction.py"  # ArcGIS wants a class of the file's name in it
 LARGEST = 4 * 2**30  # bytes of a checkpoint inside a .dlpk; more is no model of ours
@@ -53,16 +53,19 @@ def write_package(
     padding_px: int = 0,
     facts: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
+    with_function: bool = True,
 ) -> Path:
     """Writes FOLDER/NAME.safetensors, NAME.emd, NAME.dlpk and the raster function; returns the .emd's path.
 
     NAME is the folder's. tile_px: side of the windows that ArcGIS hands over, padding included. facts: more keys of the
-    .emd, such as accuracy. files: more files (path in the folder -> content), also put into the .dlpk.
+    .emd, such as accuracy. files: more files (path in the folder -> content), also put into the .dlpk. with_function: the
+    raster function, without which ArcGIS cannot run the model.
     """
     name = folder.name
     segmenter.save(folder / f"{name}.safetensors")
     function = resources.files("pspnet.arcgis").joinpath("raster_function.py").read_bytes()
-    write_bytes(folder / FUNCTION, function)
+    if with_function:
+        write_bytes(folder / FUNCTION, function)
     for inner, content in (files or {}).items():
         write_bytes(folder / inner, content)
     emd = folder / f"{name}.emd"
@@ -72,7 +75,7 @@ def write_package(
             describe(segmenter, f"{name}.safetensors", tile_px, padding_px) | dict(facts or {}), indent=2
         ).encode(),
     )
-    inside = [f"{name}.safetensors", emd.name, FUNCTION, *(files or {})]
+    inside = [f"{name}.safetensors", emd.name, *([FUNCTION] if with_function else []), *(files or {})]
     with (
         new_file(folder / f"{name}.dlpk") as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -123,6 +126,13 @@ def pixel_values(space: LabelSpace) -> list[int]:
     """What a classified raster holds for each class: the training data's codes, or 1, 2, 3, ... where one of them is 0,
     which means "no class" in ArcGIS."""
     return list(space.codes) if 0 not in space.codes else list(range(1, space.num_classes + 1))
+
+
+def with_pixel_values(segmenter: Segmenter) -> Segmenter:
+    """The same model, whose maps hold the values that its .emd names."""
+    space = segmenter.card.label_space
+    card: ModelCard = replace(segmenter.card, label_space=replace(space, codes=tuple(pixel_values(space))))
+    return Segmenter(segmenter.model, card, engine=segmenter.engine)
 
 
 def read_package(path: str | Path) -> PackageInfo:

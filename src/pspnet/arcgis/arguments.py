@@ -1,0 +1,66 @@
+"""arcgis.learn's arguments: which have a counterpart here, what they mean, and why the others are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pspnet.config import LossConfig
+from pspnet.errors import ConfigError
+
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet269",
+    "mobilenetv2",
+    *(f"efficientnet_b{i}" for i in range(8)),
+    "swin_tiny",
+    "swin_small",
+    "swin_base",
+    "swin_large",
+)
+Monitored = Literal["mean_iou", "pixel_accuracy", "loss"]
+METRICS: dict[str, Monitored] = {"miou": "mean_iou", "accuracy": "pixel_accuracy", "valid_loss": "loss"}
+
+# arguments of arcgis.learn that have no counterpart here, and why
+NOT_SUPPORTED = {
+    "dice_loss_average": "the Dice loss is averaged over classes; give dice_loss_fraction",
+    "weighted_dice": "class_balancing weighs the cross entropy; Dice counts each class alike already",
+    "callbacks": "they are fastai objects",
+    "wandb": "runs are written as CSV and for TensorBoard",
+}
+
+
+def loss_settings(
+    class_balancing: bool, focal_loss: bool, dice: float, ignored: Sequence[int], codes: Sequence[int]
+) -> LossConfig:
+    """The loss that these arguments ask for. ignored: pixel values that do not count, of the data's `codes`."""
+    unknown = sorted(set(ignored) - set(codes))
+    if unknown:
+        raise ConfigError(f"ignore_classes names the value {unknown[0]}; there are {', '.join(map(str, codes))}")
+    pixel = 1.0 - dice
+    return LossConfig(
+        cross_entropy=0.0 if focal_loss else pixel,
+        focal=pixel if focal_loss else 0.0,
+        dice=dice,
+        class_weights="tempered" if class_balancing else "none",
+        ignored_classes=tuple(list(codes).index(value) for value in ignored),
+    )
+
+
+def metric_of(name: str) -> Monitored:
+    """What a metric of arcgis.learn is called here."""
+    if name not in METRICS:
+        raise ConfigError(f"monitor = {name!r}: {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def refuse(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError for arguments that the classifier has not, with the reason where there is one."""
+    for name, value in given.items():
+        if name not in NOT_SUPPORTED:
+            raise ConfigError(f"PSPNetClassifier has no argument {name!r}")
+        raise ConfigError(f"{name} = {value!r} is not supported: {NOT_SUPPORTED[name]}")
