@@ -16,7 +16,9 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    **dict.fromkeys(("errors", "installation", "machine", "files", "path_limits", "listing", "display", "terminal"), 0),
+    **dict.fromkeys(
+        ("errors", "installation", "machine", "heap", "files", "path_limits", "listing", "display", "terminal"), 0
+    ),
     **dict.fromkeys(
         (
             "labels",
@@ -60,6 +62,7 @@ ALLOWED = {
     ("georaster", "labels"): "a label raster is decoded into classes",
     ("georaster", "tiling"): "a grid is cut into windows",
     ("ablation", "training"): "a grid of trainings",
+    ("training", "inspection"): "memory and time are told before a run starts",
     ("ablation", "evaluation"): "a grid of evaluations",
     ("demo", "training"): "the demo trains three networks",
     ("bench", "inspection"): "a share of the roof needs the operations counted",

@@ -9,6 +9,7 @@ import pytest
 
 MODULES = [
     "pspnet.georaster.grids",
+    "pspnet.heap",
     "pspnet.predict.windows",
     "pspnet.raster.connected_components",
     "pspnet.raster.corners",

@@ -120,7 +120,9 @@ def csv_table(text: str, source: str, needed: str) -> tuple[list[str], list[tupl
 
     Lines with # and empty ones are left out. needed: what the header holds, for the error. Raises ConfigError.
     """
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip(" \t,;")]
+    # ends of lines as files have them; str.splitlines would also cut a name at U+2028 or U+0085
+    ended = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = [(number, line) for number, line in enumerate(ended, start=1) if line.strip(" \t,;")]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     if not lines:
         raise ConfigError(f"'{source}' is empty; it has a header line {needed}")

@@ -268,6 +268,20 @@ def new_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite
             shutil.rmtree(old, ignore_errors=True)
 
 
+def own_folder(parent: str | Path, name: str) -> Path:
+    """A new folder for files of this process alone, to be removed by it; where it is killed, the next one does.
+
+    Raises OutputError.
+    """
+    parent = Path(parent)
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder = _temporary(parent / name)
+        folder.mkdir(mode=0o700)
+    return folder
+
+
 def write_bytes(
     path: str | Path,
     data: bytes,

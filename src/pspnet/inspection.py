@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_iter
 
 from pspnet.config.loss import LossConfig
 from pspnet.config.model import ModelConfig
+from pspnet.heap import Heap
 from pspnet.losses import SegmentationLoss
 from pspnet.nn import PSPNet
 
@@ -36,6 +37,7 @@ aten = torch.ops.aten
 DENSE, GROUPED, GROUPED_BACKWARD, DILATED_BACKWARD = "dense", "grouped", "grouped backward", "dilated grouped backward"
 KINDS = (DENSE, GROUPED, GROUPED_BACKWARD, DILATED_BACKWARD)
 
+PASSES = 3  # in which the allocator's holes are found: the first pass begins with an empty heap
 # what a process takes beside tensors, as measured (docs/log/encoders.md): pages of libraries and kernels that a first pass
 # loads, and freed blocks that the C library's allocator keeps
 LOADED_BYTES, KEPT_BYTES = 25 * 2**20, 32 * 2**20
@@ -137,9 +139,9 @@ def model_info(
     with torch.device("meta"):
         network = PSPNet(config)
     with _usual_kernels():
-        stages, segment = _forward_cost(network, height, width)
+        stages, segment = _stages(network, height, width), forward_cost(network, height, width)
         parameters = sum(p.numel() for p in network.parameters())
-        train = _training_cost(network, batch, height, width)
+        train = training_cost(network, batch, height, width)
     return ModelInfo(config, height, width, batch, stages, parameters, segment, train, machine or measure_machine())
 
 
@@ -155,7 +157,7 @@ def _usual_kernels() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
-def _forward_cost(network: PSPNet, height: int, width: int) -> tuple[tuple[Stage, ...], Cost]:
+def _stages(network: PSPNet, height: int, width: int) -> tuple[Stage, ...]:
     network.eval()
     image = torch.empty(1, network.config.in_bands, height, width, device="meta")
     part_of = _parts(network)
@@ -168,37 +170,68 @@ def _forward_cost(network: PSPNet, height: int, width: int) -> tuple[tuple[Stage
     counts: dict[str, int] = defaultdict(int)
     for parameter in network.parameters():
         counts[part_of[id(parameter)]] += parameter.numel()
-    stages = tuple(
+    return tuple(
         Stage(name, shapes.get(name, ()), counts[name], ledger.flops_of[name])
         for name in dict.fromkeys(part_of.values())
     )
-    memory = _resident_bytes(network) + _bytes(image) + ledger.peak_bytes + bytes_beside_tensors(network)
-    return stages, Cost(sum(call.flops for call in ledger.calls), memory, tuple(ledger.calls))
 
 
-def _training_cost(network: PSPNet, batch: int, height: int, width: int) -> Cost:
+def forward_cost(network: PSPNet, height: int, width: int) -> Cost:
+    """Of one image's forward pass. network: without memory (device meta)."""
+    network.eval()
+    dtype = next(network.parameters()).dtype
+    image = torch.empty(1, network.config.in_bands, height, width, device="meta", dtype=dtype)
+    with torch.no_grad(), CallLedger() as ledger:
+        for _ in range(PASSES):
+            network(image)
+    calls = ledger.calls[: len(ledger.calls) // PASSES]
+    memory = _resident_bytes(network) + _bytes(image) + ledger.heap.peak_bytes + bytes_beside_tensors(network)
+    return Cost(sum(call.flops for call in calls), memory, tuple(calls))
+
+
+def training_cost(
+    network: PSPNet,
+    batch: int,
+    height: int,
+    width: int,
+    values_per_weight: float = 1.0,
+    input_scale: float | None = None,
+) -> Cost:
+    """Of one training step. network: without memory (device meta); in bfloat16, what autocast computes in it is halved.
+
+    values_per_weight: that the optimiser, and an average of the weights, keep for each of them (momentum: 1, AdamW: 2).
+    """
     config = network.config
     network.train()
-    images = torch.empty(batch, config.in_bands, height, width, device="meta")
+    dtype = next(network.parameters()).dtype
+    images = torch.empty(batch, config.in_bands, height, width, device="meta", dtype=dtype)
     labels = torch.zeros(batch, height, width, dtype=torch.int64, device="meta")
     criterion = SegmentationLoss(LossConfig(), config.num_classes, None).to("meta")
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     with CallLedger() as ledger:
-        outputs = network.forward_train(images)
-        loss = criterion(outputs.logits, labels)
-        if outputs.auxiliary is not None:
-            loss = loss + criterion(outputs.auxiliary, labels)
-        if outputs.image_logits is not None:
-            loss = loss + outputs.image_logits.square().mean()  # as small as its own loss
-        if outputs.points is not None:
-            logits = outputs.points.logits
-            loss = loss + criterion(logits, labels.flatten(1)[:, :1].expand(-1, logits.shape[2]))
-        loss.backward()
-        peak = ledger.peak_bytes
-        optimizer.step()
-    momentum = sum(_bytes(p) for p in network.parameters())  # one value for each parameter, from the second step on
-    resident = _resident_bytes(network) + momentum + _bytes(images) + _bytes(labels) + bytes_beside_tensors(network)
-    return Cost(sum(call.flops for call in ledger.calls), resident + peak, tuple(ledger.calls))
+        for _ in range(PASSES):
+            outputs = network.forward_train(images, input_scale)
+            loss = criterion(outputs.logits, labels)
+            if outputs.auxiliary is not None:
+                loss = loss + criterion(outputs.auxiliary, labels)
+            if outputs.image_logits is not None:
+                loss = loss + outputs.image_logits.square().mean()  # as small as its own loss
+            if outputs.points is not None:
+                logits = outputs.points.logits
+                loss = loss + criterion(logits, labels.flatten(1)[:, :1].expand(-1, logits.shape[2]))
+            loss.backward()
+            del outputs, loss
+            for parameter in learning:
+                parameter.grad = None
+    # in bfloat16: weights, gradients and the optimiser's values are of 4 bytes, with a copy of 2 for autocast
+    weights = sum(parameter.numel() for parameter in learning)
+    kept = 4 * values_per_weight * weights + (4 * weights if dtype == torch.bfloat16 else 0)
+    whole = sum(4 * value.numel() for value in [*network.parameters(), *network.buffers()])
+    resident = whole + int(kept) + 4 * images.numel() + _bytes(labels) + bytes_beside_tensors(network)
+    step = ledger.calls[: len(ledger.calls) // PASSES]
+    # the update reads and writes weight, gradient and what is kept
+    step.append(Call(DENSE, 0, int(weights * 4 * (3 + 2 * values_per_weight))))
+    return Cost(sum(call.flops for call in step), resident + ledger.heap.peak_bytes, tuple(step))
 
 
 class CallLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -214,6 +247,7 @@ class CallLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flops_of: dict[str, int] = defaultdict(int)
         self.part = ""  # whom the operations are put down to
         self.live_bytes = self.peak_bytes = 0
+        self.heap = Heap()  # what the C library's allocator takes for them, holes included
         self._alive: dict[int, int] = {}  # address of a storage -> its bytes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -236,10 +270,12 @@ class CallLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._alive[address] = storage.nbytes()
             self.live_bytes += storage.nbytes()
             self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            self.heap.take(address, storage.nbytes())
             weakref.finalize(storage, self._release, address)
 
     def _release(self, address: int) -> None:
         self.live_bytes -= self._alive.pop(address)
+        self.heap.give(address)
 
 
 def _work(call: Any, args: Any, result: Any) -> tuple[str, int]:
@@ -323,14 +359,14 @@ def bytes_beside_tensors(network: nn.Module) -> int:
     return LOADED_BYTES + KEPT_BYTES + max(map(_bytes, network.parameters()), default=0)
 
 
-def measure_machine(device: str = "cpu", seconds: float = 0.4) -> Machine:
-    """The device's rates in float32, from small runs of what networks are made of; takes about `seconds`."""
+def measure_machine(device: str = "cpu", seconds: float = 0.4, dtype: torch.dtype = torch.float32) -> Machine:
+    """The device's rates, from small runs of what networks are made of; takes about `seconds`."""
     gpu = device.startswith("cuda")
     side = 8192 if gpu else 512  # small enough to be finished before another program cuts in
-    left, right = torch.rand(side, side, device=device), torch.rand(side, side, device=device)
-    long = torch.rand(2**28 if gpu else 2**22, device=device)  # on a CPU 16 MiB: as large as feature maps are
-    maps = torch.rand(16 if gpu else 1, 192, 32, 32, device=device, requires_grad=True)
-    kernels = torch.rand(192, 1, 5, 5, device=device, requires_grad=True)
+    left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+    long = torch.rand(2**28 if gpu else 2**22, device=device).to(dtype)  # on a CPU 16 MiB: as large as feature maps are
+    maps = torch.rand(16 if gpu else 1, 192, 32, 32, device=device).to(dtype).requires_grad_()
+    kernels = torch.rand(192, 1, 5, 5, device=device).to(dtype).requires_grad_()
     tiny, share = torch.rand(1, device=device), seconds / 6
     operations = 2 * kernels[0].numel() * maps.numel()
 

@@ -68,6 +68,24 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
 
 
+def free_memory_bytes() -> int:
+    """Memory that programs can still take, a container's limit heeded; 0 where the system does not tell."""
+    free = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError, IndexError):
+        pass
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        if limit != "max":
+            free.append(max(int(limit) - int(used), 0))
+    except (OSError, ValueError):
+        pass
+    return min(free, default=0)
+
+
 def at_work(pid: int, known_at: float) -> bool:
     """Whether the process that had this id at the time `known_at` (seconds since 1970) is still at work on this machine.
 

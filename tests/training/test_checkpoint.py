@@ -13,10 +13,12 @@ from typing import Any
 import lightning_fabric  # noqa: F401  here, or each forked child would import it anew
 import pytest
 import torch
+from PIL import Image
 
-from pspnet.errors import OutputError, TrainingError
+from pspnet.errors import ConfigError, DataError, OutputError, TrainingError
 from pspnet.nn import PSPNet
 from pspnet.training import resume, train
+from pspnet.training.callbacks import TrainingEvent
 from pspnet.training.checkpoint import digest, read_state, read_state_file, write_state
 from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
@@ -222,3 +224,29 @@ def test_a_config_that_no_run_wrote(interrupted_run: Path, tmp_path: Path) -> No
     (tmp_path / "config.yaml").write_text("name: x\n")
     with pytest.raises(TrainingError, match=r"config.yaml' is not what a run wrote there"):
         resume(tmp_path, train_data=Toys(), quiet=True)
+
+
+def test_a_run_whose_data_moved(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", tmp_path / "data"
+    for kind in ("images", "labels"):
+        (data / "train" / kind).mkdir(parents=True)
+    for i in range(4):
+        sample = Toys()[i]
+        Image.fromarray(sample.image).save(data / "train" / "images" / f"{i}.png")
+        Image.fromarray(sample.labels).save(data / "train" / "labels" / f"{i}.png")
+    (data / "classes.csv").write_text("code,name,red,green,blue\n0,a,1,2,3\n1,b,9,9,9\n2,c,50,0,0\n")
+
+    def stops(event: TrainingEvent) -> None:
+        if event.kind == "log" and event.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = toy_run(run, data={"format": "folder", "root": data, "val_split": None})
+    assert ended(in_child(lambda: train(config, callbacks=[stops], quiet=True))) == 143
+    moved = tmp_path / "elsewhere"
+    data.rename(moved)
+    with pytest.raises(DataError, match=r"no longer in .*data'.*data.root=DIR .*config.yaml"):
+        resume(run, quiet=True)
+    with pytest.raises(ConfigError, match=r"--resume with steps=9: a run goes on as it was set up"):
+        resume(run, settings=["steps=9"], quiet=True)
+    assert resume(run, settings=[f"data.root={moved}", "workers=0"], quiet=True).exists()
+    assert RunFolder(run).read_config().data.root == moved

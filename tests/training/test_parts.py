@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pspnet.errors import ConfigError, DataError, ImageError
 from pspnet.losses import build_loss
 from pspnet.nn import PSPNet, TrainOutputs
 from pspnet.nn.pspnet import PointOutputs
+from pspnet.training import train
 from pspnet.training.activation_checkpointing import blocks, checkpoint_blocks
 from pspnet.training.batches import Batch, BatchPlan, PlanSampler, TrainingSamples, training_loader
 from pspnet.training.distributed import SharedBatchNorm, share_batch_norm
@@ -26,6 +28,7 @@ from pspnet.training.ema import AveragedModel
 from pspnet.training.optimizer import build_optimizer, encoder_stages, parameter_groups, rate_factor
 from pspnet.training.state import TrainingState
 from pspnet.training.step import to_tensors, total_loss
+from pspnet.weights.checkpoint import read_header
 from support.toys import NAMES, Toys, ended, in_child, toy_model, toy_run
 
 
@@ -382,3 +385,13 @@ def test_default_loader_has_the_samples_of_a_plain_one() -> None:
     for ours, theirs in zip(training_loader(samples, plan, 0, 0, False), plain, strict=True):
         assert torch.equal(ours.images, theirs[0])
     assert len(NAMES) == 3
+
+
+def test_the_card_names_the_protocol_that_a_model_was_validated_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pspnet.training.validation.WHOLE_PIXELS", 41 * 41)  # two of the three are larger
+    run = toy_run(tmp_path / "run", steps=1, val_every=1)
+    path = train(run, train_data=Toys(), val_data=Toys(3, seed=9, uneven=True), quiet=True)
+    assert read_header(path)[1].protocol == "slide"
+    assert json.loads((tmp_path / "run" / "scores_best.json").read_text())["protocol"] == "slide"

@@ -234,20 +234,37 @@ def info(
     settings: Annotated[
         list[str] | None, typer.Argument(help="With a recipe: settings that replace its own, as name=value.")
     ] = None,
-    height: Annotated[int, typer.Option(help="Height of the images, in pixels.", min=1)] = 480,
-    width: Annotated[int, typer.Option(help="Width of the images, in pixels.", min=1)] = 480,
-    batch: Annotated[int, typer.Option(help="Images of a training step.", min=1)] = 1,
+    height: Annotated[
+        int | None, typer.Option(help="Height of the images, in pixels. Without it: the recipe's crop, or 480.", min=1)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Width of the images, in pixels. Without it: the recipe's crop, or 480.", min=1)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Images of a training step. Without it: the recipe's batch, or 1.", min=1)
+    ] = None,
 ) -> None:
-    """What a model is and costs: classes, provenance, stages, parameters, FLOPs, memory and time foretold.
+    """What a model is and costs: classes, provenance, stages, parameters, FLOPs, estimated memory and time.
+
+    A recipe is counted with the classes and bands of its data.
 
     Example: pspnet info recipes/camvid_resnet18_half.yaml model.encoder=resnet50 --batch 8
     """
-    from pspnet.config import ModelConfig, PublishedConfig, read_recipe, with_overrides
+    from pspnet.config import AugmentConfig, ModelConfig, PublishedConfig, TrainConfig, read_recipe, with_overrides
+    from pspnet.data.catalog import classes_and_bands
     from pspnet.inspection import model_info
 
     if Path(source).suffix.lower() in (".yaml", ".yml"):
         values = with_overrides(read_recipe(source), settings or [])
         config = ModelConfig.model_validate(values.get("model", values))
+        from_data = classes_and_bands(values["data"]) if "data" in values else None
+        if from_data is not None:
+            config = config.changed(num_classes=from_data[0], in_bands=from_data[1])
+        crop = AugmentConfig.model_validate(values.get("augmentation", {})).crop if "data" in values else None
+        if crop is not None:
+            height, width = height or crop[0], width or crop[1]
+        if "data" in values:
+            batch = batch or values.get("batch_size") or TrainConfig.model_fields["batch_size"].default
         if "published" in values:
             published = PublishedConfig.model_validate(values["published"])
             console.print(f"published {published}", highlight=False, markup=False)
@@ -265,7 +282,7 @@ def info(
         console.print(f"protocol  {card.protocol}", highlight=False)
         for name, value in card.provenance.items():
             console.print(f"{name:9s} {_brief(value)}", highlight=False, markup=False)
-    console.print(str(model_info(config, height, width, batch)), highlight=False, markup=False)
+    console.print(str(model_info(config, height or 480, width or 480, batch or 1)), highlight=False, markup=False)
 
 
 def _brief(value: object) -> str:

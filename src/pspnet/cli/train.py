@@ -46,7 +46,10 @@ def train(
         typer.Option(help="Do not train: try growing learning rates, plot the loss into this PNG, suggest one."),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of a run to go on with, bit for bit where it stopped.")
+        Path | None,
+        typer.Option(
+            help="Folder of a run to go on with, bit for bit where it stopped. data.root=DIR beside it: the data moved."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
     overwrite: OverwriteOption = False,
@@ -64,9 +67,10 @@ def train(
     from pspnet.files import check_output
 
     if resume is not None:
-        if recipe is not None or settings:
-            fail("--resume goes on with a run as it was set up; give no recipe and no settings with it")
-        best = training.resume(resume, quiet=quiet)
+        words = [*([] if recipe is None else [str(recipe)]), *(settings or [])]
+        if any("=" not in word for word in words):
+            fail("--resume goes on with a run as it was set up; give no recipe with it")
+        best = training.resume(resume, settings=words, quiet=quiet)
     elif recipe is None:
         fail("no recipe given. Write: pspnet train RECIPE.yaml [name=value ...], or pspnet train --resume RUN")
     elif find_rate is not None:

@@ -150,9 +150,15 @@ class TrainConfig(Settings):
 
     val_every: Positive | None = Field(None, description="Updates between validations. None: twenty in a run.")
     val_limit: Positive | None = Field(None, description="Validation pictures used, evenly spread. None: all of them.")
-    monitor: Literal["mean_iou", "pixel_accuracy", "loss"] = Field(
-        "mean_iou", description="What the best model and early stopping go by on the validation pictures."
-    )
+    monitor: Literal[
+        "mean_iou",
+        "mean_accuracy",
+        "mean_f1",
+        "mean_dice",
+        "frequency_weighted_iou",
+        "pixel_accuracy",
+        "loss",
+    ] = Field("mean_iou", description="What the best model and early stopping go by on the validation pictures.")
     early_stopping: EarlyStopConfig | None = Field(None, description="Ends a run that no longer improves. None: off.")
     pictures: int = Field(4, ge=0, description="Validation pictures whose prediction is drawn at each validation.")
     checkpoint_every: Positive | None = Field(None, description="Updates between saved states. None: by time only.")

@@ -33,6 +33,7 @@ from pspnet.data.layouts import (
     yolo,
 )
 from pspnet.errors import ConfigError, did_you_mean
+from pspnet.labels import LabelSpace
 
 
 def _scenes(split: str = "train", *, count: int = 1000, seed: int = 0, size: int = 256) -> Dataset:
@@ -102,6 +103,21 @@ LAYOUTS: dict[str, Layout] = {
     "potsdam": Layout(isprs.potsdam, isprs.isprs_splits, isprs.POTSDAM_SOURCE),
     "vaihingen": Layout(isprs.vaihingen, isprs.isprs_splits, isprs.VAIHINGEN_SOURCE),
 }
+
+
+def classes_and_bands(data: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(classes, bands) of a recipe's `data`: of its folder where that is there, else what its format always has.
+
+    None where nothing tells them. Raises what `open_unchecked` raises for a folder that is there.
+    """
+    format, root = str(data.get("format", "folder")), data.get("root")
+    if layout_of(format).splits is None or (root is not None and Path(root).exists()):
+        split = next(iter(data.get("train_splits", ["train"])))
+        dataset = open_unchecked(format, root, split, **data.get("options", {}))
+        return dataset.label_space.num_classes, dataset.bands
+    with suppress(ConfigError):
+        return LabelSpace.named({"potsdam": "isprs", "vaihingen": "isprs"}.get(format, format)).num_classes, 3
+    return None
 
 
 def open_dataset(format: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Dataset:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pspnet.data.dataset import Dataset, Sample, as_dataset
 from pspnet.data.faults import Fault
 from pspnet.errors import ConfigError, DataError, OutputError
-from pspnet.files import write_bytes
+from pspnet.files import own_folder, write_bytes
 
 if TYPE_CHECKING:
     from pspnet.georaster.grids import Grid
@@ -166,13 +166,9 @@ class OnDisk(View):
     def __init__(self, dataset: Dataset, folder: Path | None = None) -> None:
         super().__init__([dataset])
         try:
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix="pspnet-decoded-", dir=folder))
-        except OSError as error:
-            raise DataError(
-                f"cache = disk: no folder can be made in '{folder or tempfile.gettempdir()}' ({error})"
-            ) from error
+            self.folder = own_folder(folder or tempfile.gettempdir(), "decoded")
+        except OutputError as error:
+            raise DataError(f"cache = disk: {error}") from error
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
     def __getitem__(self, index: int) -> Sample:

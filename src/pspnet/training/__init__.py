@@ -41,6 +41,7 @@ def train(
 def resume(
     run_dir: str | Path,
     *,
+    settings: Sequence[str] = (),
     train_data: Dataset | None = None,
     val_data: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
@@ -49,11 +50,12 @@ def resume(
     """Goes on with the run in `run_dir` where it was stopped or killed, and returns the path of its best checkpoint.
 
     The result is bit for bit that of a run that was never stopped, on the same kind of processor with the same number
-    of devices and threads. A finished run is left as it is. Raises what `train` raises.
+    of devices and threads. A finished run is left as it is. settings: `name=value` of what may change, such as
+    data.root=DIR where the data have moved. The rest, and what is raised, as in `train`.
     """
     from pspnet.training.launch import go_on
 
-    return go_on(run_dir, _sets(train_data, val_data), callbacks, quiet)
+    return go_on(run_dir, settings, _sets(train_data, val_data), callbacks, quiet)
 
 
 def find_learning_rate(

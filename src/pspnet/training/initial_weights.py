@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from pspnet.class_tables import normal_name
 from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
 from pspnet.errors import CheckpointError
@@ -33,24 +35,25 @@ def first_model(config: TrainConfig, labels: LabelSpace) -> tuple[PSPNet, str]:
     model = random_model(config.model, config.seed)
     if config.init_from is None:
         return model, str(load_encoder_weights(model))
-    kept = copy_weights(config.init_from, model, labels)
-    return model, f"weights from {config.init_from}; left random: {', '.join(kept) or 'nothing'}"
+    random = copy_weights(config.init_from, model, labels)
+    return model, f"weights from {config.init_from}; left random: {'; '.join(random) or 'nothing'}"
 
 
 @torch.no_grad()
 def copy_weights(path: Path, model: PSPNet, labels: LabelSpace) -> list[str]:
-    """Copies a pspnet checkpoint's weights into `model` and returns the tensors that keep their random start.
+    """Copies a pspnet checkpoint's weights into `model`; returns what keeps its random start: tensors, rows of classes.
 
-    path: of the checkpoint, or the name of a model that comes along. Classes are matched by name: a class that both
-    know keeps its row of the classifiers, wherever it stands. Another kind of auxiliary head or point network starts
+    path: of the checkpoint, or the name of a model that comes along. Classes are matched by name (Road is road): a class
+    that both know keeps its row of the classifiers, wherever it stands. Another kind of auxiliary head or point network starts
     anew. The normalisation is the new model's. Raises CheckpointError when another tensor differs: then it is another
     network.
     """
     source, card = load_checkpoint(find_model(str(path)))
     given = source.state_dict()
     known = card.label_space.names
-    rows = [(new, known.index(name)) for new, name in enumerate(labels.names) if name in known]
-    kept: list[str] = []
+    rows = _matched(labels.names, known)
+    fresh = [name for new, name in enumerate(labels.names) if new not in rows]
+    left_random: list[str] = []
     for name, target in model.state_dict().items():
         value = given.get(name)
         if name in ("mean", "std"):
@@ -58,10 +61,13 @@ def copy_weights(path: Path, model: PSPNet, labels: LabelSpace) -> list[str]:
         if value is not None and known == labels.names and value.shape == target.shape:
             target.copy_(value)
         elif value is not None and name.startswith(CLASSIFIERS) and value.shape[1:] == target.shape[1:]:
-            for new, old in rows:
+            for new, old in rows.items():
                 target[new] = value[old]
+            if fresh and name.endswith("weight"):
+                some = ", ".join(fresh[:5]) + (f" and {len(fresh) - 5} more" if len(fresh) > 5 else "")
+                left_random.append(f"{name}'s rows of {len(fresh)} of {len(labels.names)} classes ({some})")
         elif name.startswith((*CLASSIFIERS, "auxiliary.", "pointrend.")):
-            kept.append(name)
+            left_random.append(name)
         elif value is not None and value.shape == target.shape:
             target.copy_(value)
         else:
@@ -70,7 +76,19 @@ def copy_weights(path: Path, model: PSPNet, labels: LabelSpace) -> list[str]:
                 f"init_from = '{path}': {name} is {tuple(target.shape)} in the new network and {there} there. Only the "
                 f"classes may differ; its model has {_differences(source.config, model.config)}"
             )
-    return kept
+    return left_random
+
+
+def _matched(names: Sequence[str], known: Sequence[str]) -> dict[int, int]:
+    """New class -> the known one of the same name; where none is spelled alike, of the same name in other letters."""
+    rows = {new: known.index(name) for new, name in enumerate(names) if name in known}
+    free = [old for old in range(len(known)) if old not in rows.values()]
+    for new, name in enumerate(names):
+        alike = [old for old in free if normal_name(known[old]) == normal_name(name)]
+        if new not in rows and len(alike) == 1:
+            rows[new] = alike[0]
+            free.remove(alike[0])
+    return rows
 
 
 def _differences(there: ModelConfig, here: ModelConfig) -> str:

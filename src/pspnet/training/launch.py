@@ -15,8 +15,8 @@ import torch
 
 from pspnet.config.encoders import encoder_family
 from pspnet.config.train import TrainConfig
-from pspnet.errors import ConfigError, PspnetError, RunInterrupted, TrainingError, require
-from pspnet.files import reason
+from pspnet.errors import ConfigError, DataError, PspnetError, RunInterrupted, TrainingError, require
+from pspnet.files import reason, write_text
 from pspnet.nn.pspnet import PSPNet
 from pspnet.training.callbacks import Callback, TensorBoard
 from pspnet.training.distributed import RUN_DIR_VARIABLE, is_first, launched, outside_launch, started_by_first
@@ -50,19 +50,46 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
             folder.create(resolved.changed(run_dir=folder.path))
             if not quiet:
                 print(source, file=sys.stderr)
+                _tell_forecast(resolved, sets)
         return _run(folder, resolved, sets, model, callbacks, quiet)
 
 
-def go_on(run_dir: str | Path, data: DataSets | None, callbacks: Sequence[Callback], quiet: bool) -> Path:
+def _tell_forecast(config: TrainConfig, data: DataSets) -> None:
+    from pspnet.training.forecast import forecast
+
+    told = forecast(config, data)
+    print(told, file=sys.stderr)
+    if not told.fits:
+        warnings.warn(
+            f"memory will probably not do: {told.memory_bytes / 2**30:.1f} GiB are needed, {told.free_bytes / 2**30:.1f} are "
+            f"free. Lower batch_size ({config.batch_size}) and raise accumulate by as much, set activation_checkpointing to "
+            "true, or take a smaller augmentation.crop",
+            stacklevel=2,
+        )
+
+
+def go_on(
+    run_dir: str | Path, settings: Sequence[str], data: DataSets | None, callbacks: Sequence[Callback], quiet: bool
+) -> Path:
     """See `pspnet.training.resume`."""
     folder = RunFolder.open(started_by_first() or run_dir)
     with ExitStack() as stack:
         if is_first():
             stack.enter_context(folder.owned())
-        config = folder.read_config()
+        config = folder.read_config(settings)
         if folder.summary.exists() and folder.best_model.exists():
             return folder.best_model
+        root = config.data.root
+        if data is None and root is not None and not root.exists():
+            raise DataError(
+                f"the run's data are no longer in '{root}'. Where they moved, say so: pspnet train --resume {run_dir} "
+                f"data.root=DIR (it is data.root in {folder.config})"
+            )
         data = data or open_data(config.data, check=False)
+        if settings and is_first():
+            root = None if root is None else root.absolute()
+            config = config.changed(data=config.data.changed(root=root))
+            write_text(folder.config, config.to_yaml())
         return _run(folder, moved(config, len(data.train)), data, None, callbacks, quiet)
 
 

@@ -64,7 +64,7 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
         parts.append(open_unchecked(config.format, config.root, split, **options))
     if config.root is not None:
         _check(dict(zip(splits, parts, strict=True)), config, check, progress)
-    if not with_val:
+    if not with_val and config.val_split is not None:
         warnings.warn(
             f"data: there is no split {config.val_split!r}, so nothing is validated and the last model counts as the best. "
             f"There are: {', '.join(available_splits(config.format, config.root))}. Name one: data.val_split=NAME",

@@ -7,7 +7,7 @@ import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -21,9 +21,16 @@ from pspnet.nn.pspnet import PSPNet
 from pspnet.training.resolve import DataSets, scale_of, value_range
 from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
+from pspnet.training.validation import Validation
 from pspnet.weights.checkpoint import card_for, save_checkpoint
 
-VALIDATION = "whole"  # how a run predicts its validation images
+
+class ScoredStep(NamedTuple):
+    """A step of a run, its validation where there was one, and the protocol of it (or of one that is to come)."""
+
+    step: int
+    scores: Scores | None = None
+    protocol: str = "whole"
 
 
 class Results:
@@ -35,31 +42,32 @@ class Results:
         self._range: tuple[float, float] | None = None
         self._scale: dict[str, Any] = {}
 
-    def save_best(self, state: TrainingState, scores: Scores) -> None:
-        self._save(self.folder.best_model, state.best_model, scores, state.step)
+    def save_best(self, state: TrainingState, result: Validation) -> None:
+        self._save(self.folder.best_model, state.best_model, ScoredStep(state.step, result.scores, result.protocol))
 
-    def _save(self, path: Path, model: PSPNet, scores: Scores | None, step: int) -> None:
+    def _save(self, path: Path, model: PSPNet, scored: ScoredStep) -> None:
         self._range = self._range or value_range(self.data.train)
         self._scale = self._scale or scale_of(self.data.train, self.config.data)
         names, numbers = self.data.train.band_names, self.data.train.band_numbers
         provenance: dict[str, Any] = {
             "data": self.config.data.format,
             "training_images": len(self.data.train),
-            "step": step,
+            "step": scored.step,
             "recipe": shareable(self.config),
             "pspnet": __version__,
             "commit": self.commit,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "hardware": hardware(self.config)["name"],
         }
-        if scores is not None:
-            provenance["scores"] = {"split": self.config.data.val_split, "protocol": VALIDATION, **scores.to_dict()}
+        if scored.scores is not None:
+            split = self.config.data.val_split
+            provenance["scores"] = {"split": split, "protocol": scored.protocol, **scored.scores.to_dict()}
             provenance["scores"].pop("confusion")
         card = card_for(
             model,
             self.data.train.label_space,
             value_range=self._range,
-            protocol=test_protocol(self.config),
+            protocol=test_protocol(self.config, scored.protocol),
             provenance=provenance,
             **({"band_names": names} if names else {}),
             **({"band_numbers": numbers} if numbers else {}),
@@ -71,7 +79,8 @@ class Results:
         """Writes the last model and the summary. Without validation the last model is the best one."""
         step, clock = state.step, state.clock
         last, best = self._scores("last"), self._scores("best")
-        self._save(self.folder.last_model, state.best_model, last[1] if last and last[0] == step else None, step)
+        validated = last if last is not None and last.step == step else ScoredStep(step)
+        self._save(self.folder.last_model, state.best_model, validated)
         if state.best.step == 0 or not self.folder.best_model.exists():
             with new_file(self.folder.best_model, durable=True) as part:
                 shutil.copyfile(self.folder.last_model, part)
@@ -100,21 +109,21 @@ class Results:
         write_text(self.folder.summary, json.dumps(summary, indent=1))
         self.folder.update_state("finished", now=True, step=step, eta_s=0.0, message="")
 
-    def _scores(self, which: Any) -> tuple[int, Scores] | None:
+    def _scores(self, which: Literal["best", "last"]) -> ScoredStep | None:
         path = self.folder.scores(which)
         if not path.exists():
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return int(content["step"]), Scores.from_dict(content)
+            return ScoredStep(int(content["step"]), Scores.from_dict(content), content.get("protocol", "whole"))
         except (ValueError, KeyError, TypeError):  # damaged; the run's models are not
             return None
 
 
-def _brief(found: tuple[int, Scores] | None) -> dict[str, Any] | None:
-    if found is None:
+def _brief(scored: ScoredStep | None) -> dict[str, Any] | None:
+    if scored is None or scored.scores is None:
         return None
-    step, scores = found
+    step, scores = scored.step, scored.scores
     return {
         "step": step,
         "mean_iou": none_if_nan(scores.mean_iou),
@@ -151,7 +160,7 @@ def hardware(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def test_protocol(config: TrainConfig) -> str:
+def test_protocol(config: TrainConfig, validated: str) -> str:
     """The protocol that a run's model is meant to be scored with: that of the settings' authors, first of those they gave
     scores for, else the one that its validation used."""
-    return next(iter(config.published.mean_iou), VALIDATION) if config.published else VALIDATION
+    return next(iter(config.published.mean_iou), validated) if config.published else validated

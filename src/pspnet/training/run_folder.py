@@ -28,12 +28,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pspnet.config.base import read_yaml
+from pspnet.config.base import read_yaml, with_overrides
 from pspnet.config.train import TrainConfig
-from pspnet.errors import OutputError, TrainingError
+from pspnet.errors import ConfigError, OutputError, TrainingError
 from pspnet.files import locked, write_text, writing
 from pspnet.machine import at_work
 
+# settings that a resumed run may be given anew: none of them changes a number
+MAY_CHANGE = ("data.root", "data.cache", "data.cache_folder", "workers", "checkpoint_minutes", "checkpoint_every")
 LOADERS_END_S = 8.0  # the loading processes of a killed run hold its lock until they find that they are alone (5 s)
 Status = Literal["preparing", "running", "validating", "finished", "interrupted", "failed"]
 COLUMNS = (
@@ -117,9 +119,14 @@ class RunFolder:
                 time.sleep(0.5)
             yield
 
-    def read_config(self) -> TrainConfig:
-        """The resolved config. Raises ConfigError and TrainingError where the file is damaged."""
-        config = TrainConfig.model_validate(read_yaml(self.config))
+    def read_config(self, settings: Sequence[str] = ()) -> TrainConfig:
+        """The resolved config, with `settings` (name=value) over it. Raises ConfigError and TrainingError."""
+        wrong = [text for text in settings if text.split("=")[0] not in MAY_CHANGE]
+        if wrong:
+            raise ConfigError(
+                f"--resume with {wrong[0]}: a run goes on as it was set up. What may change is {', '.join(MAY_CHANGE)}"
+            )
+        config = TrainConfig.model_validate(with_overrides(read_yaml(self.config), list(settings)))
         if config.steps is None or config.val_every is None or not isinstance(config.devices, int):
             raise TrainingError(
                 f"'{self.config}' is not what a run wrote there: steps, val_every or devices are missing"
@@ -204,7 +211,8 @@ class RunFolder:
         """Drops the lines of metrics.csv and class_iou.csv after `step`: a resumed run will write them again."""
         for path in (self.metrics, self.class_iou):
             if path.exists():
-                header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
+                # split at "\\n" alone: names of classes may hold what str.splitlines takes for an end
+                header, *lines = [*io.StringIO(path.read_text(encoding="utf-8", errors="replace"))] or [""]
                 whole = [line for line in lines if line.endswith("\n") and line.split(",", 1)[0].isdecimal()]
                 kept = [line for line in whole if int(line.split(",", 1)[0]) <= step]
                 if header.startswith(",".join(COLUMNS) if path == self.metrics else "step,"):

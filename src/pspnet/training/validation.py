@@ -39,19 +39,32 @@ WORST_IMAGES = 20
 @dataclass(frozen=True)
 class Validation:
     """What one validation found. loss: mean cross entropy of the counted pixels. images: (name, mean IoU, pixel
-    accuracy) of each image, worst first. examples: pictures to draw, in the data set's order."""
+    accuracy) of each image, worst first. examples: pictures to draw, in the data set's order. windowed: images that were
+    too large to be seen at once."""
 
     scores: Scores
     loss: float
     images: list[tuple[str, float, float]] = field(default_factory=list)
     examples: list[PictureExample] = field(default_factory=list)
+    windowed: int = 0
+
+    @property
+    def protocol(self) -> str:
+        """The evaluation protocol that it is, by name: whole images, or windows where one of them is too large."""
+        return "slide" if self.windowed else "whole"
 
     def to_json(self, step: int) -> str:
         worst = [
             {"name": n, "mean_iou": none_if_nan(iou), "pixel_accuracy": none_if_nan(a)}
             for n, iou, a in self.images[:WORST_IMAGES]
         ]
-        content = {"step": step, "loss": none_if_nan(self.loss), **self.scores.to_dict(), "worst_images": worst}
+        content = {
+            "step": step,
+            "loss": none_if_nan(self.loss),
+            "protocol": self.protocol,
+            **self.scores.to_dict(),
+            "worst_images": worst,
+        }
         return json.dumps(content, indent=1, allow_nan=False)
 
 
@@ -64,7 +77,7 @@ class Validator:
         config: TrainConfig,
         dataset: Dataset,
         reporter: Reporter,
-        save_best: Callable[[TrainingState, Scores], None],
+        save_best: Callable[[TrainingState, Validation], None],
     ) -> None:
         assert config.val_every is not None  # a resolved config
         assert config.workers is not None
@@ -121,7 +134,7 @@ class Validator:
                 write_png(self.folder.pictures / f"step_{state.step:06d}.png", picture)
             if better:
                 write_text(self.folder.scores("best"), text)
-                self.save_best(state, scores)
+                self.save_best(state, result)
                 self.reporter.tell("best", state)
         except BaseException:
             state.best = before  # what was not written does not count: a resumed run validates this step again
@@ -167,7 +180,7 @@ def validate(
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
     drawn = {indices[i * len(indices) // pictures] for i in range(pictures)} if indices and pictures else set()
     matrix = ConfusionMatrix(model.config.num_classes)
-    loss_sum, loss_pixels = 0.0, 0
+    loss_sum, loss_pixels, windowed = 0.0, 0, 0
     images: list[tuple[str, float, float]] = []
     examples: list[tuple[int, PictureExample]] = []
     loader: DataLoader[Any] = DataLoader(
@@ -186,7 +199,9 @@ def validate(
         index, name, image, labels = item
         with precision():
             predicted, losses = predict(model, image.to(device), labels)
-        if losses is not None:
+        if losses is None:
+            windowed += 1
+        else:
             loss_sum, loss_pixels = loss_sum + losses[0], loss_pixels + losses[1]
         counts = count_pairs(labels, predicted, model.config.num_classes)
         matrix.counts += counts
@@ -197,11 +212,12 @@ def validate(
             examples.append((index, shrink(PictureExample(name, image.numpy(), labels, predicted))))
     if world > 1:
         found: list[Any] = [None] * world
-        dist.all_gather_object(found, (matrix.counts, loss_sum, loss_pixels, images, examples))
+        dist.all_gather_object(found, (matrix.counts, loss_sum, loss_pixels, images, examples, windowed))
         matrix.counts = sum((f[0] for f in found), np.zeros_like(matrix.counts))
         loss_sum, loss_pixels = sum(f[1] for f in found), sum(f[2] for f in found)
         images = [image for f in found for image in f[3]]
         examples = [example for f in found for example in f[4]]
+        windowed = sum(f[5] for f in found)
     loss = loss_sum / loss_pixels if loss_pixels else float("nan")
     scores = matrix.scores(names=dataset.label_space.names)
     return Validation(
@@ -209,6 +225,7 @@ def validate(
         loss,
         sorted(images, key=lambda entry: entry[1]),
         [example for _, example in sorted(examples, key=_first)],
+        windowed,
     )
 
 
