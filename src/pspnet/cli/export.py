@@ -71,8 +71,9 @@ def export(
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
     calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
     files = find_images([images]).files if images else None
-    if files:  # of a film's frames the first hundred would all show one place
-        files = files[:: -(-len(files) // calibration_limit)]
+    if files:  # evenly: of a film's frames the first hundred would all show one place
+        count = min(calibration_limit, len(files))
+        files = tuple(files[number * len(files) // count] for number in range(count))
     dataset = open_dataset(format or "folder", data, split, **options_of(option)) if data or format else None
     if dataset is not None and scoring_limit and len(dataset) > scoring_limit:
         dataset = evenly(dataset, scoring_limit)
