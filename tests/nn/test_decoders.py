@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pspnet.config.model import ModelConfig
+from pspnet.config.model import DECODER_FACTS, ModelConfig
 from pspnet.nn.blocks import resize
 from pspnet.nn.decoders import DECODERS, build_decoder
 from pspnet.nn.heads import ImageHead
@@ -42,6 +42,7 @@ def test_any_strides_and_sizes(decoder: str, strides: list[int], size: tuple[int
         "progressive": tuple(side * strides[-1] for side in features[-1].shape[-2:]),
         "unet": features[0].shape[-2:],
         "fpn": features[strides.index(4)].shape[-2:],
+        "fcn": features[strides.index(8)].shape[-2:],
     }
     assert tuple(decoded.shape[-2:]) == tuple(expected[decoder])
 
@@ -126,3 +127,16 @@ def test_image_head_is_h18() -> None:
     hidden = F.relu(F.linear(features.amax((2, 3)), head.hidden.weight, head.hidden.bias))
     assert head.hidden.out_features == 256
     torch.testing.assert_close(head(features), F.linear(hidden, head.classifier.weight, head.classifier.bias))
+
+
+def test_every_decoder_is_in_the_vocabulary() -> None:
+    assert list(DECODERS) == list(DECODER_FACTS)
+
+
+def test_fcn_8s_sums_scores() -> None:
+    channels, strides = [4, 6, 10, 12, 16], [2, 4, 8, 16, 32]
+    network = build_decoder(channels, strides, config_for("fcn"))
+    features = maps(channels, strides, 70, 91)
+    by_hand = resize(network.top(features[4]), features[3].shape[-2:], False) + network.skips[1](features[3])
+    by_hand = resize(by_hand, features[2].shape[-2:], False) + network.skips[0](features[2])
+    assert torch.equal(network(features), by_hand)

@@ -116,7 +116,8 @@ def no_drop_path(model: PSPNet) -> None:
 def unread(model: PSPNet) -> set[str]:
     """Parameters that only features nobody reads depend on: Swin norms each stage's output, and not all are used."""
     config, count = model.config, len(model.encoder.channels)
-    read = {count - 1} if config.decoder in ("bilinear", "progressive") else set(range(count))
+    finest = {"bilinear": count - 1, "progressive": count - 1, "fcn": 1, "fpn": 0, "unet": 0}[config.decoder]
+    read = set(range(finest, count))  # Swin's strides are 4, 8, 16, 32
     if config.auxiliary != "none":
         read.add(count + model.auxiliary_stage)
     if model.pointrend is not None:

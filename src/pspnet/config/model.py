@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +56,29 @@ class PointRendOptions(Settings):
     points: Positive = Field(8096, description="Most uncertain points refined after each doubling.")
     channels: Positive = Field(256, description="Width of the point network.")
     layers: Positive = Field(3, description="Hidden layers of the point network.")
+
+
+@dataclass(frozen=True)
+class DecoderFacts:
+    """channels: what it hands to the classifier unless told otherwise. reads_from: the finest stride that it reads; None
+    where it reads the coarsest features only."""
+
+    channels: int
+    reads_from: int | None = None
+
+
+# a decoder is a row here and its class in nn/decoders.py
+DECODER_FACTS: dict[str, DecoderFacts] = {
+    "bilinear": DecoderFacts(512),
+    "progressive": DecoderFacts(64),
+    "unet": DecoderFacts(64, 1),
+    "fpn": DecoderFacts(256, 4),
+    "fcn": DecoderFacts(256, 8),
+}
+if TYPE_CHECKING:
+    DecoderName = str
+else:
+    DecoderName = Literal[tuple(DECODER_FACTS)]
 
 
 class ModelConfig(Settings):
@@ -118,15 +142,16 @@ class ModelConfig(Settings):
     concat: Literal["input_first", "pooled_first"] = Field(
         "input_first", description="Order of the fusion's input channels: it matters only for imported weights."
     )
-    decoder: Literal["bilinear", "progressive", "unet", "fpn"] = Field(
+    decoder: DecoderName = Field(
         "bilinear",
-        description="From coarse features to pixels: one resize, three learned doublings, or skip connections "
-        "from finer features (unet, fpn).",
+        description="From coarse features to pixels: one resize (bilinear), three learned doublings (progressive), or "
+        "skip connections from finer features (unet, fpn; fcn: the sums of FCN-8s).",
     )
     decoder_channels: Positive | None = Field(
         None,
-        description="Channels that the decoder hands to the classifier. None: bilinear 512, progressive 64, unet 64, "
-        "fpn 256.",
+        description="Channels that the decoder hands to the classifier. None: "
+        + ", ".join(f"{name} {row.channels}" for name, row in DECODER_FACTS.items())
+        + ".",
     )
     dropout: Fraction | None = Field(
         None, description="Dropout probability right before the classifier. None: 0.1, or 0.15 for progressive."
@@ -201,7 +226,7 @@ class ModelConfig(Settings):
     @property
     def classifier_channels(self) -> int:
         """Channels that reach the classifier."""
-        return self.decoder_channels or {"bilinear": 512, "progressive": 64, "unet": 64, "fpn": 256}[self.decoder]
+        return self.decoder_channels or DECODER_FACTS[self.decoder].channels
 
     @property
     def classifier_dropout(self) -> float:

@@ -129,11 +129,36 @@ class FPNDecoder(Decoder):
         return self.fuse(torch.cat([resize(level, finest, self.align_corners) for level in levels[::-1]], dim=1))
 
 
+class FCNDecoder(Decoder):
+    """The sums of FCN-8s (Long et al. 2015, arXiv:1411.4038, sec. 4.2), on any encoder.
+
+    A 1x1 convolution turns each feature of stride 8 or more into scores; from the coarsest on they are resized to the
+    next finer map and added to its scores. With `bins` empty and output stride 32 that is FCN-8s; the bilinear decoder
+    is then FCN-32s. There the skips begin at zero; here as any convolution, so that finer features learn at once.
+    """
+
+    def __init__(self, channels: list[int], strides: list[int], config: ModelConfig) -> None:
+        super().__init__(channels, strides, config)
+        self.align_corners = config.align_corners
+        self.channels = width = config.classifier_channels
+        self.first = next((index for index, stride in enumerate(strides) if stride >= 8), len(strides) - 1)
+        self.top = nn.Conv2d(channels[-1], width, 1)
+        self.skips = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels[self.first : -1])
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        *finer, coarsest = features[self.first :]
+        x: Tensor = self.top(coarsest)
+        for feature, skip in zip(finer[::-1], self.skips[::-1], strict=True):
+            x = resize(x, (feature.shape[-2], feature.shape[-1]), self.align_corners) + skip(feature)
+        return x
+
+
 DECODERS: dict[str, type[Decoder]] = {
     "bilinear": BilinearDecoder,
     "progressive": ProgressiveDecoder,
     "unet": UNetDecoder,
     "fpn": FPNDecoder,
+    "fcn": FCNDecoder,
 }
 
 

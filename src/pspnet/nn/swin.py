@@ -14,7 +14,7 @@ from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
 
 from pspnet.config.encoders import SWIN_SIZES, SwinOptions
-from pspnet.config.model import ModelConfig
+from pspnet.config.model import DECODER_FACTS, ModelConfig
 from pspnet.errors import ConfigError
 from pspnet.nn.encoder import Encoder
 
@@ -300,7 +300,9 @@ def build_swin(config: ModelConfig) -> SwinTransformer:
 
 def _stages_read(config: ModelConfig, count: int) -> set[int]:
     """The features that a PSPNet with this config uses: the last, and those of its decoder and heads."""
-    read = set(range(count)) if config.decoder in ("unet", "fpn") else {count - 1}
+    reads_from = DECODER_FACTS[config.decoder].reads_from
+    strides = [PATCH_PX * 2**stage for stage in range(count)]
+    read = {stage for stage in range(count) if reads_from and strides[stage] >= reads_from} | {count - 1}
     if config.auxiliary != "none":
         read.add(count + config.auxiliary_stage)
     return read | ({0} if config.pointrend else set())  # PointRend reads the finest from stride 4 on: Swin's first
