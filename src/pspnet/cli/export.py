@@ -33,7 +33,19 @@ def export(
         int | None, typer.Option(help="Greatest number of labelled images of --data, evenly spread; else all.", min=1)
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Both limits at once.", min=1, hidden=True)] = None,
-    argmax: Annotated[bool, typer.Option("--argmax", help="The graph ends with labels instead of logits.")] = False,
+    output: Annotated[
+        str,
+        typer.Option(
+            help="logits; or labels: a graph for programs without pspnet, 8-bit images in, labels out (.onnx)."
+        ),
+    ] = "logits",
+    size: Annotated[
+        str | None,
+        typer.Option(help="With --output labels: the graph is for images of HEIGHTxWIDTH px only; else any."),
+    ] = None,
+    argmax: Annotated[
+        bool, typer.Option("--argmax", hidden=True, help="Float images in, labels (int64) instead of logits out.")
+    ] = False,
     bound: Annotated[
         float | None, typer.Option(help="Least share of labels equal to the source's, 0 to 1; else nothing is written.")
     ] = None,
@@ -61,6 +73,7 @@ def export(
     Example: pspnet export camvid-small camvid.xml --precision int8 --images data/camvid/train/images
     --data data/camvid --format camvid --max-drop 0.005
     """
+    from pspnet.cli.console import fail
     from pspnet.cli.inputs import model_files
     from pspnet.data.catalog import open_dataset
     from pspnet.data.views import evenly
@@ -69,6 +82,20 @@ def export(
     from pspnet.predict.segmenter import Segmenter
 
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
+    if output not in ("logits", "labels"):
+        fail(f"--output {output!r}: logits or labels")
+    if output == "labels":
+        if precision != "fp32" or images or data or format or argmax or accuracy_aware or max_drop is not None:
+            fail(
+                "--output labels goes with --size and --overwrite alone: the graph is in float32 and checked by itself"
+            )
+        from pspnet.exporting.self_contained import export_labels
+
+        equal = export_labels(segmenter, out, size=_size(size), inputs=model_files(model), overwrite=overwrite)
+        console.print(f"{out}: labels out, equal to the source's on {equal:.4%}", highlight=False, markup=False)
+        return
+    if size is not None:
+        fail("--size is for --output labels; a graph with logits takes any size")
     calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
     files = find_images([images]).files if images else None
     if files:  # evenly: of a film's frames the first hundred would all show one place
@@ -91,6 +118,18 @@ def export(
         overwrite=overwrite,
     )
     console.print(str(report), highlight=False, markup=False)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """ "480x640" -> (480, 640)."""
+    from pspnet.cli.console import fail
+
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        fail(f"--size {text!r}: write HEIGHTxWIDTH, such as 480x640")
+    return int(height), int(width)
 
 
 def import_(

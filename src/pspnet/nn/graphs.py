@@ -30,15 +30,18 @@ class GraphNetwork(nn.Module):
     """A copy of the network on the processor as others call it: float32 images (B, bands, H, W) in; out go
 
     "coarse": logits (B, K, h, w) before the last resize; "logits": (B, K, H, W); "labels": (B, H, W) int64.
+    "photo_labels" takes images as files hold them, (B, H, W, bands) uint8, and gives labels (B, H, W) uint8.
     """
 
-    def __init__(self, model: PSPNet, output: Literal["coarse", "logits", "labels"]) -> None:
+    def __init__(self, model: PSPNet, output: Literal["coarse", "logits", "labels", "photo_labels"]) -> None:
         super().__init__()
         self.model, self.output = _own_copy(model), output
 
     def forward(self, images: Tensor) -> Tensor:
         if self.output == "coarse":
             return self.model.coarse_logits(images)
+        if self.output == "photo_labels":
+            return self.model(images.permute(0, 3, 1, 2).float()).argmax(dim=1).to(torch.uint8)
         logits: Tensor = self.model(images)
         return logits.argmax(dim=1) if self.output == "labels" else logits
 
@@ -60,9 +63,9 @@ def write_onnx(network: GraphNetwork, example: Tensor, fixed: bool, path: Path, 
             network,
             (_batch(example, fixed),),
             dynamo=True,
-            dynamic_shapes=_dynamic(fixed),
+            dynamic_shapes=_dynamic(fixed, first_side=1 if network.output == "photo_labels" else 2),
             input_names=["images"],
-            output_names=["labels" if network.output == "labels" else "logits"],
+            output_names=["labels" if network.output in ("labels", "photo_labels") else "logits"],
             verbose=False,
         )
     assert program is not None
@@ -135,6 +138,6 @@ def _batch(example: Tensor, fixed: bool) -> Tensor:
     return example if fixed else torch.cat([example, example])  # a batch of one would be taken for a constant
 
 
-def _dynamic(fixed: bool) -> dict[str, dict[int, Any]] | None:
-    dim = torch.export.Dim
-    return None if fixed else {"images": {0: dim.DYNAMIC, 2: dim.DYNAMIC, 3: dim.DYNAMIC}}
+def _dynamic(fixed: bool, first_side: int = 2) -> dict[str, dict[int, Any]] | None:
+    dim = torch.export.Dim.DYNAMIC
+    return None if fixed else {"images": {0: dim, first_side: dim, first_side + 1: dim}}

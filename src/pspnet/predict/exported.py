@@ -42,6 +42,11 @@ class OnnxEngine:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
             raise CheckpointError(f"'{path}' cannot be opened by onnxruntime: {_line(error)}") from error
+        if self._session.get_outputs()[0].name == "labels":
+            raise CheckpointError(
+                f"'{path}' ends with labels, for programs without pspnet; here logits are needed: export it without "
+                "--output labels"
+            )
         self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
 
     def coarse(self, images: Values) -> Values:

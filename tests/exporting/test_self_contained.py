@@ -1,0 +1,78 @@
+"""A graph with labels as output, run by the example in a process without pspnet and PyTorch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
+from pspnet.cli import _run
+from pspnet.errors import CheckpointError, ConfigError
+from pspnet.exporting.self_contained import export_labels
+from pspnet.weights.checkpoint import ModelCard
+from support.paths import ROOT
+
+ALONE = """
+import runpy, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pspnet", "torch", "timm", "cv2"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+def segmenter(**card: object) -> Segmenter:
+    torch.manual_seed(0)
+    model = PSPNet(ModelConfig(encoder="resnet18", encoder_options={"depth": 3}, num_classes=3, decoder_channels=8))
+    torch.nn.init.normal_(model.classifier.weight, std=2.0)
+    space = LabelSpace(("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)))
+    return Segmenter(model, ModelCard(space, **card), device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("size", [None, (64, 80)], ids=["any size", "one size"])
+def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_path: Path) -> None:
+    source = segmenter()
+    checkpoint = source.save(tmp_path / "model.safetensors")
+    words = ["export", str(checkpoint), str(tmp_path / "labels.onnx"), "--output", "labels"]
+    assert _run([*words, *(["--size", "64x80"] if size else [])], debug=True) == 0
+    small = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    height, width = size or (71, 93)
+    image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, ROOT / "examples" / "onnx_labels.py", "labels.onnx", "photo.png", "out.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
+    assert done.returncode == 0, done.stderr
+    result = source.segment(image)
+    with Image.open(tmp_path / "out.png") as found:
+        assert (np.asarray(found) == result.labels).mean() > 0.9995
+        assert found.getpalette()[:6] == [0, 0, 255, 0, 160, 0]
+    assert len(np.unique(result.labels)) > 1
+    largest = next(iter(result.shares()))
+    assert f"{largest:20s} {result.shares()[largest]:6.1%}" in done.stdout
+    with pytest.raises(CheckpointError, match="ends with labels"):
+        Segmenter.load(tmp_path / "labels.onnx")
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.onnx"):
+        export_labels(segmenter(), tmp_path / "m.xml")
+    with pytest.raises(ConfigError, match="8-bit"):
+        export_labels(segmenter(value_range=(0.0, 10000.0)), tmp_path / "m.onnx")
+    assert _run(["export", "scenes", str(tmp_path / "m.onnx"), "--output", "labels", "--precision", "int8"], False) == 2
+    assert _run(["export", "scenes", str(tmp_path / "m.onnx"), "--size", "64x64"], False) == 2
+    assert _run(["export", "scenes", str(tmp_path / "m.onnx"), "--output", "labels", "--size", "big"], False) == 2
