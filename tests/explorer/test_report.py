@@ -134,3 +134,21 @@ def test_nothing_wrong_and_nothing_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="empty"):
         explore(Predicted(), Empty(), tmp_path / "empty.html")  # type: ignore[arg-type]
+
+
+def test_a_patch_inside_a_wall_taken_for_a_sign_is_a_confusion() -> None:
+    """Signs hang on walls: its own surroundings, wall on all sides, do not speak against a sign."""
+    wall, road, sign = 0, 1, 2
+    findings = Findings(3)
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
+    for index in range(10):
+        labels = np.full((120, 160), wall, np.uint8)
+        labels[80:] = road
+        labels[20:30, 10:22] = sign
+        predicted = labels.copy()
+        if index == 9:
+            predicted[30:55, 90:120] = sign  # on the wall
+            predicted[95:110, 40:70] = sign  # on the road, where no sign ever is
+        look_at(findings, index, str(index), image, labels, predicted)
+    kinds = {findings.regions[i].label: findings.kind(findings.regions[i]) for i in range(len(findings.regions))}
+    assert kinds == {wall: "confusable", road: "mismatched"}

@@ -1,11 +1,11 @@
 """The three kinds of failure that the paper names (sec. 3.1), told apart in one image after another.
 
 An error region is a connected patch of pixels with one label a and one prediction b, clear of the labels' borders. Its
-object is the connected patch of label a around it, its surroundings a ring around that object. Then the region is
+surroundings are a ring around the region itself: in the midst of a wall they are wall. Then the region is
 
 inconspicuous    b is what most of the surroundings are called: the object was swallowed (a pillow in its bedsheet);
 mismatched       the surroundings speak for a rather than b: such neighbours are usual for a, not for b (a car on water);
-confusable       neither: a and b look alike, and nothing around says which it is (building, skyscraper).
+confusable       neither: a and b look alike, and nothing around says which it is (building, skyscraper; a sign on a wall).
 
 "Usual" is measured on the labels of the same data set: how often each class lies in the ring around each other class.
 """
@@ -33,7 +33,7 @@ USUAL_NATS = 0.5  # by which the surroundings must favour the true class over th
 
 @dataclass(frozen=True)
 class Region:
-    """An error region. ring: share of each class, as predicted, in the object's surroundings."""
+    """An error region. ring: share of each class, as predicted, in the region's own surroundings."""
 
     image: str
     index: int
@@ -84,7 +84,11 @@ class Findings:
         """
         usual = self.neighbours + 1 / self.num_classes
         usual = np.log(usual / usual.sum(1, keepdims=True))
-        return sum(share * (usual[region.label, c] - usual[region.predicted, c]) for c, share in region.ring.items())
+        # a patch inside an object of its own class: an object is never its own neighbour, so nothing is known of the true
+        # class there, and what counts is whether the predicted one is usually beside it (a sign on a wall)
+        unknown = -np.log(self.num_classes)
+        true = [unknown if c == region.label else usual[region.label, c] for c in range(self.num_classes)]
+        return sum(share * (true[c] - usual[region.predicted, c]) for c, share in region.ring.items())
 
     def kind(self, region: Region) -> str:
         """One of KINDS."""
@@ -130,6 +134,7 @@ def look_at(
                 inner[area],
                 labels.size,
                 least,
+                reach,
             )
 
 
@@ -146,23 +151,39 @@ def _note(
     inner: NDArray[np.bool_],
     total: int,
     least: int,
+    reach: int,
 ) -> None:
-    """Notes one object, and the error regions in it. All arrays are cut to `wide`."""
+    """Notes one object, and the error regions in it, each with its own surroundings. All arrays are cut to `wide`."""
     pixels = int(inside.sum())
     votes = np.bincount(found[inside], minlength=findings.num_classes)
     hit, votes[label] = float(votes[label] / pixels), 0
-    taken_for, contrast, shares = int(votes.argmax()) if votes.any() else label, 0.0, {}
+    taken_for, contrast = int(votes.argmax()) if votes.any() else label, 0.0
     if ring.any():
         contrast = float(np.sqrt(np.mean((colours[inside].mean(0) - colours[ring].mean(0)) ** 2)))
-        around = np.bincount(found[ring], minlength=findings.num_classes) / ring.sum()
-        shares = {int(c): float(around[c]) for c in np.flatnonzero(around)}
     if pixels <= 0.1 * total:  # a patch of a tenth of the picture is a place, not a thing in it
         findings.objects.append(Object(name, index, label, pixels, pixels / total, hit, taken_for, contrast, wide))
     mistaken = inner & inside
     for predicted in np.unique(found[mistaken]).tolist():
         for box, patch in _patches(mistaken & (found == predicted), least):
             place = (box[0] + wide[0], box[1] + wide[1], box[2] + wide[0], box[3] + wide[1])
+            elsewhere = (inside & (found != predicted)) | ring  # the error's own fringe is no surrounding of it
+            shares = _around(box, patch, found, elsewhere, reach)
             findings.regions.append(Region(name, index, label, predicted, int(patch.sum()), place, shares))
+
+
+def _around(
+    box: Box, patch: NDArray[np.bool_], found: NDArray[np.uint8], counted: NDArray[np.bool_], reach: int
+) -> dict[int, float]:
+    """Share of each predicted class within `reach` px of a patch."""
+    wide = _grown(box, reach, found.shape)
+    here = np.zeros((wide[2] - wide[0], wide[3] - wide[1]), np.uint8)
+    here[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]] = patch
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    ring = (cv2.dilate(here, kernel) > 0) & (here == 0) & counted[_slices(wide)]
+    if not ring.any():
+        return {}
+    classes, counts = np.unique(found[_slices(wide)][ring], return_counts=True)
+    return dict(zip(classes.tolist(), (counts / ring.sum()).tolist(), strict=True))
 
 
 def _patches(mask: NDArray[np.bool_], least: int) -> list[tuple[Box, NDArray[np.bool_]]]:
