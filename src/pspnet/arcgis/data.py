@@ -13,6 +13,7 @@ from pspnet.arcgis.pictures import grid_figure
 from pspnet.config import AugmentConfig, DataConfig
 from pspnet.data import open_dataset
 from pspnet.data.dataset import Dataset
+from pspnet.data.doctor import check_opened
 from pspnet.data.statistics import Statistics, dataset_statistics
 from pspnet.data.views import Renamed
 from pspnet.errors import ConfigError
@@ -107,6 +108,9 @@ def prepare_data(
         settings["bands"] = [band + 1 for band in extract_bands]
     config = DataConfig(format=format, root=folders[0], options=settings)
     train, valid = (open_dataset(format, folders[0], split, **settings) for split in ("train", "val"))
+    report = check_opened(str(folders[0]), {"train": train, "val": valid}, {"train": "learn", "val": "score"})
+    report.raise_errors()
+    report.warn(leave_out=("near_duplicate", "repeated"))  # fields look alike; the split is by ground already
     if class_mapping:
         train, valid = (Renamed(one, class_mapping) for one in (train, valid))
     return TrainingData(

@@ -53,11 +53,12 @@ class DataReport:
         if not self.ok:
             raise errors_of(self.name, self.errors)
 
-    def warn(self) -> None:
-        """Says the warnings, the first ones of each kind in full."""
+    def warn(self, leave_out: tuple[str, ...] = ()) -> None:
+        """Says the warnings, but those of kinds to leave out, the first ones of each kind in full."""
         kinds: dict[str, list[Fault]] = {}
         for fault in self.warnings:
-            kinds.setdefault(fault.kind, []).append(fault)
+            if fault.kind not in leave_out:
+                kinds.setdefault(fault.kind, []).append(fault)
         for kind, faults in kinds.items():
             for fault in faults[:_WARNED]:
                 warnings.warn(str(fault), stacklevel=3)
