@@ -112,7 +112,7 @@ class EightBit:
 
     def section(self, split: str) -> str:
         return (
-            f"## 8 bits\n\n`{self.file}`, {self.size / 2**20:.1f} MiB, runs without PyTorch (`pip install 'pspnet[onnx]'`, or "
+            f"## 8 bits\n\n`{self.file}`, {self.size / 2**20:.1f} MiB, runs without PyTorch (the base installation, or "
             f"onnxruntime alone). On {self.images} images of {split}: mean IoU {self.after:.1f} where the network itself has "
             f"{self.before:.1f} ({self.after - self.before:+.2f})."
         )
