@@ -121,7 +121,7 @@ class DecoderProcess:
             self.kill()
             raise ImageError(f"'{name}' came out of its decoder as {shape} {kind}, not as its header says")
         result = np.empty(shape, kind)
-        _receive_into(self._process.stdout, memoryview(result).cast("B"))
+        _receive_into(self._process.stdout, result.data.cast("B"))
         return result
 
 
@@ -153,7 +153,7 @@ def main(memory: int) -> None:
         except Exception as error:  # too little memory, above all
             answer = ({"error": f"'{wanted['name']}' cannot be decoded: {type(error).__name__}"}, b"")
         else:
-            answer = ({"shape": pixels.shape, "dtype": str(pixels.dtype)}, memoryview(pixels).cast("B"))
+            answer = ({"shape": pixels.shape, "dtype": str(pixels.dtype)}, pixels.data.cast("B"))
         try:
             _send(target, *answer)
         except OSError:

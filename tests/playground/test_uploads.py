@@ -34,7 +34,7 @@ class Playground:
         self.log = (root.parent / "page.log").open("wb")
         command = [sys.executable, "-m", "pspnet", "playground", "--root", str(root), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=root)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while self.ask("GET", "/healthz")[0] != 200:
             assert self.process.poll() is None, (root.parent / "page.log").read_text()
             assert time.monotonic() < until
@@ -154,6 +154,7 @@ def test_hosts_and_paths_that_make_no_sense_are_no_fault(page: Playground) -> No
     assert "Traceback" not in Path(page.log.name).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_uploads_go_with_the_page(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "work").mkdir()
@@ -162,7 +163,7 @@ def test_uploads_go_with_the_page(tmp_path: Path, number: signal.Signals) -> Non
         upload = page.upload("private.png", PICTURE)
         assert os.path.exists(upload)
         page.process.send_signal(number)
-        assert page.process.wait(60) == 128 + number
+        assert page.process.wait(120) == 128 + number
         assert not os.path.exists(upload)
     finally:
         page.close()

@@ -249,7 +249,11 @@ def _refresh(context: Context) -> Any:
         names = context.runs.names()
         if not name and names:
             name = names[0]
-        found = {"names": (tuple(names), name), **watch(context, name), "queue": queue_page(context, names)}
+        found: dict[str, Any] = {
+            "names": (tuple(names), name),
+            **watch(context, name),
+            "queue": queue_page(context, names),
+        }
         found |= buttons(context, name)
         changes = [gr.update(choices=names, value=name) if seen.get("names") != found["names"] else gr.skip()]
         for key in ("status", "curves", "picture", "queue", "log"):

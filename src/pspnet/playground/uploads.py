@@ -37,7 +37,7 @@ def uploaded(path: str | Path | None) -> str:
     return real
 
 
-class Page(gr.Blocks):  # type: ignore[misc]
+class Page(gr.Blocks):  # type: ignore[misc, name-defined]
     """Gradio's Blocks, which look at what a client sends before any component does."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:

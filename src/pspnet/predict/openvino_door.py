@@ -7,6 +7,7 @@ answered "declined" before either is used.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from pspnet.errors import require
@@ -27,7 +28,7 @@ def nncf() -> Any:
 def decline_telemetry() -> None:
     """Answers "declined" for this process wherever Intel's telemetry asks whether it may send."""
     try:
-        from openvino_telemetry.utils import opt_in_checker
+        opt_in_checker: Any = importlib.import_module("openvino_telemetry.utils.opt_in_checker")
     except ImportError:  # not installed: nothing is sent
         return
 
