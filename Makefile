@@ -10,7 +10,7 @@ COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help install demo test test-all test-browser test-processors check bench docs clean requirements
+.PHONY: help install demo test test-all test-browser test-processors check bench faults docs clean requirements
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -63,6 +63,9 @@ check: $(READY)  ## style, types, directions of imports
 
 bench: $(READY)  ## pspnet bench and the small benchmarks of parts, into benchmarks/results
 	$(PY) benchmarks/run.py
+
+faults: $(READY)  ## kill, fill disks, alter files: the table in docs/reliability.md (an hour)
+	$(PY) tools/faults.py
 
 requirements:  ## pin anew: names and versions only
 	$(PY) -m uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 -o requirements.txt

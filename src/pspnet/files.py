@@ -164,11 +164,12 @@ def writing(path: str | Path, after: str = "", also: tuple[type[Exception], ...]
 
     after: a sentence for the end of the message, what is kept say. also: exceptions of a library that mean the same.
     """
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
     except OutputError:
         raise
-    except (OSError, *also) as error:
+    except kinds as error:
         raise OutputError(f"'{path}' cannot be written: {reason(error)}{'. ' + after if after else ''}") from error
 
 

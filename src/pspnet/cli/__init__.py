@@ -124,6 +124,6 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def _fault(error: Exception) -> str:
     return (
-        printable(f"unexpected error: {type(error).__name__}: {error}")
+        printable(f"unexpected error: {type(error).__name__}: {error}"[:2000])
         + "\nThis is a fault in pspnet; run it again with --debug and report what it prints"
     )

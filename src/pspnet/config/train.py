@@ -99,7 +99,9 @@ class TrainConfig(Settings):
 
     title = "training"
 
-    name: str = Field("", description="Name of the run. Empty: made from data set, encoder and decoder.")
+    name: str = Field(
+        "", max_length=200, description="Name of the run. Empty: made from data set, encoder and decoder."
+    )
     published: PublishedConfig | None = Field(
         None, description="What these settings gave their authors. Only recipes that restate others' have it."
     )

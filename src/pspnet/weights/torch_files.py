@@ -62,8 +62,10 @@ def read_file(path: Path) -> Any:
         raise CheckpointError(f"'{path}' does not exist or is not a file; give the checkpoint that the project wrote")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    mapped = zipfile.is_zipfile(path)  # the old format cannot be mapped; mapping spares reading an optimiser's state
     try:
+        mapped = zipfile.is_zipfile(
+            path
+        )  # the old format cannot be mapped; mapping spares reading an optimiser's state
         allowed = torch.serialization.safe_globals([(Metadata, name) for name in METADATA_NAMES])
         with allowed, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks about old kinds of pickle; what matters is an error below
