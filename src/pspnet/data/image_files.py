@@ -111,4 +111,4 @@ def image_files(
         return Rasters(info, bands)
     if bands is not None and (not isinstance(bands, int) or bands not in (1, 3, 4)):
         raise ConfigError(f"bands = {bands!r}: a photograph is read with 1, 3 or 4; rasters take a list of numbers")
-    return Photographs(3 if bands is None else bands, dtype, exif, full_scale)  # type: ignore[arg-type]
+    return Photographs(3 if bands is None else bands, dtype, exif, full_scale)

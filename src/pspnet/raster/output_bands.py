@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,5 +118,5 @@ def _entropy(found: Array) -> Array:
     return total
 
 
-def _percent(share: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.rint(share * np.float32(100)).clip(0, 100).astype(np.uint8)
