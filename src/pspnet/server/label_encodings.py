@@ -56,15 +56,15 @@ def as_polygons(found: Segmentation) -> dict[str, Any]:
 
     Neighbours share their borders exactly. Properties: class, index, pixels and, where known, the mean confidence.
     """
-    tracing = require("pspnet.raster.polygonize", "serve")
+    tracing, rings_of = require("pspnet.raster.polygonize", "serve"), require("pspnet.raster.rings", "serve")
     shapely = require("shapely", "serve")
     height, width = found.labels.shape
     tracer = tracing.Tracer()
     sure = np.zeros_like(found.labels) if found.confidence is None else confidence_bytes(found.confidence)
-    fed = [tracer.feed(0, 0, found.labels, sure, np.ones(height)), tracer.finish()]
+    fed = [tracer.feed(0, 0, found.labels, sure, np.ones((height, 1))), tracer.finish()]
     features = []
     for areas in fed:
-        shapes = tracing.polygons(areas, lambda x, y: (x.astype(np.float64), y.astype(np.float64)))
+        shapes = rings_of.polygons(areas, lambda x, y: (x.astype(np.float64), y.astype(np.float64)))
         for place, shape in enumerate(shapely.orient_polygons(shapes)):
             index = int(areas.label[place])
             properties: dict[str, Any] = {
