@@ -145,6 +145,21 @@ for name in ("PSPNet", "build_model"):
     ]
 
 
+def test_the_bundled_scenes_parse_without_pytorch(tmp_path: Path) -> None:
+    """Its int8 ONNX, which lies in the package, against generated scenes it was not calibrated on."""
+    out = run(
+        """
+import numpy as np, pspnet
+scenes = pspnet.open_dataset("scenes", None, "val", count=3, size=128)
+seg = pspnet.Segmenter.load("scenes")
+right = [(seg.segment(scenes[i].image).labels == scenes[i].labels)[scenes[i].labels != 255].mean() for i in range(3)]
+print(seg.engine.name, min(right) > 0.85, "torch" in sys.modules)
+""",
+        folder=tmp_path,
+    )
+    assert out.split() == ["onnxruntime", "True", "False"]
+
+
 def test_a_service_answers(folder: Path) -> None:
     out = run(
         """

@@ -99,7 +99,7 @@ class MapBands:
             planes.append(_percent(best))
         if self.entropy:
             most = math.log(max(len(found), 2))
-            planes.append(_percent(to_numpy(_entropy(found)) / np.float32(most)))
+            planes.append(_percent(to_numpy(_entropy(found)).astype(np.float32) / np.float32(most)))
         if self.probabilities:
             planes += [_percent(to_numpy(plane)) for plane in found]
         result: NDArray[np.uint8] = np.stack(planes)
