@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet import path_limits
-from pspnet.class_tables import ClassRow, Colour, read_rows
+from pspnet.class_tables import ClassRow, read_rows
+from pspnet.class_tables import Colour as Colour  # part of this file's face
 from pspnet.errors import ConfigError, LabelError
 
 IGNORE = 255  # the value of a pixel that counts neither in a loss nor in a score
