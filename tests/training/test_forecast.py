@@ -38,7 +38,8 @@ def test_what_makes_a_run_larger_is_counted() -> None:
     assert told(activation_checkpointing=True, **crop).memory_bytes < told(**crop).memory_bytes
     large = DataSets(Toys(), Toys(1, size=1200))
     assert told(large).memory_bytes > 4 * base.memory_bytes / 3  # validation sees whole images
-    assert told(steps=60).total_s > 5 * base.total_s
+    longer = told(steps=60)  # rates are measured anew, on a machine that others use too
+    assert longer.total_s == pytest.approx(60 * longer.step_s)
 
 
 def test_the_terminal_is_told_and_warned(
