@@ -12,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_COLOR", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach for a hub fails at once instead of waiting
 torch.set_num_threads(1)
+# The first backward decides for good whether autograd has threads for devices, and a process that has cannot fork (which
+# in_child does). Exporting puts a stand-in for CUDA in place, so that must not come first.
+torch.zeros(1, requires_grad=True).sum().backward()
 
 SHARED = Path(os.environ.get("PSPNET_SHARED", Path(__file__).parents[2] / "shared"))
 
