@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pspnet.predict.segmentation import Segmentation as Segmentation
     from pspnet.predict.segmenter import Segmenter as Segmenter
     from pspnet.predict.segmenter import import_weights as import_weights
-    from pspnet.raster import segment_raster as segment_raster
+    from pspnet.raster.segment_raster import segment_raster as segment_raster
     from pspnet.training import train as train
     from pspnet.weights.encoder_weights import build_model as build_model
 

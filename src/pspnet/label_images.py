@@ -13,6 +13,7 @@ a picture's palette by how often a colour occurs, so that each file numbers its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,10 +57,11 @@ def labels_of(picture: LabelPicture, label_space: LabelSpace, holds: Holds, sour
             "brush, or save it without an alpha channel"
         )
     values = picture.values
+    known: Callable[[NDArray[Any], str], NDArray[np.uint8]] = label_space.decode
     if holds == "colours":
         values, known = _colours(picture, source), label_space.decode_colours
     else:
-        values, known = codes_of(picture, source, label_space), label_space.decode
+        values = codes_of(picture, source, label_space)
     if alpha is None:
         return known(values, source)
     painted = alpha > 0

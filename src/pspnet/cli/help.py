@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-import click
 from typer.core import TyperGroup
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -18,7 +18,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 class GroupedCommands(TyperGroup):
     """Commands under headings. One that no heading names comes under "More", so that none is lost."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = {name: command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))}
         named = {name for names in GROUPS.values() for name in names}
         groups = {**GROUPS, "More": tuple(name for name in commands if name not in named)}

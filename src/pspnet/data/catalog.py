@@ -69,7 +69,9 @@ class Layout:
             try:
                 checked[name] = types.validate_python(value)
             except ValidationError as error:
-                scalar = isinstance(value, (str, int, float)) and Literal not in map(get_origin, get_args(hints[name]))
+                scalar = isinstance(value, (str, int, float)) and not any(
+                    get_origin(part) is Literal for part in get_args(hints[name])
+                )
                 for meant in (str(value), [value]) if scalar else ():
                     with suppress(ValidationError):  # a folder that is called 2021, one band of a list
                         checked[name] = types.validate_python(meant, strict=True)

@@ -135,7 +135,7 @@ def digest(content: Any) -> str:
         if isinstance(value, Tensor):
             flat = value.detach().cpu().contiguous().reshape(-1)
             sha.update(f"tensor {value.dtype} {tuple(value.shape)} ".encode())
-            sha.update(flat.view(torch.uint8).numpy())
+            sha.update(flat.view(torch.uint8).numpy().data)
         elif isinstance(value, Mapping):
             sha.update(f"dict {len(value)} ".encode())
             for key, inner in value.items():

@@ -100,12 +100,18 @@ def _published(name: str, path: Path, sha256: str) -> Path:
 
 
 def _entry(name: str, entry: dict[str, str], folder: Path) -> BundledModel:
-    told = {key: entry.get(key, "") for key in ("about", "terms", "elsewhere")}
-    if told["elsewhere"]:
-        return BundledModel(name, None, "", **told)
+    about, terms, elsewhere = (entry.get(key, "") for key in ("about", "terms", "elsewhere"))
+    if elsewhere:
+        return BundledModel(name, None, "", about, terms, elsewhere)
     int8 = folder / entry["int8"] if "int8" in entry else None
     return BundledModel(
-        name, folder / entry["file"], entry["sha256"], **told, int8=int8, int8_sha256=entry.get("int8_sha256", "")
+        name,
+        folder / entry["file"],
+        entry["sha256"],
+        about,
+        terms,
+        int8=int8,
+        int8_sha256=entry.get("int8_sha256", ""),
     )
 
 

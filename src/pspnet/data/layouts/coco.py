@@ -270,7 +270,7 @@ def _pictures(place: _Place, data: dict[str, Any], drawn: DrawnLabels) -> tuple[
         ids[key] = name
         path = _file(place.folder, given)
         sizes = [image.get("height"), image.get("width")]
-        size = (int(sizes[0]), int(sizes[1])) if all(isinstance(v, (int, float)) and v > 0 for v in sizes) else None  # type: ignore[arg-type]
+        size = (int(sizes[0]), int(sizes[1])) if all(isinstance(v, (int, float)) and v > 0 for v in sizes) else None
         drawn.add_picture(name, path, size)
         if path.is_file():
             pairs.append(Pair(name, path, file))
@@ -330,7 +330,7 @@ def _objects(
                     index_of.get(code, drawn.background),
                     rings,
                     runs,
-                    box=box if box is None or len(box) == 4 else None,  # type: ignore[arg-type]
+                    box=box if box is None or len(box) == 4 else None,
                     crowd=crowd and not crowds_too,
                     area=float(area) if isinstance(area, (int, float)) and area > 0 else None,
                 ),
