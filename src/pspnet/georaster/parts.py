@@ -13,6 +13,7 @@ from pspnet.files import named_files
 from pspnet.georaster.grids import open_raster
 
 _SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset)[^>]*>([^<]*)<")
+_REMOTE = re.compile(r"^(?!file:)\w+://|/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs)\b")
 LARGEST_VRT = 64 * 2**20  # bytes of a mosaic's description that are looked through
 DEEPEST = 8  # mosaics of mosaics
 
@@ -22,6 +23,8 @@ def parts_of(source: str | Path) -> tuple[str, ...]:
 
     Empty for a raster behind a URL. A raster that cannot be opened is made of what its name says.
     """
+    if _REMOTE.search(str(source)):
+        return ()  # not opened: GDAL remembers a server's silence as a file that does not exist
     found: dict[str, None] = {}
 
     def add(name: str) -> None:
