@@ -98,9 +98,13 @@ def test_codes_of_ten_digits_need_no_table_of_their_size() -> None:
 
 
 NAMES = st.lists(
-    st.text(st.characters(codec="utf-8", categories=("L", "Nd", "Zs", "Pd")), min_size=1, max_size=12).map(str.strip).filter(normal_name),
-    min_size=1, max_size=6, unique_by=normal_name,
-)  # fmt: skip
+    st.text(st.characters(codec="utf-8", categories=("L", "Nd", "Zs", "Pd")), min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(normal_name),
+    min_size=1,
+    max_size=6,
+    unique_by=normal_name,
+)
 
 
 @given(NAMES, st.sampled_from(",;\t"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.randoms())

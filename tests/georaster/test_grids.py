@@ -35,9 +35,17 @@ def test_alpha_hides_pixels_of_any_number_of_bands_and_any_type(
     alpha[:, :, :9] = 0
     path = tmp_path / "a.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", height=32, width=32, count=6, dtype=kind, nodata=nodata, crs="EPSG:32631",
+        path,
+        "w",
+        driver="GTiff",
+        height=32,
+        width=32,
+        count=6,
+        dtype=kind,
+        nodata=nodata,
+        crs="EPSG:32631",
         transform=Affine(2, 0, 0, 0, -2, 0),
-    ) as file:  # fmt: skip
+    ) as file:
         file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * 4, ColorInterp.alpha]
         file.write(np.concatenate([pixels, alpha]))
     found, valid = read(path, 5)
@@ -92,8 +100,24 @@ def test_a_mask_beside_the_file_counts_with_a_nodata_value_too(tmp_path: Path) -
 )
 def test_a_system_without_a_grid_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     if options.get("rpcs"):
-        options = options | {"rpcs": RPC(0, 1, 50, 1, [0, 0, -1] + [0] * 17, [1] + [0] * 19, 16, 16, 5, 1, [0, 1] + [0] * 18,
-                                         [1] + [0] * 19, 16, 16)}  # fmt: skip
+        options = options | {
+            "rpcs": RPC(
+                0,
+                1,
+                50,
+                1,
+                [0, 0, -1] + [0] * 17,
+                [1] + [0] * 19,
+                16,
+                16,
+                5,
+                1,
+                [0, 1] + [0] * 18,
+                [1] + [0] * 19,
+                16,
+                16,
+            )
+        }
     path = write_raster(tmp_path / "a.tif", scene(32, 32), transform=None, **options)
     with open_raster(str(path)) as dataset, pytest.raises(RasterError, match=said):
         grid_of(dataset)

@@ -78,9 +78,14 @@ def test_features_without_value_or_geometry_are_counted_and_are_no_class(tmp_pat
 def test_numbers_with_gaps_stay_whole_numbers(tmp_path: Path) -> None:
     root = town(tmp_path)
     pyogrio.raw.write(
-        root / "land.gpkg", shapely.to_wkb(np.array(houses(), object)), [np.array([1, 2, 0])], ["class"],
-        field_mask=[np.array([False, False, True])], geometry_type="Polygon", crs="EPSG:32631",
-    )  # fmt: skip
+        root / "land.gpkg",
+        shapely.to_wkb(np.array(houses(), object)),
+        [np.array([1, 2, 0])],
+        ["class"],
+        field_mask=[np.array([False, False, True])],
+        geometry_type="Polygon",
+        crs="EPSG:32631",
+    )
     with pytest.warns(UserWarning, match="1 features have no value"):
         assert open_dataset("raster", root, "all", labels="land.gpkg", window_px=96).label_space.names == ("1", "2")
 

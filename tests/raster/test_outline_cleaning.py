@@ -89,8 +89,11 @@ def test_a_map_with_cleaned_polygons(tmp_path: Path) -> None:
     assert areas[classes.tolist().index("building")] == pytest.approx(60 * 40 / 0.9996**2, rel=1e-4)
     with pytest.raises(ConfigError, match="regularize = roof: the map has the classes water, forest, field"):
         segment_raster(
-            make_segmenter(), write_raster(tmp_path / "a.tif", scene(64, 64)), tmp_path / "b.tif",
-            polygons=tmp_path / "b.gpkg", regularize="roof",
-        )  # fmt: skip
+            make_segmenter(),
+            write_raster(tmp_path / "a.tif", scene(64, 64)),
+            tmp_path / "b.tif",
+            polygons=tmp_path / "b.gpkg",
+            regularize="roof",
+        )
     with pytest.raises(ConfigError, match="simplify_m"):
         segment_raster(make_segmenter(), tmp_path / "a.tif", tmp_path / "b.tif", simplify_m=1.0)

@@ -28,3 +28,7 @@ OverwriteOption = Annotated[
 LayoutOption = Annotated[
     list[str] | None, typer.Option("--option", help="A setting of the layout, as name=value; may be repeated.")
 ]
+SplitOption = Annotated[str, typer.Option(help="Part of the data set.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option(help="whole, slide, semseg-ss, semseg-ms, mmseg-slide ... Default: the model's own.")
+]

@@ -17,6 +17,8 @@ from pspnet.cli.options import (
     LayoutOption,
     ModelArgument,
     OverwriteOption,
+    ProtocolOption,
+    SplitOption,
 )
 
 
@@ -42,9 +44,7 @@ def segment(
         bool, typer.Option(help="Also write NAME_overlay.jpg: colours over the image, with a legend.")
     ] = True,
     opacity: Annotated[float, typer.Option(help="Opacity of the overlay's colours, 0 to 1.", min=0.0, max=1.0)] = 0.55,
-    protocol: Annotated[
-        str | None, typer.Option(help="How to look at an image: whole, slide, semseg-ms ... Default: whole.")
-    ] = None,
+    protocol: ProtocolOption = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -117,11 +117,9 @@ def evaluate(
     model: ModelArgument,
     data: DataOption = None,
     format: FormatOption = "folder",
-    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    split: SplitOption = "val",
     option: LayoutOption = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="whole, slide, semseg-ss, semseg-ms, mmseg-slide ... Default: the model's own.")
-    ] = None,
+    protocol: ProtocolOption = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting of the evaluation, as name=value: boundary=true, absent=zero ..."),
@@ -191,11 +189,9 @@ def explore(
     model: ModelArgument,
     data: DataOption = None,
     format: FormatOption = "folder",
-    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    split: SplitOption = "val",
     option: LayoutOption = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="How to look at an image. Default: as the model's card says.")
-    ] = None,
+    protocol: ProtocolOption = None,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("failures.html"),
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,

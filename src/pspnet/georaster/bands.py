@@ -39,13 +39,33 @@ _SPELLINGS = {
 _WORDS = {spelling: word for word, text in _SPELLINGS.items() for spelling in text.split()}
 # Band numbers of sensors: Sentinel-2 (ESA's user handbook), Landsat 8 and 9 OLI, Landsat 4 to 7 (USGS).
 _SENTINEL2 = {
-    "1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "rededge", "6": "rededge2", "7": "rededge3",
-    "8": "nir", "8a": "nir_narrow", "9": "water_vapour", "10": "cirrus", "11": "swir1", "12": "swir2",
-}  # fmt: skip
+    "1": "coastal",
+    "2": "blue",
+    "3": "green",
+    "4": "red",
+    "5": "rededge",
+    "6": "rededge2",
+    "7": "rededge3",
+    "8": "nir",
+    "8a": "nir_narrow",
+    "9": "water_vapour",
+    "10": "cirrus",
+    "11": "swir1",
+    "12": "swir2",
+}
 _OLI = {
-    "1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "nir", "6": "swir1", "7": "swir2", "8": "pan",
-    "9": "cirrus", "10": "tir1", "11": "tir2",
-}  # fmt: skip
+    "1": "coastal",
+    "2": "blue",
+    "3": "green",
+    "4": "red",
+    "5": "nir",
+    "6": "swir1",
+    "7": "swir2",
+    "8": "pan",
+    "9": "cirrus",
+    "10": "tir1",
+    "11": "tir2",
+}
 _TM = {"1": "blue", "2": "green", "3": "red", "4": "nir", "5": "swir1", "7": "swir2", "8": "pan"}
 RGB = ("red", "green", "blue")
 OF_PHOTOGRAPHS = {1: ("grey",), 3: RGB, 4: (*RGB, "alpha")}  # by the number of channels

@@ -61,9 +61,16 @@ def write_label_studio(root: Path, objects: list[Rectangle]) -> None:
     picture(root / "images/a.png")
     size = {"original_width": WIDTH, "original_height": HEIGHT}
     result = [
-        {"type": "polygonlabels", **size, "value": {"points": (np.array(corners(one)) * [100 / WIDTH, 100 / HEIGHT]).tolist(), "polygonlabels": [NAMES[one[0]]]}}
+        {
+            "type": "polygonlabels",
+            **size,
+            "value": {
+                "points": (np.array(corners(one)) * [100 / WIDTH, 100 / HEIGHT]).tolist(),
+                "polygonlabels": [NAMES[one[0]]],
+            },
+        }
         for one in objects
-    ]  # fmt: skip
+    ]
     task = {"id": 7, "data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"result": result}]}
     (root / "project-1-at-2026-01-01.json").write_text(json.dumps([task]))
 
@@ -96,7 +103,13 @@ TOOLS: dict[str, tuple[Callable[[Path, list[Rectangle]], None], str]] = {
     "cvat_masks": (write_cvat, "all"),
 }
 EDGES = st.tuples(st.sampled_from(range(2)), st.integers(0, WIDTH - 4), st.integers(0, HEIGHT - 4))
-RECTANGLES = st.lists(EDGES.flatmap(lambda at: st.tuples(*map(st.just, at), st.integers(at[1] + 2, WIDTH), st.integers(at[2] + 2, HEIGHT))), min_size=1, max_size=5)  # fmt: skip
+RECTANGLES = st.lists(
+    EDGES.flatmap(
+        lambda at: st.tuples(*map(st.just, at), st.integers(at[1] + 2, WIDTH), st.integers(at[2] + 2, HEIGHT))
+    ),
+    min_size=1,
+    max_size=5,
+)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -195,9 +208,13 @@ def test_what_label_studio_cannot_hand_over(tmp_path: Path) -> None:
     done = tasks[0]["annotations"]
     done.append({"result": []})
     done[0]["result"] += [
-        {"type": "rectanglelabels", **size, "value": {"x": 50, "y": 50, "width": 25, "height": 25, "rectanglelabels": ["dog"]}},
+        {
+            "type": "rectanglelabels",
+            **size,
+            "value": {"x": 50, "y": 50, "width": 25, "height": 25, "rectanglelabels": ["dog"]},
+        },
         {"type": "choices", "value": {"choices": ["sharp"]}},
-    ]  # fmt: skip
+    ]
     tasks.append({"id": 8, "data": {"image": "b.png"}, "annotations": []})
     file.write_text(json.dumps(tasks))
     dataset, told = faults_of("label_studio", tmp_path, "all")

@@ -60,8 +60,12 @@ def test_ids_from_zero(tmp_path: Path) -> None:
     """Label Studio and FiftyOne number categories from 0: what nobody outlined is not category 0."""
     write(
         tmp_path,
-        {"images": [(1, "a.png")], "categories": [(0, "cat"), (1, "dog")], "annotations": [box(1, 1, 0, 2, 2, 8, 8), box(2, 1, 1, 20, 5, 8, 8)]},
-    )  # fmt: skip
+        {
+            "images": [(1, "a.png")],
+            "categories": [(0, "cat"), (1, "dog")],
+            "annotations": [box(1, 1, 0, 2, 2, 8, 8), box(2, 1, 1, 20, 5, 8, 8)],
+        },
+    )
     names, labels, faults = labels_of(tmp_path)
     assert (names, faults) == (("background", "cat", "dog"), [])
     assert [labels[4, 4], labels[6, 22], labels[20, 2]] == [1, 2, 0]
