@@ -44,7 +44,9 @@ def segment(
         bool, typer.Option(help="Also write NAME_overlay.jpg: colours over the image, with a legend.")
     ] = True,
     opacity: Annotated[float, typer.Option(help="Opacity of the overlay's colours, 0 to 1.", min=0.0, max=1.0)] = 0.55,
-    protocol: ProtocolOption = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="How to look at an image: whole, slide, semseg-ms ... Default: whole.")
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
