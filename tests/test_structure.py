@@ -16,19 +16,13 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    **dict.fromkeys(
-        ("errors", "installation", "machine", "heap", "files", "path_limits", "listing", "display", "terminal"), 0
-    ),
+    **dict.fromkeys(("errors", "installation", "machine", "heap", "files", "display", "terminal"), 0),
     **dict.fromkeys(
         (
             "labels",
             "class_tables",
             "config",
-            "image_headers",
-            "image_bands",
             "images",
-            "label_images",
-            "decoder_process",
             "tiling",
             "georaster",
         ),
@@ -44,21 +38,12 @@ FLOORS = {
 
 # (from, to): why an arrow between rooms of one floor, or upwards, is right. One that is no longer needed fails.
 ALLOWED = {
-    ("path_limits", "errors"): "a path outside of the limits is refused in words",
-    ("files", "path_limits"): "nothing is written outside of the limits",
     ("errors", "installation"): "the error of a missing extra prints the command that brings it",
-    ("label_images", "images"): "a label file is opened by the one door to image decoders",
-    ("label_images", "labels"): "values become classes",
-    ("georaster", "label_images"): "a label raster is read as every label picture",
     ("labels", "class_tables"): "the rows of a table become a LabelSpace",
     ("files", "errors"): "what cannot be written is told in one class",
-    ("listing", "errors"): "a folder that cannot be listed is told",
     ("files", "machine"): "what a dead process left is told from what a living one writes",
-    ("images", "image_headers"): "the size that is admitted is read before a decoder starts",
-    ("decoder_process", "images"): "an image is decoded by the same function in a process of its own",
-    ("images", "image_bands"): "what is no photograph is refused before a decoder takes it for one",
-    ("image_bands", "image_headers"): "a TIFF's directory has one reader",
-    ("images", "labels"): "a label PNG is written in the classes' colours",
+    ("images", "labels"): "label pictures are read and written in classes",
+    ("georaster", "images"): "a label raster is read as every label picture",
     ("georaster", "labels"): "a label raster is decoded into classes",
     ("georaster", "tiling"): "a grid is cut into windows",
     ("ablation", "training"): "a grid of trainings",

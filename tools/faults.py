@@ -313,8 +313,7 @@ def readers(work: Path, tries: int) -> list[Row]:
     from pspnet.class_tables import read_rows
     from pspnet.config.base import read_yaml
     from pspnet.georaster.grids import open_raster
-    from pspnet.images import image_size, read_image
-    from pspnet.label_images import read_label
+    from pspnet.images import image_size, read_image, read_label
     from pspnet.weights.checkpoint import load_checkpoint
     from pspnet.weights.torch_files import read_file
 

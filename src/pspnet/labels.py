@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet import path_limits
 from pspnet.class_tables import ClassRow, read_rows
 from pspnet.class_tables import Colour as Colour  # part of this file's face
 from pspnet.errors import ConfigError, LabelError
+from pspnet.files import path_limits
 
 IGNORE = 255  # the value of a pixel that counts neither in a loss nor in a score
 MAX_CLASSES = 255  # 0..254: the next value is IGNORE

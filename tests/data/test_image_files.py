@@ -11,8 +11,7 @@ from PIL import Image
 
 from pspnet.data import check_splits, open_dataset
 from pspnet.errors import ConfigError, ImageError
-from pspnet.image_bands import is_raster
-from pspnet.images import read_image
+from pspnet.images import is_raster, read_image
 from support.rasters import make_segmenter, scene, write_raster
 
 

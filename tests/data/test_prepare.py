@@ -16,8 +16,7 @@ from pspnet.data.layouts import isprs
 from pspnet.data.matfile import read_mat_field
 from pspnet.data.prepare import how_to_get, prepare
 from pspnet.errors import ConfigError, DataError, LabelError
-from pspnet.images import read_image, write_png
-from pspnet.label_images import read_label
+from pspnet.images import read_image, read_label, write_png
 from pspnet.labels import LabelSpace
 from support import fakes
 from support.paths import GOLDEN

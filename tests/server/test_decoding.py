@@ -12,10 +12,9 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from pspnet import decoder_process
-from pspnet.decoder_process import DecoderProcess
 from pspnet.errors import ImageError
-from pspnet.images import decode_image, encode_png
+from pspnet.images import decode_image, decoder_process, encode_png
+from pspnet.images.decoder_process import DecoderProcess
 from pspnet.server.decoding import DecoderPool
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)

@@ -21,9 +21,17 @@ from pspnet.data.faults import DataReport, Fault
 from pspnet.data.fingerprints import Fingerprint, closest, fingerprint
 from pspnet.data.statistics import Progress, map_samples
 from pspnet.errors import DataError, ImageError
-from pspnet.image_bands import is_raster
-from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, image_mode, read_image, read_palette, scale_of, stores_deep
-from pspnet.label_images import read_label_picture
+from pspnet.images import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    image_mode,
+    is_raster,
+    read_image,
+    read_label_picture,
+    read_palette,
+    scale_of,
+    stores_deep,
+)
 from pspnet.labels import IGNORE, LabelSpace
 
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
 from pspnet.georaster.whole import read_bands, read_whole
-from pspnet.image_bands import is_raster
-from pspnet.images import read_image
+from pspnet.images import is_raster, read_image
 
 Valid = NDArray[np.bool_] | None  # (H, W): where there is data; None: everywhere
 

@@ -14,10 +14,9 @@ from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import Fault, fault_of
 from pspnet.data.image_files import image_files
 from pspnet.errors import ConfigError, DataError, LabelError
-from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES
-from pspnet.label_images import read_label, read_labels
+from pspnet.files import list_files
+from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_label, read_labels
 from pspnet.labels import IGNORE, Colour, LabelSpace
-from pspnet.listing import list_files
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pspnet.data.dataset import Sample
 from pspnet.errors import DataError
-from pspnet.label_images import read_label
+from pspnet.images import read_label
 from pspnet.labels import IGNORE
 
 Objects = Callable[[Sample], NDArray[Any]]  # a sample -> (H, W) numbers, one for each object, 0 for none

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pspnet import path_limits
 from pspnet.errors import RasterError, require
+from pspnet.files import path_limits
 from pspnet.tiling import Window
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import LabelError, RasterError, require
 from pspnet.georaster.grids import Grid, OpenRasters, colours_of, grid_of
-from pspnet.label_images import Holds, LabelPicture, labels_of, whole_numbers
+from pspnet.images.label_images import Holds, LabelPicture, labels_of, whole_numbers
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
 

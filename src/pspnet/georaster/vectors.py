@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet import path_limits
 from pspnet.errors import RasterError, require
+from pspnet.files import path_limits
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".gdb", ".sqlite")
 # code pages of a .dbf that say nothing: none, "ANSI", and Windows' own that every program writes

@@ -1,7 +1,7 @@
 """Which files the page may touch: those below the folders it was started with, symbolic links resolved.
 
 What somebody writes is resolved once, and the resolved path is what is used from then on: a run has another working folder
-than the page. Files that a data set points to are checked where they are opened (`pspnet.path_limits`), by the page and by
+than the page. Files that a data set points to are checked where they are opened (`pspnet.files.path_limits`), by the page and by
 the runs that it starts; a data set's folder is looked through for links before anything in it is read.
 """
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ServiceError, require
+from pspnet.files.path_limits import only_below
 from pspnet.machine import keep_address_for_this_program
-from pspnet.path_limits import only_below
 from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.compare_tab import add_compare
 from pspnet.playground.context import Context

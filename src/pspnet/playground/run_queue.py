@@ -17,7 +17,7 @@ from typing import Any
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
 from pspnet.files import wait_for_lock, write_text
-from pspnet.path_limits import is_below
+from pspnet.files.path_limits import is_below
 from pspnet.playground.run_state import LOG, PROCESS, RECIPE, WAITING, RunState, is_of_run, read_json, read_run
 from pspnet.training.run_folder import new_run_dir
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import PspnetError
-from pspnet.path_limits import is_below
+from pspnet.files.path_limits import is_below
 from pspnet.playground import charts
 from pspnet.playground.context import Context
 from pspnet.playground.run_state import RunState

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ConfigError, require
-from pspnet.path_limits import is_below
+from pspnet.files.path_limits import is_below
 
 gr = require("gradio", "playground")
 

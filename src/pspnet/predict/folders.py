@@ -18,9 +18,18 @@ from typing import Any
 
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.errors import DataError, PspnetError
-from pspnet.files import LONGEST_NAME, Inputs, check_folder, check_output, locked, write_bytes, write_text
+from pspnet.files import (
+    LONGEST_NAME,
+    Inputs,
+    Listing,
+    check_folder,
+    check_output,
+    list_files,
+    locked,
+    write_bytes,
+    write_text,
+)
 from pspnet.images import IMAGE_SUFFIXES
-from pspnet.listing import Listing, list_files
 from pspnet.predict.scale import Wish
 from pspnet.predict.segmenter import Segmenter
 

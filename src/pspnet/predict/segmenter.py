@@ -19,8 +19,7 @@ from pspnet.display import image_for_display
 from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
 from pspnet.georaster.whole import read_bands, read_whole
-from pspnet.image_bands import is_raster
-from pspnet.images import pixels_of_pillow, read_image, with_bands
+from pspnet.images import is_raster, pixels_of_pillow, read_image, with_bands
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows

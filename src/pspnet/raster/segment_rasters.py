@@ -11,9 +11,8 @@ from typing import Any
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, OutputError, PspnetError, RasterError
-from pspnet.files import Inputs, write_text
+from pspnet.files import Inputs, list_files, write_text
 from pspnet.georaster.grids import open_raster
-from pspnet.listing import list_files
 from pspnet.predict.cluster import check_model
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.cluster import run_cluster

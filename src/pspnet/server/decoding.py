@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from pspnet.decoder_process import DecoderProcess
+from pspnet.images.decoder_process import DecoderProcess
 
 
 class DecoderPool:

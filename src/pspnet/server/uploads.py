@@ -1,7 +1,7 @@
 """Bodies to images. What a body may cost is checked before it is paid: bytes while they come, pixels by the header.
 
 A body's type is told by its first bytes, because clients often send none or a wrong one (curl's --data-binary says it
-were a form). Width and height are read by our own bounded readers (`pspnet.image_headers`), never by a library.
+were a form). Width and height are read by our own bounded readers (`pspnet.images.headers`), never by a library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from pspnet.errors import ImageError
-from pspnet.image_headers import format_of, read_header
+from pspnet.images.headers import format_of, read_header
 from pspnet.predict.segmenter import Segmenter
 from pspnet.server.admission import Body
 from pspnet.server.decoding import DecoderPool

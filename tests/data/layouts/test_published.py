@@ -14,8 +14,7 @@ from pspnet.data.catalog import LAYOUTS, available_splits, open_dataset, write_s
 from pspnet.data.doctor import check_dataset
 from pspnet.data.polygons import polygon_mask, rle_mask
 from pspnet.errors import ConfigError, DataError, LabelError
-from pspnet.images import write_png
-from pspnet.label_images import read_label
+from pspnet.images import read_label, write_png
 from pspnet.labels import IGNORE, LabelSpace
 from support import fakes
 from support.fakes import assert_conforms

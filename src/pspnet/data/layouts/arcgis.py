@@ -31,7 +31,7 @@ from pspnet.georaster.bands import BandInfo
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 from pspnet.georaster.labels import label_picture
 from pspnet.georaster.whole import read_bands, read_whole
-from pspnet.label_images import labels_of
+from pspnet.images.label_images import labels_of
 from pspnet.labels import IGNORE, LabelSpace, read_classes
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from pspnet.data.layouts.arcgis_metadata import find_folder
 from pspnet.errors import DataError, ImageError, RasterError, require
+from pspnet.files import list_files
 from pspnet.georaster.grids import Grid, grid_of, open_raster
-from pspnet.listing import list_files
 
 CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".mrf")
 Box = tuple[float, float, float, float]

@@ -20,11 +20,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pspnet import path_limits
 from pspnet.class_tables import csv_table, read_text
 from pspnet.data.faults import Fault
 from pspnet.data.paired_files import Pair, PairedFiles, decoder, match
 from pspnet.errors import ConfigError, DataError
+from pspnet.files import path_limits
 from pspnet.images import IMAGE_SUFFIXES
 from pspnet.labels import read_classes
 

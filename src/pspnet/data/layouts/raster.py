@@ -31,7 +31,7 @@ from pspnet.georaster.labels import LabelSource, RasterLabels, bounds_in, box_te
 from pspnet.georaster.vector_labels import VectorLabels, refuse_missed
 from pspnet.georaster.vectors import is_vector
 from pspnet.georaster.whole import read_bands
-from pspnet.label_images import Holds
+from pspnet.images.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pspnet.data.layouts.folder import existing, no_split
 from pspnet.errors import ConfigError, DataError, RasterError
+from pspnet.files import list_files
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import Grid, open_raster
 from pspnet.georaster.ground import resolution_m
 from pspnet.georaster.vectors import VECTOR_SUFFIXES, is_vector
-from pspnet.listing import list_files
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf", ".png", ".jpg", ".jpeg")
 Files = list[tuple[Path, Path]]  # an image, and the file with its labels

@@ -18,7 +18,7 @@ from pspnet.files import write_text
 from pspnet.georaster.grids import BandReader, colours_of, open_raster
 from pspnet.georaster.labels import label_picture
 from pspnet.georaster.vectors import field_values, is_vector
-from pspnet.label_images import Holds, codes_of
+from pspnet.images.label_images import Holds, codes_of
 from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace, read_classes
 from pspnet.tiling import Window, windows
 

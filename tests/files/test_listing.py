@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pspnet.errors import DataError
-from pspnet.listing import list_files
+from pspnet.files import list_files
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:

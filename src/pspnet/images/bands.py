@@ -11,7 +11,7 @@ import struct
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from pspnet.image_headers import format_of, tiff_directory
+from pspnet.images.headers import format_of, tiff_directory
 
 _COLOURS_OF = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's PhotometricInterpretation -> colour samples
 _KINDS = {0: "grey", 1: "grey", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}

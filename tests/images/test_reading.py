@@ -14,8 +14,7 @@ from PIL import Image
 
 from pspnet.errors import ImageError, LabelError, OutputError
 from pspnet.files import write_bytes
-from pspnet.images import decode_image, image_size, read_image, write_label, write_png
-from pspnet.label_images import read_label
+from pspnet.images import decode_image, image_size, read_image, read_label, write_label, write_png
 from pspnet.labels import LabelSpace
 
 SPACE = LabelSpace(

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import ImageError
-from pspnet.images import decode_image
+from pspnet.images.reading import decode_image
 
 # processor seconds of one image: honest photographs need 0.03 s a megapixel (JPEG) to 0.2 s (deep PNG, lossless WebP)
 CPU_SECONDS, CPU_SECONDS_A_MEGAPIXEL = 2.0, 0.5
@@ -47,9 +47,9 @@ class DecoderProcess:
     def __init__(self, max_pixels: int) -> None:
         memory = MEMORY_BYTES + MEMORY_BYTES_A_PIXEL * max_pixels
         self._killed = False
-        source = str(Path(__file__).resolve().parents[1])
+        source = str(Path(__file__).resolve().parents[2])
         # -c puts the working folder first in sys.path: a file there is no module of ours
-        code = f"import sys; sys.path[0] = {source!r}; from pspnet.decoder_process import main; main({memory})"
+        code = f"import sys; sys.path[0] = {source!r}; from pspnet.images.decoder_process import main; main({memory})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,

@@ -12,14 +12,23 @@ from typing import Any
 
 import pytest
 
-from pspnet import files
 from pspnet.errors import OutputError
-from pspnet.files import Inputs, check_output, locked, named_files, new_file, new_files, new_folder, write_bytes
+from pspnet.files import (
+    Inputs,
+    check_output,
+    locked,
+    named_files,
+    new_file,
+    new_files,
+    new_folder,
+    temporary,
+    write_bytes,
+)
 
 
 @pytest.fixture(autouse=True)
 def fresh_sweeps() -> None:
-    files._swept.clear()
+    temporary._swept.clear()
 
 
 def names(folder: Path) -> list[str]:
@@ -165,7 +174,7 @@ def test_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 1
     with new_file(tmp_path / "living.txt") as part:
         part.write_bytes(b"1")
-        files._swept.clear()
+        temporary._swept.clear()
         write_bytes(tmp_path / "y.bin", b"whole")
         assert part.exists()  # a living process is still at it
     assert names(tmp_path) == ["living.txt", "y.bin"]
@@ -194,7 +203,7 @@ def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     with locked(tmp_path / "run"):
         pass
     assert names(tmp_path) == []
-    (tmp_path / ".run.lock").write_text(f"{2**22 - 7} {files._host()} 1")  # of a process that is gone
+    (tmp_path / ".run.lock").write_text(f"{2**22 - 7} {temporary.host()} 1")  # of a process that is gone
     with locked(tmp_path / "run"):
         pass
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pspnet.errors import LabelError
-from pspnet.label_images import Holds, read_labels
+from pspnet.images import read_labels
+from pspnet.images.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
 
 SPACE = LabelSpace(("ground", "plant", "roof"), ((0, 0, 0), (30, 160, 40), (255, 255, 255)))

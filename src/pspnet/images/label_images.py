@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import ImageError, LabelError
-from pspnet.images import MAX_PIXELS, damaged, open_picture, png_header, read_bytes
+from pspnet.images.opening import MAX_PIXELS, damaged, open_picture, png_header, read_bytes
 from pspnet.labels import IGNORE, LabelSpace
 
 Holds = Literal["codes", "colours"]

@@ -14,13 +14,12 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from pspnet import path_limits
 from pspnet.data.catalog import open_dataset
 from pspnet.errors import DataError, OutputError, PspnetError
-from pspnet.files import write_text
+from pspnet.files import path_limits, write_text
+from pspnet.files.path_limits import is_below, only_below
 from pspnet.georaster.grids import open_raster
 from pspnet.images import read_image, write_png
-from pspnet.path_limits import is_below, only_below
 
 CLASSES = "code,name,red,green,blue\n0,a,1,2,3\n1,b,9,9,9\n"
 

@@ -1,0 +1,139 @@
+"""Outputs checked before the work starts: they can be written, replace nothing unasked, and are never an input."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pspnet.errors import DataError, OutputError
+from pspnet.files import path_limits
+from pspnet.files.system_errors import writing
+
+
+def check_output(path: str | Path, *, inputs: Inputs | Iterable[str | Path] = (), overwrite: bool = True) -> None:
+    """Refuses, before any work, an output that cannot or must not be written.
+
+    inputs: what the command reads. A file counts by what it is (links and hard links are seen through); a folder stands
+    for every file in it; a name with a GDAL prefix (/vsizip/..., GTIFF_DIR:1:...) for the files it names. overwrite:
+    whether an existing file may be replaced. Raises OutputError.
+    """
+    path = Path(path)
+    _check_limits(path)
+    with writing(path):
+        if path.is_dir():
+            raise OutputError(f"'{path}' is a folder; give the name of a file", exit_code=2)
+        if os.path.lexists(path) and not is_device(path):
+            used = (inputs if isinstance(inputs, Inputs) else Inputs(inputs)).find(path)
+            if used is not None:
+                same = "" if str(used) == str(path) else f" ('{used}')"
+                raise OutputError(f"'{path}' is an input{same}; an output never replaces an input", exit_code=2)
+            if not overwrite:
+                raise OutputError(f"'{path}' exists; choose another name, or replace it with --overwrite")
+        check_folder(path.parent)
+
+
+def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
+    """Refuses a folder for outputs that has files in it, without `overwrite`; with it, one that holds an input or lies in
+    one. Raises OutputError."""
+    path = Path(path)
+    check_folder(path)
+    with writing(path):
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+        if not overwrite:
+            raise OutputError(f"'{path}' exists and is not empty; choose another name, or replace it with --overwrite")
+        real = os.path.realpath(path)
+        for given in inputs:
+            for name in named_files(given):
+                if os.path.commonpath([real, os.path.realpath(name)]) in (real, os.path.realpath(name)):
+                    raise OutputError(
+                        f"'{path}' holds an input ('{given}') or lies in it; an output never replaces an input",
+                        exit_code=2,
+                    )
+
+
+def _check_limits(path: Path) -> None:
+    try:
+        path_limits.check(path)
+    except DataError as error:
+        raise OutputError(str(error), exit_code=2) from None
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuses a folder for outputs that neither exists nor can be made, or may not be written to. Raises OutputError."""
+    folder = Path(folder)
+    with writing(folder):
+        near = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        if not near.is_dir():
+            raise OutputError(f"'{folder}' cannot be written: '{near}' is a file, not a folder", exit_code=2)
+        if not os.access(near, os.W_OK):
+            raise OutputError(f"'{folder}' cannot be written: '{near}' is not a folder that you may write to")
+
+
+class Inputs:
+    """What a command reads, looked up by what a file is. Give one to many calls of `check_output`."""
+
+    def __init__(self, given: Iterable[str | Path] = ()) -> None:
+        self._given = list(given)
+        self._known: dict[tuple[int, int], str] | None = None
+
+    def find(self, path: str | Path) -> str | None:
+        """The input that an existing `path` is, or None."""
+        try:
+            identity = _identity(path)
+        except (OSError, ValueError):
+            return None  # nothing there, or a dangling link
+        if self._known is None:
+            self._known = {}
+            for name in self._names():
+                with suppress(OSError, ValueError):
+                    self._known.setdefault(_identity(name), name)
+        return self._known.get(identity)
+
+    def _names(self) -> Iterator[str]:
+        for given in self._given:
+            for name in named_files(given):
+                if os.path.isdir(name):
+                    for folder, _, files in os.walk(name):
+                        yield from (os.path.join(folder, file) for file in files)
+                else:
+                    yield name
+
+
+def named_files(text: str | Path) -> list[str]:
+    """The files and folders of this machine that a name means: itself, or those inside of a name for GDAL.
+
+    "/vsizip/{/data/a.zip}/b.tif" -> ["/data/a.zip"], "/vsisubfile/0_100,/data/a.tif" -> ["/data/a.tif"].
+    """
+    whole = os.fspath(text)
+    with suppress(OSError, ValueError):
+        if os.path.exists(whole):
+            return [whole]
+    if len(whole) > 4096 or not (":" in whole or whole.startswith("/vsi")):
+        return []
+    cuts = [i for i, character in enumerate(whole) if character in '/:,"{}?&='][:200]
+    cuts.append(len(whole))
+    found = []
+    for start in [0, *cuts]:
+        for begin in (start, start + 1):  # with a leading slash and without
+            for end in cuts:
+                piece = whole[begin:end]
+                if piece.strip("/") and os.path.isfile(piece):
+                    found.append(re.sub("^/+", "/", piece))
+    return list(dict.fromkeys(found))
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def is_device(path: Path) -> bool:
+    """Whether writing goes to a device, a pipe or the like, which a rename would destroy."""
+    try:
+        return path.exists() and not path.is_file() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
