@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pspnet.data.catalog import open_dataset, open_unchecked
 from pspnet.data.dataset import Sample
@@ -273,3 +274,19 @@ def test_real_splits_show_no_false_alarm(shared: Path) -> None:
         report = check_splits(format, shared / "data" / name)
         assert report.ok
         assert not [fault for fault in report.faults if "duplicate" in fault.kind]
+
+
+def test_what_image_files_hold_beside_their_picture(tmp_path: Path) -> None:
+    """Pages after the first, and half turns by EXIF, which no size shows."""
+    write_folder(tmp_path, {"train": 3})
+    folder = tmp_path / "train/images"
+    images = [Image.open(path) for path in sorted(folder.iterdir())]
+    exif = images[1].getexif()
+    exif[0x0112] = 3
+    images[1].save(folder / "train_001.jpg", exif=exif, quality=95)
+    images[2].save(folder / "train_002.tif", save_all=True, append_images=[images[0]])
+    (folder / "train_002.jpg").unlink()
+    told = "\n".join(map(str, check_splits("folder", tmp_path).warnings))
+    assert "train_002.tif' hold more than one picture (2 pages); the first one is read" in told
+    assert "train_001.jpg' are turned by their EXIF orientation 3" in told
+    assert "set the option exif to false" in told

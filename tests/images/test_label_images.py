@@ -7,9 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.transform import from_origin
 
 from pspnet.errors import LabelError
 from pspnet.images import read_labels
@@ -17,6 +19,7 @@ from pspnet.images.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
 
 SPACE = LabelSpace(("ground", "plant", "roof"), ((0, 0, 0), (30, 160, 40), (255, 255, 255)))
+PLACE = from_origin(0, 0, 2, 2)
 LABELS = np.repeat(np.array([[0, 1, 2, 1]], np.uint8), 3, axis=0)
 COLOURS = np.array(SPACE.colours, np.uint8)[LABELS]
 
@@ -152,3 +155,57 @@ def test_random_labels_come_back(tmp_path_factory: pytest.TempPathFactory, data:
     ending = data.draw(st.sampled_from([".png", ".tif"]))
     path = saved(folder, ways[way][0], "random" + ending)
     np.testing.assert_array_equal(read_labels(path, space, ways[way][1]), labels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_in_a_tiff_are_not_stretched(bits: int, tmp_path: Path) -> None:
+    labels = np.minimum(LABELS, 2**bits - 1)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=3, width=4, count=1, dtype="uint8", nbits=bits, transform=PLACE
+    ) as file:
+        file.write(labels, 1)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif", SPACE), labels)
+
+
+@pytest.mark.parametrize("largest", [1, 2, 150, 255, 1000, 65_535])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_pgm_of_any_maximum_is_not_stretched(largest: int, plain: bool, tmp_path: Path) -> None:
+    """Class counts as maximum: Pillow makes 0 and 255 of 0 and 1, and 255 is ignored."""
+    labels = np.minimum(LABELS.astype(int), largest)
+    body = (
+        " ".join(map(str, labels.ravel())).encode()
+        if plain
+        else labels.astype(">u2" if largest > 255 else "u1").tobytes()
+    )
+    (tmp_path / "a.pgm").write_bytes(b"P%d\n# by hand\n4 3 %d\n" % (2 if plain else 5, largest) + body)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.pgm", SPACE), labels)
+
+
+def test_a_label_of_several_pictures_is_refused(tmp_path: Path) -> None:
+    first, second = Image.fromarray(LABELS), Image.fromarray(np.zeros_like(LABELS))
+    for name, words in (("a.tif", "2 pages"), ("a.gif", "an animation"), ("a.png", "an animation")):
+        path = saved(tmp_path, first, name, save_all=True, append_images=[second])
+        with pytest.raises(LabelError, match=rf"{name}' holds {words}, and a label is one picture"):
+            read_labels(path, SPACE)
+
+
+def test_tiffs_whose_values_are_not_what_was_drawn(tmp_path: Path) -> None:
+    pixels = np.kron(LABELS, np.ones((16, 16), np.uint8))
+    for options, words in (
+        ({"compress": "JPEG"}, "compressed as JPEG, which alters values"),
+        ({"photometric": "MINISWHITE"}, "stores grey upside down"),
+    ):
+        with rasterio.open(
+            tmp_path / "a.tif",
+            "w",
+            driver="GTiff",
+            height=48,
+            width=64,
+            count=1,
+            dtype="uint8",
+            transform=PLACE,
+            **options,
+        ) as file:
+            file.write(pixels, 1)
+        with pytest.raises(LabelError, match=words):
+            read_labels(tmp_path / "a.tif", SPACE)

@@ -20,6 +20,7 @@ from pspnet.data.dataset_bands import unlike_bands
 from pspnet.data.faults import DataReport, Fault
 from pspnet.data.fingerprints import Fingerprint, closest, fingerprint
 from pspnet.data.statistics import Progress, map_samples
+from pspnet.data.stored_files import oddities_of, oddity_faults
 from pspnet.errors import DataError, ImageError
 from pspnet.images import (
     IMAGE_SUFFIXES,
@@ -118,7 +119,7 @@ class _Look:
     """What one sample tells. file, label: the paths, or the sample's name. stored: a picture of its own, not a window
     that was drawn from a raster or a scene. classes: (K,) pixels; ignored: pixels of 255. palette: code of each colour that
     the label file's palette gives to one present code alone. full_scale: what became white of a deep image, 0 for others.
-    transparent: pixels of the label file that nobody painted."""
+    transparent: pixels of the label file that nobody painted. oddities: of the image file, by kind."""
 
     faults: list[Fault]
     file: str = ""
@@ -132,6 +133,7 @@ class _Look:
     palette: dict[tuple[int, int, int], int] = field(default_factory=dict)
     full_scale: int = 0
     transparent: int = 0
+    oddities: dict[str, str] = field(default_factory=dict)
 
 
 def _listing(dataset: Dataset) -> tuple[str, list[Fault]]:
@@ -165,6 +167,7 @@ def _look(dataset: Dataset, index: int) -> _Look:
         else {},
         _full_scale(sample),
         _unpainted(sample.label_path),
+        oddities_of(sample),
     )
 
 
@@ -247,6 +250,7 @@ def _about_split(split: str, looks: list[_Look], space: LabelSpace, role: Role) 
     if looks:
         faults += class_faults(split, space, pixels, sum(look.ignored for look in looks), len(labelled), role)
     faults += _palettes(split, labelled) + _depths(split, looks) + _transparent(split, labelled)
+    faults += oddity_faults(split, [(look.file, look.oddities) for look in looks])
     faults += _repeated(split, looks)
     return faults
 

@@ -103,6 +103,11 @@ class BandInfo:
             )
         if any(kind.startswith("complex") for kind in dataset.dtypes):
             raise RasterError(f"'{dataset.name}' holds complex numbers; write its amplitude to a real raster first")
+        if dataset.subdatasets:
+            inside = ", ".join(dataset.subdatasets[:4])
+            warnings.warn(
+                f"'{dataset.name}' holds several rasters, and the first is read. Name another: {inside}", stacklevel=3
+            )
         told = [(text or "").strip().lower() for text in dataset.descriptions]
         given = [text for text in told if text]
         if len(set(given)) < len(given):  # one text for several bands tells none apart

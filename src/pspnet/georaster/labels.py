@@ -47,6 +47,16 @@ class RasterLabels:
         kinds = {np.dtype(kind).kind for kind in dataset.dtypes}
         if not kinds <= set("iubf"):
             raise LabelError(f"'{self.path}' holds {dataset.dtypes[0]} values; labels are whole numbers")
+        if dataset.subdatasets:
+            inside = ", ".join(dataset.subdatasets[:4])
+            raise LabelError(
+                f"'{self.path}' holds several rasters, and labels are one; write the one that is meant: {inside}"
+            )
+        if _lossy(dataset):
+            raise LabelError(
+                f"'{self.path}' is compressed in a way that alters values ({dataset.driver}); store labels without loss: GeoTIFF "
+                "with DEFLATE or LZW"
+            )
 
     def touches(self, grid: Grid) -> bool:
         return _meet(bounds_in(self.grid, grid.crs, self.path), grid.bounds)
@@ -76,6 +86,17 @@ class RasterLabels:
             picture = label_picture(dataset, values[:, known][:, None], self.path)
             labels[known] = labels_of(picture, self.label_space, self.holds, self.path)[0]
         return labels
+
+
+def _lossy(dataset: Any) -> bool:
+    """Whether values are altered when the file is written, by its format and by what GDAL says of its compression."""
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    if structure.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSLESS"):
+        return False
+    if float(structure.get("MAX_Z_ERROR", 0)) >= 0.5:  # LERC
+        return True
+    altering = ("JPEG", "YCbCr JPEG", "JPEG2000", "JP2000", "WEBP", "JXL")
+    return dataset.driver.startswith(("JPEG", "JP2", "WEBP")) or structure.get("COMPRESSION", "") in altering
 
 
 def label_picture(dataset: Any, values: NDArray[Any], path: str) -> LabelPicture:

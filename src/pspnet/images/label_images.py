@@ -4,15 +4,18 @@ A label is a value, not a colour to look at, so nothing of what makes a photogra
 EXIF, no opacity on white, no stretching of 16 bits, no conversion of palettes. What a file may hold is told from the file:
 
 codes      grey values of 1 to 32 bits, a palette's indices, or one value three times (as OpenCV saves a grey mask)
+           as stored: what decoders stretch to 0..255 (2 and 4 bits, PGM of another maximum) is brought back
 colours    RGB, a palette's colours, or grey values as grey
 opacity    a pixel that nobody painted (alpha 0) has no label: IGNORE. One that is half transparent is antialiased: refused
 
+Refused, for nobody can know what is meant: several pages, compression that alters values, grey that is stored upside down.
 A palette that shows a code in the colour of another class contradicts the class table, and is refused: some programs sort
 a picture's palette by how often a colour occurs, so that each file numbers its classes anew.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +23,19 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pspnet.errors import ImageError, LabelError
 from pspnet.images.opening import MAX_PIXELS, damaged, open_picture, png_header, read_bytes
+from pspnet.images.pages import further_pictures_in
 from pspnet.labels import IGNORE, LabelSpace
 
 Holds = Literal["codes", "colours"]
 HOLDS: tuple[Holds, ...] = ("codes", "colours")
 _LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+_BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262  # TIFF's tags
+_LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33_003: "JPEG 2000", 33_005: "JPEG 2000", 34_712: "JPEG 2000", 50_001: "WebP"}
+_PGM = re.compile(rb"P[25](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}(?:\s|#[^\r\n]*[\r\n])+(\d+)\s")
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ def read_label_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> LabelP
     if image.format in _LOSSY:
         raise LabelError(f"'{path}' is {image.format}, which alters values when it is written; store labels as PNG")
     depth, colour_type = png_header(data)
+    _refuse_unclear(image, further_pictures_in(data), str(path))
     if colour_type in (2, 4, 6) and depth == 16:
         raise LabelError(
             f"'{path}' has 16 bits in each of several channels; a label is one code, or a colour of 8 bits for each channel"
@@ -107,12 +116,50 @@ def read_label_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> LabelP
     palette = image.getpalette("RGB") if image.mode == "P" else None
     if image.mode == "F":
         codes = whole_numbers(codes, str(path))
-    if colour_type == 0 and depth in (2, 4) and codes.dtype == np.uint8:
-        # Pillow stretches grey PNGs of few bits to 0..255; the codes are the unstretched values
-        codes = codes // (255 // (2**depth - 1))
+    if image.mode in ("L", "I"):
+        codes = _unstretched(codes, _largest_stored(image, data))
     return LabelPicture(
         np.ascontiguousarray(codes), None, None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
     )
+
+
+def _refuse_unclear(image: Image.Image, further: str, path: str) -> None:
+    """Raises LabelError for a file of which nobody can know what its pixels stand for."""
+    if further:
+        raise LabelError(f"'{path}' holds {further}, and a label is one picture; save the one that is meant as PNG")
+    tags = getattr(image, "tag_v2", None) or {}
+    if tags.get(_COMPRESSION) in _LOSSY_TIFF:
+        how = _LOSSY_TIFF[tags[_COMPRESSION]]
+        raise LabelError(
+            f"'{path}' is compressed as {how}, which alters values; store labels without loss (DEFLATE, LZW, PNG)"
+        )
+    if tags.get(_PHOTOMETRIC) == 0:
+        raise LabelError(
+            f"'{path}' stores grey upside down (0 is white, MinIsWhite), so that its codes and what a viewer shows differ; save "
+            "it as PNG"
+        )
+
+
+def _largest_stored(image: Image.Image, data: bytes) -> int:
+    """The value that a file's own bits or header call the brightest, where Pillow stretches it; 0 where it does not."""
+    depth, colour_type = png_header(data)
+    if colour_type == 0 and depth in (2, 4):
+        return 2**depth - 1
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS, (8,))[0]  # type: ignore[attr-defined]
+        return 2**bits - 1 if bits in (2, 4) else 0
+    if image.format == "PPM":
+        words = _PGM.match(data[:4096])
+        return int(words[1]) if words else 0
+    return 0
+
+
+def _unstretched(codes: NDArray[Any], largest: int) -> NDArray[Any]:
+    """Codes 0..largest that a decoder has stretched to 0..255, or to 0..65535 where they need more than 8 bits."""
+    full = 255 if largest < 256 else 65_535
+    if not largest or largest == full:
+        return codes
+    return np.round(codes.astype(np.float64) * (largest / full)).astype(codes.dtype)
 
 
 def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:

@@ -100,6 +100,11 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
+def orientation_of(path: str | Path) -> int:
+    """EXIF orientation 1..8 of a file, as `read_image` applies it; 1: as stored. Raises ImageError."""
+    return _orientation(open_picture(read_bytes(path), str(path), MAX_PIXELS)[0])
+
+
 def image_mode(path: str | Path) -> str:
     """How a file stores its pixels, in Pillow's words: "L", "RGB", "RGBA", "P", "CMYK", "I;16" ... Raises ImageError."""
     return open_picture(read_bytes(path), str(path), MAX_PIXELS)[0].mode

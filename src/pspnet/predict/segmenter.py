@@ -20,6 +20,7 @@ from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
 from pspnet.georaster.whole import read_bands, read_whole
 from pspnet.images import is_raster, pixels_of_pillow, read_image, with_bands
+from pspnet.images.pages import further_pictures
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows
@@ -214,6 +215,9 @@ class Segmenter:
                 raise ConfigError(
                     f"the model reads {bands} bands; image files have 1, 3 or 4. For rasters: pspnet raster"
                 )
+            further = further_pictures(image)
+            if further:
+                warnings.warn(f"'{image}' holds {further}; the first picture is read", stacklevel=3)
             kind: Literal["uint8", "native"] = "uint8" if eight_bit else "native"
             if self.card.band_names in OF_PHOTOGRAPHS.values() or all(
                 re.fullmatch(r"band_\d+", name) for name in self.card.band_names

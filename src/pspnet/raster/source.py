@@ -78,11 +78,6 @@ def examine(
                 + (rpc if file.rpcs is not None else plain),
                 stacklevel=3,
             )
-        if file.subdatasets:
-            inside = ", ".join(file.subdatasets[:4])
-            warnings.warn(
-                f"'{name}' holds several rasters, and the first is read. Name another: {inside}", stacklevel=3
-            )
         if config.polygons is not None:
             PixelAreas(grid)  # a system in which areas cannot be told is found out before the work
         area = None if config.aoi is None else area_of_interest(config.aoi, config.aoi_crs, grid.crs)
