@@ -21,6 +21,7 @@ SETTINGS = (
     "LossConfig",
     "RasterConfig",
     "EvaluationConfig",
+    "ForeignModel",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pspnet.config.foreign import ForeignModel
 from pspnet.data.dataset import Dataset
 from pspnet.files import Inputs
 from pspnet.predict.exported import files_of, is_exported
@@ -30,3 +31,16 @@ def inputs_of(model: str | Path | None, root: str | Path | None = None, dataset:
     if dataset is not None:
         given += dataset.sources()
     return Inputs(given)
+
+
+def about_of(texts: list[str] | None) -> ForeignModel | None:
+    """The values of --about: YAML files and name=value, the later over the earlier."""
+    from pspnet.config import read_yaml, with_overrides
+    from pspnet.config.base import merged
+
+    if not texts:
+        return None
+    found: dict[str, Any] = {}
+    for text in texts:
+        found = with_overrides(found, [text]) if "=" in text else merged(found, read_yaml(text))
+    return ForeignModel.model_validate(found)

@@ -32,3 +32,10 @@ SplitOption = Annotated[str, typer.Option(help="Part of the data set.")]
 ProtocolOption = Annotated[
     str | None, typer.Option(help="whole, slide, semseg-ss, semseg-ms, mmseg-slide ... Default: the model's own.")
 ]
+AboutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="For an .onnx file of another project: what it does not say itself, as name=value (classes, bands, divide, mean, "
+        "std, output), or a YAML file with them; may be repeated. Default: the YAML file of the same name beside it."
+    ),
+]

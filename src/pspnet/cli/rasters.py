@@ -12,7 +12,7 @@ import typer
 
 from pspnet.cli.console import console, each, fail, options_of, progress_bar
 from pspnet.cli.data import group
-from pspnet.cli.options import DeviceOption, ModelArgument
+from pspnet.cli.options import AboutOption, DeviceOption, ModelArgument
 from pspnet.terminal import PlainConsole
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def raster(
             help="Another setting, as name=value: confidence=true unsure_below=0.5 bands=[4,3,2] min_area_m2=100 ...",
         ),
     ] = None,
+    about: AboutOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     skip_errors: Annotated[
         bool, typer.Option("--skip-errors", help="Unreadable blocks become nodata and are listed.")
@@ -77,6 +78,8 @@ def raster(
     Examples: pspnet raster aerial-dubai city.tif landcover.tif --polygons landcover.gpkg
 
               pspnet raster aerial-dubai scenes/ maps/ --workers 2
+
+              pspnet raster unet.onnx city.tif map.tif --about unet.yaml
     """
     from pspnet.config import RasterConfig
 
@@ -102,17 +105,17 @@ def raster(
     config = RasterConfig.model_validate(settings)
     many = Path(source).is_dir() or Path(source).suffix.lower() in (".txt", ".lst") or cluster is not None
     if many:
-        _many(model, source, target, config, workers, cluster, device)
+        _many(model, source, target, config, workers, cluster, device, about)
     else:
-        _one(model, source, target, config, device)
+        _one(model, source, target, config, device, about)
 
 
-def _one(model: str, source: str, target: Path, config: RasterConfig, device: str) -> None:
-    from pspnet.cli.inputs import model_files
+def _one(model: str, source: str, target: Path, config: RasterConfig, device: str, about: list[str] | None) -> None:
+    from pspnet.cli.inputs import about_of, model_files
     from pspnet.predict.segmenter import Segmenter
     from pspnet.raster import segment_raster
 
-    segmenter = Segmenter.load(model, device=device)
+    segmenter = Segmenter.load(model, device=device, about=about_of(about))
     with _bar() as follow:
         report = segment_raster(segmenter, source, target, config, inputs=model_files(model), progress=follow)
     rate = report.height * report.width / 1e6 / max(report.seconds, 1e-9)
@@ -136,13 +139,24 @@ def _one(model: str, source: str, target: Path, config: RasterConfig, device: st
 
 
 def _many(
-    model: str, source: str, target: Path, config: RasterConfig, workers: int | None, cluster: str | None, device: str
+    model: str,
+    source: str,
+    target: Path,
+    config: RasterConfig,
+    workers: int | None,
+    cluster: str | None,
+    device: str,
+    about: list[str] | None,
 ) -> None:
+    from pspnet.cli.inputs import about_of
+    from pspnet.predict.segmenter import Segmenter
     from pspnet.raster import segment_rasters
 
+    described = about_of(about)
+    used = model if described is None else Segmenter.load(model, device=device, about=described)
     with progress_bar("classifying", None, "rasters") as advance:
         report = segment_rasters(
-            model, source, target, config, workers=workers, cluster=cluster, device=device, progress=each(advance)
+            used, source, target, config, workers=workers, cluster=cluster, device=device, progress=each(advance)
         )
     for outcome in report.done:
         for text in outcome.warnings:

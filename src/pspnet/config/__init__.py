@@ -5,6 +5,7 @@ from pspnet.config.base import Settings, read_yaml, with_overrides
 from pspnet.config.data import AugmentConfig, DataConfig
 from pspnet.config.encoders import EncoderOptions
 from pspnet.config.evaluation import EvaluationConfig
+from pspnet.config.foreign import ForeignModel
 from pspnet.config.loss import LossConfig
 from pspnet.config.model import ModelConfig, PointRendOptions, PyramidOptions
 from pspnet.config.protocol import PROTOCOLS, Protocol, find_protocol
@@ -20,6 +21,7 @@ __all__ = [
     "EarlyStopConfig",
     "EncoderOptions",
     "EvaluationConfig",
+    "ForeignModel",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.config.foreign import ForeignModel
 from pspnet.config.model import ModelConfig
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.predict.arrays import Engine
+from pspnet.predict.foreign import about_beside, open_foreign
 from pspnet.predict.openvino_door import openvino
 from pspnet.predict.processors import thread_count
 from pspnet.weights.checkpoint import ModelCard, parse_header
@@ -42,12 +44,17 @@ class OnnxEngine:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
             raise CheckpointError(f"'{path}' cannot be opened by onnxruntime: {_line(error)}") from error
-        if self._session.get_outputs()[0].name == "labels":
+        self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
+        if self.header and self._session.get_outputs()[0].name == "labels":
             raise CheckpointError(
                 f"'{path}' ends with labels, for programs without pspnet; here logits are needed: export it without "
                 "--output labels"
             )
-        self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
+
+    @property
+    def session(self) -> Any:
+        """onnxruntime's."""
+        return self._session
 
     def coarse(self, images: Values) -> Values:
         (logits,) = self._session.run(None, {"images": images})
@@ -105,8 +112,9 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
     return (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,)
 
 
-def open_exported(path: str | Path) -> tuple[Engine, ModelConfig, ModelCard]:
-    """An exported model, ready to run. Raises CheckpointError when it is missing, damaged or not one of ours."""
+def open_exported(path: str | Path, about: ForeignModel | None = None) -> tuple[Engine, ModelConfig, ModelCard]:
+    """An exported model, ready to run; an ONNX file of another project where `about`, or a YAML file beside it, says what
+    it is. Raises CheckpointError when it is missing, damaged or of another project without that."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"'{path}' does not exist")
@@ -117,10 +125,21 @@ def open_exported(path: str | Path) -> tuple[Engine, ModelConfig, ModelCard]:
         )
     engine = _engine_of(path)
     if not engine.header:
+        told = (about or about_beside(path)) if isinstance(engine, OnnxEngine) else None
+        if told is not None:
+            return open_foreign(engine.session, path, told)
         raise CheckpointError(
             f"'{path}' carries no pspnet header: it was not made by `pspnet export`, so its classes and normalisation "
             "are not known"
+            + (
+                f". Say what they are in '{path.with_suffix('.yaml').name}' beside it, or with --about name=value: "
+                f"{', '.join(name for name, field in ForeignModel.model_fields.items() if field.is_required())}"
+                if isinstance(engine, OnnxEngine)
+                else ""
+            )
         )
+    if about is not None:
+        raise ConfigError(f"'{path}' was made by pspnet and says itself what it is; leave --about out")
     config, card = parse_header(engine.header, path)
     return engine, config, card
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pspnet.config.foreign import ForeignModel
 from pspnet.config.model import ModelConfig
 from pspnet.display import image_for_display
 from pspnet.errors import ConfigError, ImageError, RasterError
@@ -80,18 +81,35 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls, source: str | Path, *, device: str = "auto", precision: str = "auto", engine: str | None = None
+        cls,
+        source: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        engine: str | None = None,
+        about: ForeignModel | None = None,
     ) -> Segmenter:
         """A checkpoint, an exported model (.onnx, .xml, .pt2), or the name of a model that comes along.
 
         An exported model runs in its own engine and precision, and needs no PyTorch; without PyTorch a name means the
-        model's int8 ONNX. Raises CheckpointError saying what is wrong with the file,
+        model's int8 ONNX.
+
+        Args:
+            source: The file's path, or a name that `pspnet models` lists.
+            device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" ...
+            precision: "auto" (bfloat16 where the hardware computes in it), "fp32" or "bf16"; of a checkpoint.
+            engine: See the class; None: PyTorch, or what an exported model was made for.
+            about: What an ONNX file of another project does not say itself; None: a YAML file beside it says it.
+
+        Raises CheckpointError saying what is wrong with the file,
         ConfigError for an engine that does not exist or that an exported model does not have, MissingExtraError where
         PyTorch is needed and not installed.
         """
         path = find_model(source)
+        if about is not None and path.suffix.lower() != ".onnx":
+            raise ConfigError(f"about describes an .onnx file of another project; '{path}' is none")
         if is_exported(path):
-            own, config, exported_card = open_exported(path)
+            own, config, exported_card = open_exported(path, about)
             if engine not in (None, "auto", own.name):
                 raise ConfigError(
                     f"engine = {engine!r} with '{source}': an exported model runs in {own.name}. Leave engine out, or give "

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.raster import RasterConfig
+from pspnet.errors import ConfigError
 from pspnet.georaster.parts import state_of
 from pspnet.machine import give_memory_back
 from pspnet.predict.segmenter import Segmenter
@@ -57,7 +58,7 @@ class Run:
     @classmethod
     def of(cls, segmenter: Segmenter, source: str | Path, config: RasterConfig) -> Run:
         """Looks at the raster. Raises RasterError and ConfigError as `examine` and `MapBands.of` do."""
-        card = segmenter.card
+        card, config = segmenter.card, fitted(config, segmenter)
         found = examine(source, config, card, segmenter.mean)
         run = cls(segmenter, found, config, MapBands.of(config, card.label_space))
         run.cleaning()  # a class that the map has not is found out before the work
@@ -90,6 +91,29 @@ class Run:
             "model": self.segmenter.fingerprint(),
             **self.config.model_dump(mode="json", exclude=FREE | {"bands", "confidence"}),
         }
+
+
+def fitted(config: RasterConfig, segmenter: Segmenter) -> RasterConfig:
+    """The settings as a graph of another project wants them: windows of the one size that it takes, where it takes one only.
+
+    Raises ConfigError for windows that it cannot take, and for a confidence that a graph without probabilities has not.
+    """
+    about = segmenter.card.provenance.get("about", {})
+    if about.get("output") == "labels":
+        asked = [name for name in ("confidence", "entropy", "probabilities", "unsure_below") if getattr(config, name)]
+        if asked:
+            raise ConfigError(f"{asked[0]}: this model gives labels without probabilities; leave it out")
+    fixed: tuple[int, int] | None = getattr(segmenter.engine, "fixed_px", None)
+    if fixed is None:
+        return config
+    if fixed[0] != fixed[1]:
+        raise ConfigError(f"the model takes images of {fixed[1]} x {fixed[0]} px only; windows of a raster are square")
+    if "tile_px" not in config.model_fields_set:
+        overlap = config.overlap_px if "overlap_px" in config.model_fields_set else min(256, fixed[0] // 4)
+        return config.changed(tile_px=fixed[0], overlap_px=overlap)
+    if config.tile_px > fixed[0]:
+        raise ConfigError(f"tile_px = {config.tile_px}: the model takes images of {fixed[0]} x {fixed[0]} px only")
+    return config
 
 
 def classify(run: Run, store: TileStore, rows: range, watch: Watch) -> TileWriter:

@@ -42,7 +42,7 @@ class RasterReport:
 
 
 def segment_raster(
-    segmenter: Segmenter,
+    segmenter: Segmenter | str | Path,
     source: str | Path,
     target: str | Path,
     config: RasterConfig | None = None,
@@ -55,14 +55,24 @@ def segment_raster(
 
         segment_raster(seg, "city.tif", "landcover.tif", tile_px=1024, overlap_px=256)
 
-    source: anything GDAL opens, a URL as /vsicurl/https://... too. settings: fields of RasterConfig, put over `config`.
     A run that ends early, however it ends, leaves TARGET.part and TARGET.journal; the same call goes on from there.
-    inputs: other files that must not be replaced, the model's say. progress: called a few times a second. Raises
-    RasterError, ConfigError and OutputError; a file that exists is refused without overwrite, an input always.
+
+    Args:
+        segmenter: A Segmenter, or what `Segmenter.load` takes.
+        source: Anything GDAL opens, a URL as /vsicurl/https://... too.
+        target: The map, a .tif. A file that exists is refused without overwrite, an input always.
+        config: How the model is applied.
+        inputs: Other files that must not be replaced.
+        progress: Called a few times a second.
+        settings: Fields of RasterConfig, put over `config`.
+
+    Raises RasterError, ConfigError and OutputError.
     """
+    if not isinstance(segmenter, Segmenter):
+        segmenter = Segmenter.load(segmenter)
     config = (config or RasterConfig()).changed(**settings) if settings else config or RasterConfig()
     began = time.monotonic()
-    check_targets(str(source), Path(target), config, inputs)
+    check_targets(str(source), Path(target), config, [*segmenter.files, *inputs])
     run = Run.of(segmenter, source, config)
     store = TileStore(Path(target), config.block_px, run.identity(), config.overwrite)
     try:

@@ -36,7 +36,7 @@ class ManyReport:
 
 
 def segment_rasters(
-    model: str | Path,
+    segmenter: Segmenter | str | Path,
     sources: str | Path | Iterable[str | Path],
     folder: str | Path,
     config: RasterConfig | None = None,
@@ -47,22 +47,43 @@ def segment_rasters(
     retries: int = 1,
     split_megapixels: float = 1000.0,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> ManyReport:
     """Classifies many rasters, each as `segment_raster` would, into FOLDER/NAME.tif, and writes FOLDER/summary.json.
 
-    model: a checkpoint or a name: every worker loads it once. sources: a folder (searched through), a text file with a
-    path a line, or paths. config.polygons: any name; it asks for FOLDER/NAME.gpkg. workers: processes, None: by the
-    machine. cluster: address of a Ray cluster, or "local"; None: this machine's own processes. Rasters above
-    2 x split_megapixels are divided into rows and put together at the end, tile by tile. retries: how often a failed
-    raster is tried again. Targets that exist are skipped without overwrite, so the same call goes on after a stop.
+    Targets that exist are skipped without overwrite, so the same call goes on after a stop.
+
+    Args:
+        segmenter: A model's path or name, which every worker loads once; or an open Segmenter, which works in this process.
+        sources: A folder (searched through), a text file with a path a line, or paths.
+        folder: Where the maps go.
+        config: How the model is applied. Its `polygons` may be any name: it asks for FOLDER/NAME.gpkg.
+        workers: Processes; None: by the machine.
+        cluster: Address of a Ray cluster, or "local"; None: this machine's own processes.
+        device: Where the model runs: "auto", "cpu", "cuda" ...; of an open Segmenter its own.
+        retries: How often a failed raster is tried again.
+        split_megapixels: Rasters above twice that are divided into rows and put together at the end, tile by tile.
+        progress: Called with (finished, all) after each piece of work.
+        settings: Fields of RasterConfig, put over `config`.
+
     Raises ConfigError for sources and settings that cannot be; a raster's own faults are in the report.
     """
     config, folder = config or RasterConfig(), Path(folder)
-    checkpoint = str(find_model(model).absolute())
-    check_model(checkpoint)
-    workers = workers or default_workers()
+    config = config.changed(**settings) if settings else config
+    opened = segmenter if isinstance(segmenter, Segmenter) else None
+    if opened is not None and (cluster is not None or (workers or 1) > 1):
+        raise ConfigError(
+            f"workers = {workers}, cluster = {cluster!r} with an open Segmenter: other processes load the model themselves; "
+            "give its path or name"
+        )
+    checkpoint = ""
+    if not isinstance(segmenter, Segmenter):
+        checkpoint = str(find_model(segmenter).absolute())
+        check_model(checkpoint)
+    workers = 1 if opened is not None else workers or default_workers()
     rasters = dict(_targets(sources, folder))
-    used = Inputs([*rasters, checkpoint, *([config.aoi] if isinstance(config.aoi, Path) else [])])
+    files = [checkpoint] if opened is None else opened.files
+    used = Inputs([*rasters, *files, *([config.aoi] if isinstance(config.aoi, Path) else [])])
     for target in rasters.values():  # a map may be another raster's input, too
         if used.find(target) is not None:
             raise OutputError(f"'{target}' is an input; choose another folder for the maps", exit_code=2)
@@ -81,7 +102,7 @@ def segment_rasters(
         if cluster is not None:
             return run_cluster(jobs, checkpoint, config, min(workers, len(jobs)), cluster)
         if workers == 1:
-            return _here(jobs, checkpoint, config, device)
+            return _here(jobs, opened or checkpoint, config, device)
         return run_pool(jobs, checkpoint, config, min(workers, len(jobs)), device)
 
     jobs = _divided(whole, config, split_megapixels) if workers > 1 or cluster else whole
@@ -222,9 +243,11 @@ def _gather(
         )
 
 
-def _here(jobs: Sequence[RasterJob], model: str, config: RasterConfig, device: str) -> Iterator[RasterOutcome]:
+def _here(
+    jobs: Sequence[RasterJob], model: Segmenter | str, config: RasterConfig, device: str
+) -> Iterator[RasterOutcome]:
     """One after the other in this process."""
-    segmenter = Segmenter.load(model, device=device)
+    segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model, device=device)
     for job in jobs:
         yield do_job(segmenter, job, config)
 

@@ -1,0 +1,54 @@
+"""docs/integrations.md runs: its commands and its Python as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pspnet.cli import _run
+from support.foreign import write_foreign
+from support.paths import ROOT
+from support.rasters import read, write_raster
+
+PAGE = ROOT / "docs" / "integrations.md"
+
+
+def section(title: str) -> str:
+    """The text below a heading."""
+    text = PAGE.read_text(encoding="utf-8")
+    return re.split(r"^## ", text.split(f"## {title}\n", 1)[1], maxsplit=1, flags=re.M)[0]
+
+
+def block(title: str, language: str) -> str:
+    """The one block of a section in this language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", section(title), flags=re.M | re.S)
+    return found
+
+
+def commands(script: str) -> None:
+    """Runs the lines as `pspnet` would, in this process: a start takes seconds."""
+    lines = [words for line in script.splitlines() if (words := shlex.split(line, comments=True))]
+    assert lines
+    for words in lines:
+        assert words[0] == "pspnet"
+        assert _run(words[1:], debug=True) == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_other_peoples_onnx_files(folder: Path) -> None:
+    title = "Other people's ONNX files on rasters"
+    write_foreign(folder / "unet.onnx")
+    (folder / "unet.yaml").write_text(block(title, "yaml"))
+    write_raster(folder / "city.tif", np.random.default_rng(0).integers(0, 256, (3, 70, 90), dtype=np.uint8))
+    commands(block(title, "sh"))
+    np.testing.assert_array_equal(read(folder / "map.tif"), read(folder / "map2.tif"))
+    assert len(np.unique(read(folder / "map.tif"))) == 3
