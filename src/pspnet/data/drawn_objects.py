@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pspnet.data.class_faults import some
 from pspnet.data.faults import Fault
-from pspnet.data.polygons import polygon_mask, rle_mask
+from pspnet.data.polygons import brush_mask, polygon_mask, rle_mask
 from pspnet.errors import LabelError
 from pspnet.images import image_size
 from pspnet.labels import IGNORE, LabelSpace
@@ -29,11 +29,12 @@ Box = tuple[float, float, float, float]  # left, top, width, height in px
 
 @dataclass(frozen=True)
 class Runs:
-    """COCO's run lengths of a mask of height x width."""
+    """Run lengths of a mask of height x width: COCO's, or (brush) the bytes of a brush stroke of Label Studio's."""
 
     counts: Sequence[int] | str
     height: int
     width: int
+    brush: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ def _mask(item: DrawnObject, height: int, width: int) -> NDArray[np.bool_]:
             raise ValueError(
                 f"its run lengths are of {item.runs.width} x {item.runs.height} px, the picture is {width} x {height}"
             )
+        if item.runs.brush:
+            return brush_mask(item.runs.counts, height, width)  # type: ignore[arg-type]
         return rle_mask(item.runs.counts, height, width)
     mask = np.zeros((height, width), np.bool_)
     for ring in item.rings:
@@ -175,3 +178,12 @@ def ring_of(numbers: Iterable[Any]) -> Ring:
     if not np.isfinite(flat).all():
         raise ValueError("a corner is not a number")
     return flat.reshape(-1, 2)
+
+
+def ellipse_ring(middle: tuple[float, float], radii: tuple[float, float], rotation: float = 0.0) -> Ring:
+    """(64, 2) corners of an ellipse. middle, radii: x and y in px. rotation: degrees, clockwise as a picture is seen."""
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    x, y = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
+    turn = np.radians(rotation)
+    turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
+    return np.asarray(middle, np.float64) + turned

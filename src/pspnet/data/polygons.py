@@ -1,4 +1,4 @@
-"""Polygons and run lengths as COCO writes them, drawn as masks, without pycocotools."""
+"""Polygons and run lengths as COCO and Label Studio write them, drawn as masks, without their libraries."""
 
 from __future__ import annotations
 
@@ -63,3 +63,46 @@ def _runs(text: str) -> list[int]:
     if shift:
         raise ValueError("the run lengths end in the middle of a number")
     return runs
+
+
+def brush_mask(data: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    """A brush stroke of Label Studio's: bytes of a bit stream of RGBA pixels -> (H, W), where their alpha is 128 or more.
+
+    Bits, the highest of a byte first (thi.ng/rle-pack, which Label Studio uses):
+
+        32: number of words (4 for each pixel)    5: bits of a word - 1    4 x 4: bits of each of four sizes of counts - 1
+        then, until all words are there:    1: whether a word repeats    2: which size    size: count - 1    the word, or all words
+
+    Raises ValueError for another size of picture, a stream that ends early, and what are no bytes.
+    """
+    stored = np.asarray(data)
+    if stored.ndim != 1 or stored.dtype.kind not in "iu" or (stored.size and (stored.min() < 0 or stored.max() > 255)):
+        raise ValueError("its run lengths are no list of bytes, 0 to 255")
+    bits, at = np.unpackbits(stored.astype(np.uint8)), 0
+    powers = 2 ** np.arange(31, -1, -1, dtype=np.int64)
+
+    def take(size: int) -> NDArray[np.uint8]:
+        nonlocal at
+        at += size
+        if at > len(bits):
+            raise ValueError("its run lengths end early")
+        return bits[at - size : at]
+
+    def number(size: int) -> int:
+        return int(take(size) @ powers[32 - size :])
+
+    words, word_bits = number(32), number(5) + 1
+    sizes = [number(4) + 1 for _ in range(4)]
+    if words != 4 * height * width or word_bits != 8:
+        raise ValueError(
+            f"its run lengths hold {words} numbers of {word_bits} bits, the picture {height * width} pixels of 4 x 8"
+        )
+    pixels, first = np.empty(words, np.uint8), 0
+    while first < words:
+        repeats = number(1)
+        last = first + 1 + number(sizes[number(2)])
+        if last > words:
+            raise ValueError(f"its run lengths go on behind the picture's {words} numbers")
+        pixels[first:last] = number(8) if repeats else np.packbits(take(8 * (last - first)))
+        first = last
+    return pixels.reshape(height, width, 4)[..., 3] >= 128

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pspnet.data.catalog import available_splits, open_dataset, open_unchecked
-from pspnet.errors import ConfigError, DataError
+from pspnet.errors import ConfigError, DataError, LabelError
 from pspnet.images import encode_png, write_png
 from pspnet.labels import IGNORE
 
@@ -75,6 +75,56 @@ def write_label_studio(root: Path, objects: list[Rectangle]) -> None:
     (root / "project-1-at-2026-01-01.json").write_text(json.dumps([task]))
 
 
+def brush_bytes(mask: np.ndarray, seed: int) -> list[int]:
+    """Label Studio's run lengths of a mask, written by hand: bits as text, runs cut and repeated at random."""
+    random = np.random.default_rng(seed)
+    words = np.repeat(mask.astype(np.uint8).ravel() * 255, 4)
+    sizes = sorted(random.choice(range(1, 15), 4, replace=False).tolist())
+    text = f"{len(words):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    at = 0
+    while at < len(words):
+        chosen = int(random.integers(4))
+        most = min(2 ** sizes[chosen], len(words) - at)
+        same = next((k for k in range(most) if words[at + k] != words[at]), most)
+        repeats = bool(random.integers(2)) or same > 40
+        count = same if repeats else int(random.integers(1, most + 1))
+        text += f"{int(repeats)}{chosen:02b}" + format(count - 1, f"0{sizes[chosen]}b")
+        text += "".join(f"{int(word):08b}" for word in (words[at : at + 1] if repeats else words[at : at + count]))
+        at += count
+    text += "0" * (-len(text) % 8)
+    return [int(text[i : i + 8], 2) for i in range(0, len(text), 8)]
+
+
+def write_brushes(root: Path, objects: list[Rectangle]) -> None:
+    picture(root / "images/a.png")
+    result = []
+    for number, (label, left, top, right, bottom) in enumerate(objects):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[top:bottom, left:right] = True
+        value = {"format": "rle", "rle": brush_bytes(mask, number), "brushlabels": [NAMES[label]]}
+        result.append({"type": "brushlabels", "original_width": WIDTH, "original_height": HEIGHT, "value": value})
+    task = {"data": {"title": "no. 1", "image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"result": result}]}
+    (root / "project-1-at-2026-01-01.json").write_text(json.dumps([task]))
+
+
+def write_small_tasks(root: Path, objects: list[Rectangle]) -> None:
+    """JSON-MIN: the values of the regions, flat."""
+    write_label_studio(root, objects)
+    file = root / "project-1-at-2026-01-01.json"
+    (task,) = json.loads(file.read_text())
+    result = task["annotations"][0]["result"]
+    regions = [{**one["value"], "original_width": WIDTH, "original_height": HEIGHT} for one in result]
+    flat = {
+        "id": 7,
+        "created_at": "2026-01-01T00:00:00.5Z",
+        "note": "a.b",
+        **task["data"],
+        "label": regions,
+        "annotator": 1,
+    }
+    file.write_text(json.dumps([flat]))
+
+
 def write_roboflow(root: Path, objects: list[Rectangle]) -> None:
     picture(root / "train/a_jpg.rf.12.png")
     index = {"background": 0, "cat": 1, "dog": 2}
@@ -99,6 +149,8 @@ TOOLS: dict[str, tuple[Callable[[Path, list[Rectangle]], None], str]] = {
     "labelme": (write_labelme, "train"),
     "yolo_polygons": (write_yolo, "train"),
     "label_studio": (write_label_studio, "all"),
+    "label_studio brushes": (write_brushes, "all"),
+    "label_studio small": (write_small_tasks, "all"),
     "roboflow_masks": (write_roboflow, "train"),
     "cvat_masks": (write_cvat, "all"),
 }
@@ -118,10 +170,10 @@ RECTANGLES = st.lists(
 def test_random_objects_come_back(
     tool: str, objects: list[Rectangle], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    root = tmp_path_factory.mktemp(tool)
+    root = tmp_path_factory.mktemp(tool.replace(" ", "_"))
     write, split = TOOLS[tool]
     write(root, objects)
-    dataset = open_dataset(tool, root, split)
+    dataset = open_dataset(tool.split()[0], root, split)
     assert [str(fault) for fault in dataset.faults] == []
     np.testing.assert_array_equal(np.array(dataset.label_space.names, object)[dataset[0].labels], truth(objects))
 
@@ -222,10 +274,52 @@ def test_what_label_studio_cannot_hand_over(tmp_path: Path) -> None:
     assert "1 pictures were annotated more than once" in told
     assert "1 of 2 tasks without an annotation are left out" in told
     assert set(np.unique(dataset[0].labels[10:15, 20:30])) == {IGNORE}
-    done[0]["result"].append({"type": "brushlabels", **size, "value": {"rle": [1, 2], "brushlabels": ["dog"]}})
+    done[0]["result"].append(
+        {"type": "polygonlabels", **size, "image_rotation": 90, "value": {"polygonlabels": ["dog"]}}
+    )
+    done[0]["result"].append(
+        {"type": "polygonlabels", **size, "value": {"points": [[1, "x"]], "polygonlabels": ["dog"]}}
+    )
     file.write_text(json.dumps(tasks))
-    with pytest.raises(DataError, match=r"is a brush stroke.*Export 'COCO'"):
+    _, told = faults_of("label_studio", tmp_path, "all")
+    assert "region 3 (dog) was drawn on the picture turned by 90 degrees" in told
+    assert "region 4 (dog) has no outline that can be read" in told
+    file.write_text('[{"id": 3}]')
+    with pytest.raises(DataError, match="no export of Label Studio's"):
         open_dataset("label_studio", tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[: len(data) // 2], "end early"),
+        (lambda data: [*data[:3], data[3] + 4, *data[4:]], "the picture 800 pixels"),
+        (lambda data: [300, *data], "no list of bytes"),
+        (lambda data: "rle", "no list of bytes"),
+    ],
+)
+def test_damaged_brush_strokes_of_label_studio(change: Callable[[Any], Any], words: str, tmp_path: Path) -> None:
+    write_brushes(tmp_path, ONE)
+    file = tmp_path / "project-1-at-2026-01-01.json"
+    tasks = json.loads(file.read_text())
+    value = tasks[0]["annotations"][0]["result"][0]["value"]
+    value["rle"] = change(value["rle"])
+    file.write_text(json.dumps(tasks))
+    with pytest.raises(LabelError, match=rf"task 0, region 0 \(cat\) of '.*{words}"):
+        open_dataset("label_studio", tmp_path, "all")[0]
+
+
+def test_an_ellipse_of_label_studio(tmp_path: Path) -> None:
+    write_label_studio(tmp_path, ONE)
+    file = tmp_path / "project-1-at-2026-01-01.json"
+    tasks = json.loads(file.read_text())
+    value = {"x": 50, "y": 50, "radiusX": 10, "radiusY": 40, "rotation": 90, "ellipselabels": ["cat"]}
+    tasks[0]["annotations"][0]["result"][0].update(type="ellipselabels", value=value)
+    file.write_text(json.dumps(tasks))
+    labels = open_dataset("label_studio", tmp_path, "all")[0].labels
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    wanted = ((columns - 20) / 8) ** 2 + ((rows - 10) / 4) ** 2 < 1  # a quarter turn exchanges the radii
+    assert (labels != wanted).sum() <= 4
 
 
 def test_cvat_without_its_pictures_or_colours(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Label Studio's own JSON: a list of tasks, with polygons in percent of the picture (labelstud.io/guide/export).
+"""Label Studio's own exports, JSON and JSON-MIN: a list of tasks (labelstud.io/guide/export).
 
     ROOT/project-1-at-2024-....json, ROOT/images/NAME.jpg           pictures found by their names, below ROOT
 
-Polygons are drawn; rectangles and ellipses are known by their box alone: ignored and counted. Brush strokes have run
-lengths of their own, which only Label Studio writes: refused, with the way out (export COCO, or brush labels to PNG). Of
-several people's annotations of a task the first one counts, the others are told.
+Polygons and ellipses (in percent of the picture) and brush strokes (run lengths of their own) are drawn; rectangles are known
+by their box alone, key points by a point: ignored and counted. Of several people's annotations of a task the first one
+counts, the others are told.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-from pspnet.data.drawn_objects import DrawnObject, ring_of
+from pspnet.data.drawn_objects import DrawnObject, Runs, ellipse_ring, ring_of
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, read_json
 from pspnet.data.layouts.folder import existing
 from pspnet.data.paired_files import PairedFiles, files_in
 from pspnet.errors import DataError
+from pspnet.images import IMAGE_SUFFIXES
 
 
 def label_studio(
@@ -53,8 +54,12 @@ def _only(root: Path) -> Path:
 
 def _pictures(root: Path, file: Path) -> tuple[list[Annotated], list[Fault]]:
     tasks = read_json(file)
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
-        raise DataError(f"'{file}' is no export of Label Studio's (JSON): a list of tasks with data and annotations")
+    if isinstance(tasks, list):
+        tasks = [_whole_task(task) if isinstance(task, dict) and "data" not in task else task for task in tasks]
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and task["data"] for task in tasks):
+        raise DataError(
+            f"'{file}' is no export of Label Studio's (JSON, JSON-MIN): a list of tasks with their picture and annotations"
+        )
     images = {path.name: path for path in files_in(root)}
     found: list[Annotated] = []
     faults: list[Fault] = []
@@ -85,10 +90,25 @@ def _pictures(root: Path, file: Path) -> tuple[list[Annotated], list[Fault]]:
     return found, faults
 
 
+def _whole_task(task: dict[str, Any]) -> dict[str, Any]:
+    """A task of JSON-MIN, where a region's value lies flat in a list beside the picture, as JSON has it."""
+    regions = [
+        region for value in task.values() if isinstance(value, list) for region in value if isinstance(region, dict)
+    ]
+    kinds = [next((key for key in region if key.endswith("labels")), "") for region in regions]
+    result = [{**region, "type": kind, "value": region} for region, kind in zip(regions, kinds, strict=True)]
+    data = {key: value for key, value in task.items() if isinstance(value, str) and not key.endswith("_at")}
+    return {"id": task.get("id"), "data": data, "annotations": [{"result": result}]}
+
+
 def _name(data: dict[str, Any]) -> str:
-    text = next(
-        (str(value) for value in data.values() if "." in PurePosixPath(str(value)).name or "?d=" in str(value)), ""
-    )
+    names = [_file_name(str(value)) for value in data.values()]
+    pictures = [name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    return next((name for name in (*pictures, *names) if PurePosixPath(name).suffix), "")
+
+
+def _file_name(text: str) -> str:
+    """The last part of a path or address, or of the path that an address asks for (?d=)."""
     address = urlparse(text)
     path = parse_qs(address.query).get("d", [address.path])[0]
     return PurePosixPath(unquote(path).replace("\\", "/")).name
@@ -100,32 +120,39 @@ def _results(
     objects, names, size = [], [], None
     for number, item in enumerate(results):
         kind, value = str(item.get("type")), item.get("value") or {}
-        labels = next((value[key] for key in (kind, "polygonlabels", "labels") if value.get(key)), None)
+        labels = next((value[key] for key in (kind, f"{kind}labels", "labels") if value.get(key)), None)
         title = f"{where}, region {number} ({labels[0] if labels else kind})"
-        if kind in ("brushlabels", "brush", "bitmask", "bitmasklabels"):
-            told = f"'{file}': {title} is a brush stroke, whose run lengths are Label Studio's own"
-            faults.append(
-                Fault(
-                    "error", "brush", str(file), told, "Export 'COCO' or 'Brush labels to PNG', formats coco and folder"
-                )
-            )
-            continue
         if not labels or "original_width" not in item:
             continue  # a choice, a text, a relation: no region
         size = int(item["original_height"]), int(item["original_width"])
-        wide, high = size[1] / 100, size[0] / 100
+        if item.get("image_rotation"):
+            told = f"'{file}': {title} was drawn on the picture turned by {item['image_rotation']} degrees"
+            faults.append(
+                Fault("error", "turned", str(file), told, "Turn the picture back in the tool, and export again")
+            )
+            continue
         try:
-            if kind.startswith("polygon"):
-                objects.append(DrawnObject(title, 0, rings=(ring_of(value["points"]) * (wide, high),)))
-            else:
-                box = (value["x"] * wide, value["y"] * high, value["width"] * wide, value["height"] * high)
-                objects.append(DrawnObject(title, 0, box=box))
+            objects.append(_object(title, value, size))
             names.append(str(labels[0]))
         except (KeyError, TypeError, ValueError):
-            if kind.startswith("polygon"):
-                told = f"'{file}': {title} has no corners that can be read"
-                faults.append(Fault("error", "object", str(file), told, "Draw it again, or remove it"))
-            else:
-                objects.append(DrawnObject(title, 0))
-                names.append(str(labels[0]))
+            told = f"'{file}': {title} has no outline that can be read"
+            faults.append(Fault("error", "object", str(file), told, "Draw it again, or remove it"))
     return objects, names, size
+
+
+def _object(title: str, value: dict[str, Any], size: tuple[int, int]) -> DrawnObject:
+    """A region of a picture of `size` (height, width), by what its value holds. Raises KeyError, TypeError, ValueError where
+    numbers are missing."""
+    high, wide = size[0] / 100, size[1] / 100
+    if "rle" in value:
+        return DrawnObject(title, 0, runs=Runs(value["rle"], *size, brush=True))
+    if "points" in value:
+        return DrawnObject(title, 0, rings=(ring_of(value["points"]) * (wide, high),))
+    if "radiusX" in value:
+        radii = (value["radiusX"] * wide, value["radiusY"] * high)
+        middle = (value["x"] * wide, value["y"] * high)
+        return DrawnObject(title, 0, rings=(ellipse_ring(middle, radii, value.get("rotation") or 0.0),))
+    if "height" in value:
+        box = (value["x"] * wide, value["y"] * high, value["width"] * wide, value["height"] * high)
+        return DrawnObject(title, 0, box=box)
+    return DrawnObject(title, 0)

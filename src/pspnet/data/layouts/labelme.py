@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pspnet.data.drawn_objects import DrawnObject, Ring, ring_of
+from pspnet.data.drawn_objects import DrawnObject, Ring, ellipse_ring, ring_of
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, part_of, read_json, splits_of
 from pspnet.data.layouts.folder import existing
@@ -84,8 +84,8 @@ def _rings(kind: str, points: Ring) -> tuple[Ring, ...]:
         (x1, y1), (x2, y2) = points.min(0), points.max(0)
         return (np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),)
     if kind == "circle":  # the middle, and a point on the border
-        angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-        return (points[0] + np.hypot(*(points[1] - points[0])) * np.stack([np.cos(angles), np.sin(angles)], 1),)
+        radius = float(np.hypot(*(points[1] - points[0])))
+        return (ellipse_ring((points[0][0], points[0][1]), (radius, radius)),)
     if kind in ("line", "linestrip", "point", "points"):
         return ()
     raise ValueError(f"shape_type {kind!r} is not known")
