@@ -11,10 +11,10 @@ MODULES = [
     "pspnet.georaster.grids",
     "pspnet.heap",
     "pspnet.predict.windows",
-    "pspnet.raster.connected_components",
-    "pspnet.raster.corners",
+    "pspnet.outlines.connected_components",
+    "pspnet.outlines.corners",
     "pspnet.raster.outline_cleaning",
-    "pspnet.raster.polygonize",
+    "pspnet.outlines.polygonize",
     "pspnet.raster.sieve",
 ]
 

@@ -28,6 +28,9 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for code in found:
         exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "scene_overlay.png").stat().st_size > 1000
+    for code in blocks(ROOT / "docs" / "segmenting.md", "python"):
+        exec(compile(code, "segmenting.md", "exec"), {})
+    assert (tmp_path / "scene.npz").stat().st_size > 1000
 
 
 def test_the_readmes_make_targets_exist() -> None:

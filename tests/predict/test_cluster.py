@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.errors import CheckpointError, ConfigError, ServiceError
 from pspnet.predict import cluster
-from pspnet.predict.cluster import on_cluster, on_machines
-from pspnet.predict.folders import FolderReport, ImageFile, ImageOptions, find_images, run_files, segment_files
+from pspnet.predict.cluster import on_cluster, on_machines, read_card
+from pspnet.predict.folders import FolderReport, find_images, run_files, segment_files
+from pspnet.predict.image_results import ImageFile, ImageOptions
 from pspnet.weights.checkpoint import ModelCard
 
 
@@ -55,7 +56,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, repeat: int = 1) -> None:
 
 
 def many_machines(model: Path, files: Sequence[ImageFile], out: Path, **choices: bool) -> FolderReport:
-    return last(run_files(partial(on_machines, model, "local", device="cpu"), files, out, ImageOptions(), **choices))
+    run, space = partial(on_machines, model, "local", device="cpu"), read_card(model).label_space
+    return last(run_files(run, files, out, ImageOptions(), space, **choices))
 
 
 def last(steps: Iterator[FolderReport]) -> FolderReport:

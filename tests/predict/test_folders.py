@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ import torch
 from PIL import Image
 
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
-from pspnet.errors import DataError, OutputError
+from pspnet.data.catalog import open_dataset
+from pspnet.errors import ConfigError, DataError, ImageError, OutputError
 from pspnet.files import locked
 from pspnet.images import image_size
-from pspnet.predict.folders import FolderReport, ImageFile, find_images, segment_files
+from pspnet.predict.folders import FolderReport, find_images, segment_files
+from pspnet.predict.image_results import ImageFile, ImageOptions
+from pspnet.predict.segmentation import Segmentation
 from pspnet.weights.checkpoint import ModelCard
 
 
@@ -176,3 +180,124 @@ def test_one_process_writes_into_a_folder(seg: Segmenter, tmp_path: Path) -> Non
 def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg")
     assert len(find_images([path, tmp_path, path])) == 1
+
+
+TWO_SQUARES = """
+1 1 1 1 1 1
+1 0 0 0 1 1
+1 0 1 0 1 1
+1 0 0 0 0 0
+1 1 1 1 0 1
+"""
+
+
+class Drawn(Segmenter):
+    """Gives the same labels for every photograph, with probabilities that follow from them."""
+
+    labels_drawn = np.array([line.split() for line in TWO_SQUARES.strip().splitlines()], np.uint8)
+
+    def segment(self, image: object, **options: object) -> Segmentation:
+        labels = self.labels_drawn
+        return Segmentation(labels, self.card.label_space, np.full(labels.shape, 0.75, np.float32), name="drawn")
+
+
+def test_probabilities_agree_with_the_labels(seg: Segmenter, tmp_path: Path) -> None:
+    files = find_images([photo(tmp_path / "in" / "a.jpg", 48, 40)])
+    steps = segment_files(seg, files, tmp_path / "out", options=ImageOptions(confidence=True, probabilities=True))
+    assert list(steps)[-1].failures == {}
+    labels = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    with np.load(tmp_path / "out" / "a_probabilities.npz") as file:
+        probabilities, classes = file["probabilities"], file["classes"]
+    assert (probabilities.shape, probabilities.dtype) == ((2, 40, 48), np.float16)
+    assert classes.tolist() == ["sea", "land"]
+    assert np.allclose(probabilities.astype(float).sum(0), 1, atol=2e-3)
+    best = probabilities.max(0).astype(float)
+    assert ((probabilities.argmax(0) == labels) | (best < 0.501)).all()
+    confidence = np.asarray(Image.open(tmp_path / "out" / "a_confidence.tif"))
+    assert np.abs(confidence / 255 - best).max() < 0.004
+
+
+@pytest.mark.parametrize("protocol", [None, "semseg-ms"])
+@pytest.mark.parametrize("size", ["native", 40])
+def test_probabilities_have_the_photographs_own_size(seg: Segmenter, protocol: str | None, size: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (72, 96, 3)).astype(np.uint8)
+    result = seg.segment(image, protocol=protocol, size=size, probabilities=True)
+    assert result.probabilities is not None
+    assert result.probabilities.shape == (2, 72, 96)
+    assert np.allclose(result.probabilities.astype(float).sum(0), 1, atol=4e-3)
+    # labels of a size of their own are the nearest pixels', probabilities are bilinear; and float16 makes ties
+    agree = (result.probabilities.argmax(0) == result.labels) | (result.probabilities.max(0) < 0.501)
+    assert agree.mean() > (0.9 if (size, protocol) == (40, "semseg-ms") else 0.9999)
+
+
+def test_probabilities_of_a_large_image_come_from_its_windows(seg: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WHOLE_PIXELS": 64 * 64, "WINDOW_PX": 64, "OVERLAP_PX": 16}.items():
+        monkeypatch.setattr(f"pspnet.predict.windows.{name}", value)
+    image = np.random.default_rng(0).integers(0, 255, (100, 130, 3)).astype(np.uint8)
+    result = seg.segment(image, probabilities=True)
+    assert result.probabilities is not None
+    assert result.confidence is not None
+    assert np.abs(result.probabilities.max(0).astype(float) - result.confidence).max() < 1e-3
+
+
+def test_probabilities_that_memory_will_not_hold(seg: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pspnet.predict.scale.free_memory_bytes", lambda: 1000)
+    with pytest.raises(ImageError, match=r"2 classes for 48 x 32 pixels .* smaller"):
+        seg.segment(np.zeros((32, 48, 3), np.uint8), probabilities=True)
+
+
+@pytest.mark.parametrize(("kind", "layout"), [("yolo", "yolo_polygons"), ("coco", "coco")])
+def test_outlines_come_back_as_they_were(seg: Segmenter, tmp_path: Path, kind: Any, layout: str) -> None:
+    """Read by our own reader of the format: every pixel has its class again, the hole too."""
+    root = tmp_path / "data"
+    drawn = Drawn(seg.model, seg.card, device="cpu")
+    height, width = Drawn.labels_drawn.shape
+    photo(root / "images" / "train" / "a.png", width, height)
+    out = root / "labels" / "train" if kind == "yolo" else tmp_path / "out"
+    steps = segment_files(drawn, find_images([root / "images" / "train"]), out, options=ImageOptions(polygons=kind))
+    assert list(steps)[-1].failures == {}
+    options: dict[str, Any] = {}
+    if kind == "yolo":
+        (out / "data.yaml").rename(root / "data.yaml")
+    else:
+        (root / "annotations").mkdir()
+        (out / "coco.json").rename(root / "annotations" / "train.json")
+    data = open_dataset(layout, root, "train", **options)
+    sample = data[0]
+    assert sample.labels is not None
+    names = np.array([*data.label_space.names, "nothing"])
+    assert (names[sample.labels] == np.array(["sea", "land"])[Drawn.labels_drawn]).all()
+
+
+def test_geojson_is_the_services(seg: Segmenter, tmp_path: Path) -> None:
+    drawn = Drawn(seg.model, seg.card, device="cpu")
+    files = find_images([photo(tmp_path / "in" / "a.png", 6, 5)])
+    list(segment_files(drawn, files, tmp_path / "out", options=ImageOptions(polygons="geojson")))
+    content = json.loads((tmp_path / "out" / "a.geojson").read_text())
+    pixels = [(feature["properties"]["class"], feature["properties"]["pixels"]) for feature in content["features"]]
+    assert sorted(pixels) == [("land", 1), ("land", 1), ("land", 17), ("sea", 11)]
+    assert {feature["properties"]["confidence"] for feature in content["features"]} == {0.749}
+
+
+def test_outlines_of_images_that_were_done_before(seg: Segmenter, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    drawn, options = Drawn(seg.model, seg.card, device="cpu"), ImageOptions(polygons="coco")
+    for name in ("a.png", "deep/b.png"):
+        photo(folder / name, 6, 5)
+        list(segment_files(drawn, find_images([folder]), out, options=options, skip_existing=True))
+    content = json.loads((out / "coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.png", os.path.join("deep", "b.png")]
+    assert [one["id"] for one in content["annotations"]] == list(range(1, 9))
+
+
+def test_a_coco_file_of_somebody_else_stays(seg: Segmenter, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "coco.json").write_text("{}")
+    files = find_images([photo(tmp_path / "in" / "a.png")])
+    with pytest.raises(OutputError, match=r"coco.json' exists"):
+        list(segment_files(seg, files, tmp_path / "out", options=ImageOptions(polygons="coco")))
+
+
+def test_options_that_are_none() -> None:
+    with pytest.raises(ConfigError, match="polygons = shp: geojson, coco or yolo"):
+        ImageOptions(polygons="shp")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -44,6 +44,23 @@ def segment(
         bool, typer.Option(help="Also write NAME_overlay.jpg: colours over the image, with a legend.")
     ] = True,
     opacity: Annotated[float, typer.Option(help="Opacity of the overlay's colours, 0 to 1.", min=0.0, max=1.0)] = 0.55,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Also write NAME_confidence.tif: grey, 0 to 255, 255 = certain.")
+    ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Also write NAME_probabilities.npz for NumPy: probabilities (classes, height, width) as float16, and classes.",
+        ),
+    ] = False,
+    polygons: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write outlines of the regions, in pixels: geojson (NAME.geojson), yolo (NAME.txt and data.yaml) or coco "
+            "(one coco.json)."
+        ),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="How to look at an image: whole, slide, semseg-ms ... Default: whole.")
     ] = None,
@@ -73,12 +90,14 @@ def segment(
     A broken image does not stop the rest; the exit code is then 1. Results of an earlier run are replaced, and no other
     file without --overwrite.
 
-    Example: pspnet segment camvid-small photos/ --out parsed
+    Example: pspnet segment camvid-small photos/ --out parsed --polygons geojson
     """
-    from pspnet.predict.cluster import on_machines
-    from pspnet.predict.folders import FolderReport, ImageOptions, Runner, find_images, one_by_one, run_files
+    from pspnet.predict.cluster import on_machines, read_card
+    from pspnet.predict.folders import FolderReport, Runner, find_images, one_by_one, run_files
+    from pspnet.predict.image_results import ImageOptions, Polygons
     from pspnet.predict.scale import parse_size
     from pspnet.predict.segmenter import Segmenter
+    from pspnet.weights.bundled import find_model
 
     wish = None if size is None else parse_size(size)
     name, paths = (model, inputs) if model else (inputs[0], inputs[1:])
@@ -90,17 +109,19 @@ def segment(
         console.print(note)
     if workers and not cluster:
         fail(f"--workers {workers} is for --cluster; without it one process segments. Try --cluster local")
-    options = ImageOptions(overlay, opacity, protocol, wish)
+    outlines = cast(Polygons | None, polygons)  # checked by the options
+    options = ImageOptions(overlay, opacity, protocol, wish, confidence, probabilities, outlines)
     if cluster:
+        space = read_card(find_model(name)).label_space
         run: Runner = partial(on_machines, name, cluster, workers=workers, device=device, engine=engine)
     else:
         segmenter = Segmenter.load(name, device=device, engine=engine)
         if segmenter.choice:
             console.print(str(segmenter.choice), highlight=False, markup=False)
-        run = partial(one_by_one, segmenter)
+        run, space = partial(one_by_one, segmenter), segmenter.card.label_space
     report = FolderReport()
     with progress_bar("segmenting", len(files)) as advance:
-        steps = run_files(run, files, out, options, skip_existing=skip_existing, overwrite=overwrite)
+        steps = run_files(run, files, out, options, space, skip_existing=skip_existing, overwrite=overwrite)
         for grown in steps:
             report = grown
             advance(1)

@@ -15,7 +15,7 @@ from pspnet.images.reading import (
     stores_deep,
     with_bands,
 )
-from pspnet.images.writing import encode_label, encode_png, write_label, write_png
+from pspnet.images.writing import encode_label, encode_png, write_grey_tiff, write_label, write_png
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -37,6 +37,7 @@ __all__ = [
     "scale_of",
     "stores_deep",
     "with_bands",
+    "write_grey_tiff",
     "write_label",
     "write_png",
 ]

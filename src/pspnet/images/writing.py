@@ -59,6 +59,13 @@ def write_png(path: str | Path, image: NDArray[Any]) -> None:
     write_bytes(path, encode_png(image, str(path)))
 
 
+def write_grey_tiff(path: str | Path, image: NDArray[np.uint8]) -> None:
+    """Writes (H, W) as a grey TIFF (LZW), whole or not at all."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "TIFF", compression="tiff_lzw")
+    write_bytes(path, stream.getvalue())
+
+
 def encode_png(image: NDArray[Any], name: str = "image") -> bytes:
     """The bytes that `write_png` writes; `name` is what an error calls them."""
     if image.ndim == 3 and image.shape[2] == 1:

@@ -15,11 +15,12 @@ from typing import Any
 from pspnet.errors import ServiceError, require
 from pspnet.machine import usable_cores
 from pspnet.predict.exported import is_exported, open_exported
-from pspnet.predict.folders import Done, ImageFile, ImageOptions, segment_file
+from pspnet.predict.folders import Done
+from pspnet.predict.image_results import ImageFile, ImageOptions, segment_file
 from pspnet.predict.processors import set_threads
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.bundled import find_model
-from pspnet.weights.checkpoint import read_header
+from pspnet.weights.checkpoint import ModelCard, read_header
 
 THREADS = (
     4  # of a worker on a cluster, whose machines are not known here: a network uses four cores better than sixteen
@@ -95,12 +96,9 @@ def _start(ray: Any, address: str, workers: int | None, attempts: int = 2) -> No
         raise ServiceError(f"{what}: {str(error).splitlines()[0].rstrip('.')}. {hint}, or leave cluster out") from error
 
 
-def check_model(path: str | Path) -> None:
-    """A damaged model is one clear error, not one of each worker. Raises CheckpointError."""
-    if is_exported(path):
-        open_exported(path)
-    else:
-        read_header(path)
+def read_card(path: str | Path) -> ModelCard:
+    """What a model says of itself: a damaged one is one clear error, not one of each worker. Raises CheckpointError."""
+    return open_exported(path)[2] if is_exported(path) else read_header(path)[1]
 
 
 class ImageWorker:
@@ -132,7 +130,7 @@ def on_machines(
     CheckpointError for a damaged model before a cluster starts.
     """
     path = find_model(model).absolute()
-    check_model(path)
+    read_card(path)
     items = [json.dumps((number, str(file.path.absolute()), file.name)) for number, file in enumerate(files)]
     arguments = (str(path), device, engine, str(out.absolute()), options)
     waiting = dict(enumerate(files))

@@ -17,33 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.data.dataset import Dataset, Sample
-from pspnet.errors import DataError, PspnetError
-from pspnet.files import (
-    LONGEST_NAME,
-    Inputs,
-    Listing,
-    check_folder,
-    check_output,
-    list_files,
-    locked,
-    write_bytes,
-    write_text,
-)
+from pspnet.errors import DataError
+from pspnet.files import LONGEST_NAME, Inputs, Listing, check_folder, check_output, list_files, locked, write_text
 from pspnet.images import IMAGE_SUFFIXES
-from pspnet.predict.scale import Wish
+from pspnet.labels import LabelSpace
+from pspnet.predict.image_results import ENDINGS, ImageFile, ImageOptions, label_name, segment_file, write_shared
 from pspnet.predict.segmenter import Segmenter
 
 SUMMARY = "summary.json"
-OVERLAY = "_overlay.jpg"
 OURS = "a result of an earlier run"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One input and the name, relative to the output folder and without ending, that its results get."""
-
-    path: Path
-    name: str
 
 
 @dataclass(frozen=True)
@@ -121,19 +103,6 @@ def find_images(inputs: Iterable[str | Path]) -> ImageList:
     return ImageList(tuple(_named(list(files.values()), {})), left_out)
 
 
-@dataclass(frozen=True)
-class ImageOptions:
-    """How an image is looked at, and whether an overlay is written beside its labels.
-
-    opacity: of the overlay's colours, 0 to 1. protocol, size: see `Segmenter.segment`.
-    """
-
-    overlay: bool = True
-    opacity: float = 0.55
-    protocol: str | None = None
-    size: Wish | None = None
-
-
 Done = tuple[ImageFile, dict[str, Any] | str]  # what `Segmentation.to_dict` says; or why the file failed
 Runner = Callable[[Sequence[ImageFile], Path, ImageOptions], Iterator[Done]]  # files, folder of the results
 
@@ -143,22 +112,20 @@ def segment_files(
     files: Sequence[ImageFile],
     out_dir: str | Path,
     *,
-    overlay: bool = True,
-    opacity: float = 0.55,
+    options: ImageOptions | None = None,
     skip_existing: bool = False,
     overwrite: bool = False,
-    protocol: str | None = None,
-    size: Wish | None = None,
 ) -> Iterator[FolderReport]:
-    """Segments each file into `out_dir`: NAME.png (labels), NAME_overlay.jpg, and summary.json.
+    """Segments each file into `out_dir`: NAME.png (labels), what the options name, and summary.json.
 
     Yields the growing report after every image, for a progress bar. A file that cannot be read or segmented goes to
     `failures` and the rest goes on. Results of an earlier run, by its summary, are replaced, or kept with skip_existing
     where they are of the same file, unchanged. Raises OutputError before the first image where a result would replace
     an input, or, without overwrite, a file that is no result of ours, and where another process writes into the folder.
     """
-    options, run = ImageOptions(overlay, opacity, protocol, size), partial(one_by_one, segmenter)
-    yield from run_files(run, files, out_dir, options, skip_existing=skip_existing, overwrite=overwrite)
+    run = partial(one_by_one, segmenter)
+    space, options = segmenter.card.label_space, options or ImageOptions()
+    yield from run_files(run, files, out_dir, options, space, skip_existing=skip_existing, overwrite=overwrite)
 
 
 def run_files(
@@ -166,26 +133,33 @@ def run_files(
     files: Sequence[ImageFile],
     out_dir: str | Path,
     options: ImageOptions,
+    space: LabelSpace,
     *,
     skip_existing: bool = False,
     overwrite: bool = False,
 ) -> Iterator[FolderReport]:
-    """`segment_files`, wherever `run` has the work done, in whatever order that comes back."""
+    """`segment_files`, wherever `run` has the work done, in whatever order that comes back. space: the model's classes."""
     out = Path(out_dir)
     check_folder(out)
     with locked(out / SUMMARY, f"'{out}'"):
-        known = _known_results(out)
+        known, shared = _known_results(out), _shared_results(out)
         files = _named(files, known)
         results = {f"{file.name}.png": _record(file.path) for file in files}
         inputs = Inputs(file.path for file in files)
         for file in files:
-            for target in (f"{file.name}.png", f"{file.name}{OVERLAY}") if options.overlay else (f"{file.name}.png",):
-                check_output(out / target, inputs=inputs, overwrite=overwrite or _label_name(target) in known)
+            replaceable = overwrite or f"{file.name}.png" in known
+            for ending in options.endings():
+                check_output(out / f"{file.name}{ending}", inputs=inputs, overwrite=replaceable)
+        for name in options.shared_files():
+            check_output(out / name, inputs=inputs, overwrite=overwrite or name in shared)
         kept = {name: record for name, record in known.items() if name not in results and (out / name).is_file()}
         report = FolderReport()
 
         def write_summary() -> None:
-            content = report.to_dict() | {"results": kept | results}
+            content = report.to_dict() | {
+                "results": kept | results,
+                "shared": sorted({*shared, *options.shared_files()}),
+            }
             write_text(out / SUMMARY, json.dumps(content, indent=1))
 
         check_output(out / SUMMARY, inputs=inputs, overwrite=overwrite or bool(known) or _is_summary(out / SUMMARY))
@@ -193,7 +167,8 @@ def run_files(
         left = []
         for file in files:
             name = f"{file.name}.png"
-            if skip_existing and (out / name).is_file() and known.get(name) == results[name]:
+            whole = all((out / f"{file.name}{ending}").is_file() for ending in options.endings())
+            if skip_existing and whole and known.get(name) == results[name]:
                 report.skipped += 1
                 yield report
             else:
@@ -205,6 +180,7 @@ def run_files(
                 else:
                     report.results.append({"file": str(file.path), **outcome})
                 yield report
+            write_shared(files, out, options, space)
         finally:  # a cluster that is lost leaves what it finished
             write_summary()
 
@@ -212,20 +188,6 @@ def run_files(
 def one_by_one(segmenter: Segmenter, files: Sequence[ImageFile], out: Path, options: ImageOptions) -> Iterator[Done]:
     """The Runner of this process."""
     return ((file, segment_file(segmenter, file, out, options)) for file in files)
-
-
-def segment_file(segmenter: Segmenter, file: ImageFile, out: Path, options: ImageOptions) -> dict[str, Any] | str:
-    """Writes one file's results, the labels last: what `Segmentation.to_dict` says of it, or why there are none."""
-    try:
-        result = segmenter.segment(file.path, protocol=options.protocol, size=options.size, name=file.name)
-        if options.overlay:
-            _write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(options.opacity))
-        result.save(out / f"{file.name}.png")
-        return result.to_dict()
-    except PspnetError as error:
-        return str(error)
-    except Exception as error:  # whatever a decoder or a runtime raises is this file's, and the rest goes on
-        return f"{type(error).__name__}: {error}"
 
 
 def _named(files: Sequence[ImageFile], known: Mapping[str, Mapping[str, Any]]) -> list[ImageFile]:
@@ -265,7 +227,7 @@ def _named(files: Sequence[ImageFile], known: Mapping[str, Mapping[str, Any]]) -
 def _fitting(name: str) -> str:
     """The name, shortened where its results' names would be too long for a file system."""
     folder, _, last = name.rpartition("/") if os.sep == "/" else name.rpartition(os.sep)
-    data, most = os.fsencode(last), LONGEST_NAME - len(OVERLAY) - 8  # room for a number
+    data, most = os.fsencode(last), LONGEST_NAME - max(map(len, ENDINGS)) - 8  # room for a number
     if len(data) <= most:
         return name
     last = (
@@ -295,16 +257,20 @@ def _known_results(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
+def _shared_results(folder: Path) -> list[str]:
+    """The files of earlier runs that all their images share, by the summary."""
+    try:
+        return [str(name) for name in json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("shared", [])]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
+
+
 def _is_summary(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return isinstance(content, dict) and {"done", "failures", "images"} <= content.keys()
     except (OSError, ValueError):
         return False
-
-
-def _label_name(name: str) -> str:
-    return name.removesuffix(OVERLAY) + ".png" if name.endswith(OVERLAY) else name
 
 
 class _ResultFolders:
@@ -319,7 +285,7 @@ class _ResultFolders:
             if folder not in self._known:
                 self._known[folder] = set(_known_results(folder))
             known = self._known[folder]
-            if known and _label_name(path.relative_to(folder).as_posix()) in known:
+            if known and label_name(path.relative_to(folder).as_posix()) in known:
                 return OURS
             if folder == self.top:
                 break
@@ -331,12 +297,3 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # a name that is too long
         return False
-
-
-def _write_jpeg(path: Path, image: Any) -> None:
-    import cv2
-
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not done:
-        raise DataError(f"'{path}': the overlay of {image.shape} could not be encoded")
-    write_bytes(path, encoded.tobytes())

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, ImageError
+from pspnet.machine import free_memory_bytes
 
 Size = tuple[int, int]  # height, width
 Wish = Literal["native", "trained"] | int
@@ -61,3 +62,25 @@ def labels_at(labels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 def confidence_at(confidence: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
     """(h, w) confidence at another size, bilinear."""
     return np.asarray(cv2.resize(confidence, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def room_for_probabilities(classes: int, seen: Size, native: Size) -> NDArray[np.float16]:
+    """(K, *seen), to be filled. Raises ImageError where memory will not hold the way to (K, *native)."""
+    needed = classes * (6 * seen[0] * seen[1] + (2 * native[0] * native[1] if native != seen else 0))
+    free = free_memory_bytes()
+    if free and needed > free:
+        raise ImageError(
+            f"the probabilities of {classes} classes for {native[1]} x {native[0]} pixels take {needed / 2**30:.1f} GiB on "
+            f"their way, {free / 2**30:.1f} GiB are free. Make the image smaller or cut it, or leave probabilities out"
+        )
+    return np.empty((classes, *seen), np.float16)
+
+
+def probabilities_at(probabilities: NDArray[np.float16], size: Size) -> NDArray[np.float16]:
+    """(K, h, w) at another size, bilinear; one class after the other, so that they still sum to 1 and memory stays small."""
+    if probabilities.shape[1:] == size:
+        return probabilities
+    enlarged = np.empty((len(probabilities), *size), np.float16)
+    for index, plane in enumerate(probabilities):
+        enlarged[index] = confidence_at(plane.astype(np.float32), size)
+    return enlarged

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet import display
 from pspnet.errors import ConfigError
-from pspnet.files import write_bytes
+from pspnet.files import new_file, write_bytes
 from pspnet.images import write_label, write_png
 from pspnet.labels import IGNORE, Colour, LabelSpace
 
@@ -23,7 +25,8 @@ class Segmentation:
     """Labels of one image.
 
     labels: (H, W) uint8, 0..K-1; 255 where nothing is known (nodata). confidence: (H, W) float32 in 0..1, the
-    probability of the label, or None where it was not asked for. image: (H, W, 3) uint8, for overlays, as
+    probability of the label, or None where it was not asked for. probabilities: (K, H, W) float16, of every class, likewise.
+    image: (H, W, 3) uint8, for overlays, as
     `display` shows it; None where it was not kept. georeference: place on Earth of a raster (CRS and transform), or None.
     """
 
@@ -33,6 +36,7 @@ class Segmentation:
     image: NDArray[np.uint8] | None = None
     name: str = "image"
     georeference: Any = None
+    probabilities: NDArray[np.float16] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,7 +74,9 @@ class Segmentation:
         return np.vstack([shown, display.legend(shares, colours, shown.shape[1])])
 
     def save(self, path: str | Path) -> Path:
-        """Writes by the ending: `.png` the label map with a palette, `.json` the class shares, `.jpg` the overlay."""
+        """Writes by the ending: `.png` the label map with a palette, `.json` the class shares, `.jpg` the overlay, `.npz` the
+        probabilities with the names of the classes. Raises ConfigError for another ending, and for probabilities that were
+        not asked for."""
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
@@ -82,9 +88,25 @@ class Segmentation:
                 ".jpg", cv2.cvtColor(self.overlay(), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
             )
             write_bytes(path, encoded[1].tobytes())
+        elif suffix == ".npz":
+            self._save_probabilities(path)
         else:
-            raise ConfigError(f"'{path}': ending {suffix!r}; .png keeps labels, .json class shares, .jpg an overlay")
+            raise ConfigError(
+                f"'{path}': ending {suffix!r}; .png keeps labels, .json class shares, .jpg an overlay, .npz probabilities"
+            )
         return path
+
+    def _save_probabilities(self, path: Path) -> None:
+        """numpy.load(path) has `probabilities` (K, H, W) float16 and `classes` (K,) text, quickly compressed."""
+        if self.probabilities is None:
+            raise ConfigError(f"'{path}': probabilities were not asked for; segment with probabilities=True")
+        with (
+            new_file(path) as part,
+            zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
+            for name, values in {"classes": np.array(self.classes), "probabilities": self.probabilities}.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(cast(io.BufferedIOBase, file), values, allow_pickle=False)
 
     def save_overlay(self, path: str | Path, opacity: float = 0.55) -> Path:
         """Writes the overlay as PNG or JPEG, by the ending."""

@@ -25,7 +25,7 @@ from pspnet.images.pages import further_pictures
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows
-from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device
+from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device, to_numpy
 from pspnet.predict.exported import files_of, is_exported, open_exported
 from pspnet.predict.protocols import Predictor, predict_probabilities
 from pspnet.predict.segmentation import Segmentation
@@ -297,11 +297,13 @@ class Segmenter:
         image: str | Path | Image.Image | NDArray[Any],
         *,
         confidence: bool = True,
+        probabilities: bool = False,
         name: str | None = None,
         protocol: str | None = None,
         size: scale.Wish | None = None,
     ) -> Segmentation:
-        """One image -> its Segmentation, at the image's own size. Raises ImageError naming the file.
+        """One image -> its Segmentation, at the image's own size. Raises ImageError naming the file, and where memory will not
+        hold the probabilities that were asked for: 6 bytes for each class and pixel.
 
         size: what it is looked at with: "trained", the size of the photographs that the model was trained on (what None means,
         where the card tells it and no protocol is given), "native", or the pixels of the longer side.
@@ -311,22 +313,42 @@ class Segmenter:
         """
         pixels = self.read(image)
         own = pixels.shape[:2]
-        seen = scale.at_size(pixels, self.seen_size(own, size, protocol))
+        size_seen = self.seen_size(own, size, protocol)
+        seen = scale.at_size(pixels, size_seen)
+        at_once = protocol is None and seen.shape[0] * seen.shape[1] <= windows.WHOLE_PIXELS
+        every_class = None
+        if probabilities:
+            every_class = scale.room_for_probabilities(self.config.num_classes, own if at_once else size_seen, own)
         if protocol is not None:
-            found_map = predict_probabilities(self.predictor(), seen, protocol)
-            labels, certainty = found_map.argmax(0).astype(np.uint8), found_map.max(0) if confidence else None
-        elif seen.shape[0] * seen.shape[1] <= windows.WHOLE_PIXELS:
-            found, sure = self.labels(
-                as_float(seen)[None], confidence, own
-            )  # the network's own last step makes the size
-            labels, certainty = found[0], None if sure is None else sure[0]
+            scores = predict_probabilities(self.predictor(), seen, protocol)
+            labels, certainty = scores.argmax(0).astype(np.uint8), scores.max(0) if confidence else None
+            if every_class is not None:
+                every_class[...] = scores
+        elif at_once:
+            labels, certainty = self._seen_at_once(seen, own, confidence, every_class)
         else:
-            labels, certainty = windows.windowed_labels(seen, self.window_probabilities, confidence, self.batch_windows)
+            labels, certainty = windows.windowed_labels(
+                seen, self.window_probabilities, confidence, self.batch_windows, probabilities=every_class
+            )
         if labels.shape != own:
             labels = scale.labels_at(labels, own)
             certainty = None if certainty is None else scale.confidence_at(certainty, own)
+        every_class = None if every_class is None else scale.probabilities_at(every_class, own)
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
-        return Segmentation(labels, self.card.label_space, certainty, image_for_display(pixels), title)
+        shown = image_for_display(pixels)
+        return Segmentation(labels, self.card.label_space, certainty, shown, title, probabilities=every_class)
+
+    def _seen_at_once(
+        self, seen: NDArray[Any], own: scale.Size, confidence: bool, every_class: NDArray[np.float16] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        """Labels and confidence at the size `own`: the network's own last step makes it. every_class: (K, *own), to be
+        filled with probabilities."""
+        coarse = self._coarse(as_float(seen)[None])
+        corners, temperature = self.config.align_corners, self.card.temperature
+        labels, certainty = coarse_logits.labels(coarse, own, corners, confidence, temperature)
+        if every_class is not None:
+            every_class[...] = to_numpy(coarse_logits.probabilities(coarse, own, corners, temperature)[0])
+        return to_numpy(labels)[0], None if certainty is None else to_numpy(certainty)[0]
 
 
 def import_weights(

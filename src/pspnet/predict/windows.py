@@ -82,10 +82,12 @@ def windowed_labels(
     confidence: bool = False,
     batch_size: int = 1,
     before_each: Callable[[], None] = lambda: None,
+    probabilities: NDArray[np.float16] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
     """Labels (H, W) and, if asked, confidence (H, W) of an image (H, W, bands) of any size, in blended windows.
 
     Memory does not grow with K x H x W. before_each: called before a window is read; what it raises ends the work.
+    probabilities: (K, H, W) to be filled.
     """
     height, width = pixels.shape[:2]
     labels = np.empty((height, width), np.uint8)
@@ -103,6 +105,8 @@ def windowed_labels(
         labels[piece.core.slices] = to_numpy(index)
         if certainty is not None:
             certainty[piece.core.slices] = to_numpy(best)
+        if probabilities is not None:
+            probabilities[:, *piece.core.slices] = to_numpy(piece.probabilities)
     return labels, certainty
 
 

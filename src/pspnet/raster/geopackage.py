@@ -11,11 +11,11 @@ import numpy as np
 
 from pspnet.errors import RasterError, require
 from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.outlines.corners import Outlines
+from pspnet.outlines.polygonize import Tracer
 from pspnet.predict.windows import ahead
-from pspnet.raster.corners import Outlines
 from pspnet.raster.label_strips import label_strips
 from pspnet.raster.outline_cleaning import Cleaning, Polygons, upright_pixels
-from pspnet.raster.polygonize import Tracer
 from pspnet.raster.sieve import Sieve
 
 BATCH = 20_000  # polygons that are written at once

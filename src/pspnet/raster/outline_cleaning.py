@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pspnet.errors import ConfigError, require
 from pspnet.georaster.grids import Grid
 from pspnet.georaster.ground import resolution_m
-from pspnet.raster.corners import Outlines
-from pspnet.raster.rings import polygons as polygons_of
+from pspnet.outlines.corners import Outlines
+from pspnet.outlines.rings import polygons as polygons_of
 
 Geometries = NDArray[Any]
 LIKENESS = 0.7  # intersection over union that right angles must keep; else the outline stays as it is

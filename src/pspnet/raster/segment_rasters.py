@@ -13,7 +13,7 @@ from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, OutputError, PspnetError, RasterError
 from pspnet.files import Inputs, list_files, write_text
 from pspnet.georaster.grids import open_raster
-from pspnet.predict.cluster import check_model
+from pspnet.predict.cluster import read_card
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.cluster import run_cluster
 from pspnet.raster.jobs import RasterJob, RasterOutcome, do_job, remove_parts, stitch
@@ -79,7 +79,7 @@ def segment_rasters(
     checkpoint = ""
     if not isinstance(segmenter, Segmenter):
         checkpoint = str(find_model(segmenter).absolute())
-        check_model(checkpoint)
+        read_card(checkpoint)
     workers = 1 if opened is not None else workers or default_workers()
     rasters = dict(_targets(sources, folder))
     files = [checkpoint] if opened is None else opened.files

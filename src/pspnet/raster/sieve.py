@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.raster.connected_components import Ids, connected, find_runs
+from pspnet.outlines.connected_components import Ids, connected, find_runs
 from pspnet.raster.label_strips import LabelStrip
 from pspnet.raster.writing import NODATA
 

@@ -69,7 +69,7 @@ class Library:
     def open_all(self, stop: threading.Event) -> None:
         """Opens every model and lets each compute once; runs in a thread. Keeps its error in `failure`."""
         try:
-            import pspnet.raster.polygonize  # noqa: F401 - half a second that the first polygons would wait for
+            import shapely  # noqa: F401 - half a second that the first polygons would wait for
 
             for name, source in self.sources.items():
                 if stop.is_set():

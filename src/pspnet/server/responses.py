@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pspnet.display import image_for_display
 from pspnet.images import encode_label, encode_png
 from pspnet.labels import IGNORE
+from pspnet.predict.label_encodings import as_polygons, as_rle, confidence_bytes
 from pspnet.predict.scale import Wish
 from pspnet.predict.segmentation import Segmentation
 from pspnet.predict.segmenter import Segmenter
 from pspnet.server.batching import Found
-from pspnet.server.label_encodings import as_polygons, as_rle, confidence_bytes
 from pspnet.server.negotiation import MEDIA_TYPES, Format
 from pspnet.server.problems import Problem
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import require
-from pspnet.raster.connected_components import Ids
-from pspnet.raster.corners import Corners, Outlines
+from pspnet.outlines.connected_components import Ids
+from pspnet.outlines.corners import Corners, Outlines
 
 
 def polygons(areas: Outlines, to_map: Any) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.raster.connected_components import Ids
+from pspnet.outlines.connected_components import Ids
 
 # Kinds of corners; pixels around a corner: a b / c d. Bits: 1 its row edge goes east; 2 its column edge goes south;
 # 4 a walk with the region on its left comes along the column and leaves along the row.

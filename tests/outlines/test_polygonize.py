@@ -16,12 +16,12 @@ from hypothesis.extra.numpy import arrays
 from rasterio.transform import from_origin
 
 from pspnet.georaster.grids import Grid
+from pspnet.outlines.connected_components import connected
+from pspnet.outlines.polygonize import Tracer
+from pspnet.outlines.rings import polygons
 from pspnet.raster import segment_raster
-from pspnet.raster.connected_components import connected
 from pspnet.raster.geopackage import write_polygons
 from pspnet.raster.label_strips import LabelStrip, label_strips
-from pspnet.raster.polygonize import Tracer
-from pspnet.raster.rings import polygons
 from pspnet.raster.sieve import Sieve
 from support.rasters import SPACE, make_segmenter, read, scene, write_raster
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.raster.writing import NODATA
+from pspnet.labels import IGNORE
 
 Ids = NDArray[np.int64]
 
@@ -38,7 +38,7 @@ class LabelRuns:
 
 
 def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
-    """Runs of a label map (h, w); those of NODATA are runs too, but have no links.
+    """Runs of a label map (h, w); those of IGNORE are runs too, but have no links.
 
         1 1 2 2        runs 0 0 1 1    run 0 touches run 2: one class, a column in common
         1 2 2 1             2 3 3 4    run 1 touches run 3
@@ -67,7 +67,7 @@ def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
     # two runs that touch begin to do so where one of them begins
     touching = starts[1:] | starts[:-1]
     touching &= labels[1:] == labels[:-1]
-    touching &= labels[1:] != NODATA
+    touching &= labels[1:] != IGNORE
     at = np.flatnonzero(touching)
     flat = index.ravel()
     links = (flat[at].astype(np.int64), flat[at + width].astype(np.int64))  # + width: the pixel below

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.raster.connected_components import Ids, connected, find_runs
-from pspnet.raster.corners import Corners, Outlines, corners_of
-from pspnet.raster.writing import NODATA
+from pspnet.labels import IGNORE
+from pspnet.outlines.connected_components import Ids, connected, find_runs
+from pspnet.outlines.corners import Corners, Outlines, corners_of
 
 
 class Tracer:
@@ -39,7 +39,7 @@ class Tracer:
     >>> rest = tracer.finish()                                      # the 1 to the right of the 2 is the other 1
     >>> rest.label, rest.pixels
     (array([1, 2], dtype=uint8), array([9., 2.]))
-    >>> from pspnet.raster.rings import polygons
+    >>> from pspnet.outlines.rings import polygons
     >>> polygons(upper, lambda x, y: (x, -y))[0].wkt
     'POLYGON ((4 0, 2 0, 2 -1, 1 -1, 1 -2, 3 -2, 3 -1, 4 -1, 4 0))'
     """
@@ -66,14 +66,14 @@ class Tracer:
         ended above.
         """
         if top > self.bottom and len(self.row):  # rows without data came between
-            ended = self._advance(self.bottom, self.left, np.full((1, len(self.row)), NODATA, np.uint8))
+            ended = self._advance(self.bottom, self.left, np.full((1, len(self.row)), IGNORE, np.uint8))
             self.row = self.row[:0]
             return _together(ended, self._advance(top, left, labels, confidence, areas))
         return self._advance(top, left, labels, confidence, areas)
 
     def finish(self) -> Outlines:
         """The regions that end with the map."""
-        return self._advance(self.bottom, self.left, np.full((1, len(self.row)), NODATA, np.uint8))
+        return self._advance(self.bottom, self.left, np.full((1, len(self.row)), IGNORE, np.uint8))
 
     def _advance(
         self,
@@ -87,7 +87,7 @@ class Tracer:
         start = min(left, self.left) if len(self.row) else left
         stop = max(left + wide, self.left + len(self.row)) if len(self.row) else left + wide
         # the row before, the new rows, and a column of nothing on either side
-        field = np.full((high + 1, stop - start + 2), NODATA, np.uint8)
+        field = np.full((high + 1, stop - start + 2), IGNORE, np.uint8)
         before = slice(self.left - start + 1, self.left - start + 1 + len(self.row))
         field[0, before] = self.row
         field[1:, left - start + 1 : left - start + 1 + wide] = labels
@@ -101,11 +101,11 @@ class Tracer:
         node = np.arange(len(runs.first)) + old - in_first
         node[:in_first] = regions_before[runs.first[:in_first]]
         group = connected(old + len(runs.first) - in_first, node[runs.links[0]], node[runs.links[1]])
-        counted = np.concatenate([np.ones(old, bool), runs.labels[in_first:] != NODATA])
+        counted = np.concatenate([np.ones(old, bool), runs.labels[in_first:] != IGNORE])
         roots, numbers = np.unique(group[counted], return_inverse=True)
         region = np.full(len(group), -1, np.int64)
         region[counted] = numbers
-        region_of_run = np.where(runs.labels != NODATA, region[node], -1)
+        region_of_run = np.where(runs.labels != IGNORE, region[node], -1)
 
         sums = self._sum(field, runs, region, region_of_run, in_first, len(roots), left - start + 1, confidence, areas)
         corners = corners_of(field, region_of_run[runs.index], start, top)
@@ -137,7 +137,7 @@ class Tracer:
     ) -> tuple[NDArray[Any], ...]:
         """label, pixels, area and confidence of each region: what was known, and the new rows."""
         open_before, of = self.open, region[: len(self.open.label)]
-        new = np.flatnonzero(runs.labels != NODATA)
+        new = np.flatnonzero(runs.labels != IGNORE)
         new = new[new >= in_first]
         label = np.zeros(count, np.uint8)
         label[of], label[region_of_run[new]] = open_before.label, runs.labels[new]
