@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "pspnet"
 
 # The room (first path part below the package) and its floor. Imports go to the same room or to a lower floor.
 FLOORS = {
-    **dict.fromkeys(("errors", "installation", "machine", "heap", "files", "display", "terminal"), 0),
+    **dict.fromkeys(("errors", "installation", "machine", "files", "display", "terminal"), 0),
     **dict.fromkeys(
         (
             "labels",

@@ -9,7 +9,7 @@ import pytest
 
 MODULES = [
     "pspnet.georaster.grids",
-    "pspnet.heap",
+    "pspnet.inspection.heap",
     "pspnet.predict.windows",
     "pspnet.outlines.connected_components",
     "pspnet.outlines.corners",

@@ -51,6 +51,17 @@ def loss_settings(
     )
 
 
+def learning_rates(lr: float | slice | None) -> dict[str, float]:
+    """OptimizerConfig's fields for fastai's `lr`: slice(a, b) is a for the encoder and b for the rest, slice(b) a tenth
+    of b for the encoder; None leaves the defaults."""
+    if not isinstance(lr, slice):
+        return {} if lr is None else {"learning_rate": float(lr)}
+    if lr.stop is None:
+        raise ConfigError(f"lr = {lr}: give slice(encoder's rate, head's rate), or slice(rate)")
+    low = lr.start if lr.start is not None else lr.stop / 10
+    return {"learning_rate": float(low), "head_lr_factor": float(lr.stop / low)}
+
+
 def metric_of(name: str) -> Monitored:
     """What a metric of arcgis.learn is called here."""
     if name not in METRICS:

@@ -1,8 +1,11 @@
-"""PSPNetClassifier: arcgis.learn's class of that name, as a thin skin over train, evaluate and segment_raster."""
+"""PSPNetClassifier: arcgis.learn's class of that name, as a thin skin over train, evaluate and segment_raster.
+
+The file is long because arcgis.learn's class is: one class, its methods, their many arguments. What is more than a call
+stands in the files beside it.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pspnet.arcgis.arguments import BACKBONES, METRICS, loss_settings, metric_of, refuse
+from pspnet.arcgis.arguments import BACKBONES, METRICS, learning_rates, loss_settings, metric_of, refuse
 from pspnet.arcgis.data import TrainingData
 from pspnet.arcgis.notebook import counted, shown
 from pspnet.arcgis.package import describe, load_package, with_pixel_values, write_package
 from pspnet.arcgis.pictures import grid_figure, loss_figure
-from pspnet.arcgis.report import html_report, png_of
+from pspnet.arcgis.report import html_report, package_facts, png_of
 from pspnet.config import ModelConfig, RasterConfig, TrainConfig
 from pspnet.config.train import EarlyStopConfig, OptimizerConfig, ScheduleConfig
 from pspnet.data.dataset import Sample
@@ -106,11 +109,9 @@ class PSPNetClassifier:
     def lr_find(self, allow_plot: bool = True, steps: int = 100) -> float:
         """A learning rate for the encoder, found by a short trial. allow_plot: a picture beside the runs."""
         plot = self._folder("runs") / "learning_rate.png" if allow_plot else None
-        found = find_learning_rate(
-            self._config(epochs=1, lr=None), train_data=self._data().train, steps=steps, plot=plot
-        )
-        self._rate = found.suggestion
-        return found.suggestion
+        config = self._config(epochs=1, lr=None)
+        self._rate = find_learning_rate(config, train_data=self._data().train, steps=steps, plot=plot).suggestion
+        return self._rate
 
     def fit(
         self,
@@ -186,10 +187,10 @@ class PSPNetClassifier:
     def per_class_metrics(self, ignore_classes: Sequence[int] = ()) -> Any:
         """A pandas DataFrame: precision, recall and f1 of each class on the validation chips."""
         scores, space = self._scores(), self.segmenter.card.label_space
-        kept = [i for i, code in enumerate(space.codes) if code not in set(ignore_classes)]
-        values = np.stack([scores.precision, scores.recall, scores.f1])[:, kept]
+        counted_classes = [i for i, code in enumerate(space.codes) if code not in set(ignore_classes)]
+        values = np.stack([scores.precision, scores.recall, scores.f1])[:, counted_classes]
         return require("pandas", "raster").DataFrame(
-            values, ["precision", "recall", "f1"], [space.names[i] for i in kept]
+            values, ["precision", "recall", "f1"], [space.names[i] for i in counted_classes]
         )
 
     def predict(
@@ -242,21 +243,7 @@ class PSPNetClassifier:
         tile = self.data.chip_size if self.data is not None else 512
         if compute_metrics and self.data is not None:
             scores = self._scores()
-            names = segmenter.classes
-            metrics = {
-                name: {
-                    "precision": float(scores.precision[i]),
-                    "recall": float(scores.recall[i]),
-                    "f1": float(scores.f1[i]),
-                }
-                for i, name in enumerate(names)
-            }
-            facts = {
-                "accuracy": f"{scores.pixel_accuracy:.4e}",
-                "mean_iou": float(scores.mean_iou),
-                "per_class_metrics": json.dumps(metrics),
-                "LearningRate": str(self._rate),
-            }
+            facts = package_facts(scores, segmenter.classes, self._rate)
             results = png_of(self.show_results(rows=3))
             losses = png_of(self.plot_losses(show=False)) if self.runs else None
             files = {
@@ -315,15 +302,7 @@ class PSPNetClassifier:
         return describe(self.segmenter, "", self.data.chip_size if self.data else 512, 0)
 
     def _config(self, epochs: float, lr: float | slice | None, one_cycle: bool = True) -> TrainConfig:
-        data = self._data()
-        rates: dict[str, Any] = {}
-        if isinstance(lr, slice):
-            if lr.stop is None:
-                raise ConfigError(f"lr = {lr}: give slice(encoder's rate, head's rate), or slice(rate)")
-            low = lr.start if lr.start is not None else lr.stop / 10
-            rates = {"learning_rate": float(low), "head_lr_factor": float(lr.stop / low)}
-        elif lr is not None:
-            rates = {"learning_rate": float(lr)}
+        data, rates = self._data(), learning_rates(lr)
         init = self.start
         packed = init is not None and init.suffix.lower() in (".emd", ".dlpk")
         if packed or (init is None and self._segmenter is not None):

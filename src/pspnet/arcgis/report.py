@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -17,6 +19,20 @@ def png_of(figure: Any) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=90)
     return stream.getvalue()
+
+
+def package_facts(scores: Scores, classes: Sequence[str], rate: float | None) -> dict[str, Any]:
+    """What an .emd says of the scores on the validation chips, in arcgis.learn's names."""
+    metrics = {
+        name: {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+        for name, precision, recall, f1 in zip(classes, scores.precision, scores.recall, scores.f1, strict=True)
+    }
+    return {
+        "accuracy": f"{scores.pixel_accuracy:.4e}",
+        "mean_iou": float(scores.mean_iou),
+        "per_class_metrics": json.dumps(metrics),
+        "LearningRate": str(rate),
+    }
 
 
 def html_report(name: str, segmenter: Segmenter, scores: Scores, has_losses: bool) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet.heap import ALIGNED, HEADER, MAPPED_BYTES, Heap
+from pspnet.inspection.heap import ALIGNED, HEADER, MAPPED_BYTES, Heap
 
 
 def rounded(size: int) -> int:

@@ -17,20 +17,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pspnet.config.model import ModelConfig
-from pspnet.inspection import (
-    DENSE,
-    GROUPED,
-    KINDS,
-    PASSES,
-    Call,
-    CallLedger,
-    Cost,
-    Machine,
-    ModelInfo,
-    bytes_beside_tensors,
-    measure_machine,
-    model_info,
-)
+from pspnet.inspection import Call, CallLedger, Cost, Machine, ModelInfo, measure_machine, model_info
+from pspnet.inspection.calls import DENSE, GROUPED, KINDS
+from pspnet.inspection.costs import PASSES, bytes_besides_tensors
 from pspnet.nn import PSPNet
 
 SLOW_MACHINE = Machine("test", dict.fromkeys(KINDS, 1e9), bytes_per_s=1e9, seconds_per_call=0.0)
@@ -159,7 +148,7 @@ def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: 
         assert by_name[part].flops == sum(counts[f"PSPNet.{part}"].values())
     assert by_name.keys() & {"auxiliary"} == ({"auxiliary"} if found.config.auxiliary != "none" else set())
     held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers(), images])
-    tensors = found.segment.memory_bytes - bytes_beside_tensors(model)
+    tensors = found.segment.memory_bytes - bytes_besides_tensors(model)
     assert tensors == pytest.approx(held + repeated.heap.peak_bytes, rel=0.02)
 
 

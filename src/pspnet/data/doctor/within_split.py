@@ -1,0 +1,127 @@
+"""Faults that the samples of one split show together: modes, palettes, depths, opacity, repeated pictures."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from pspnet.data.class_faults import Role, class_faults, some
+from pspnet.data.doctor.sample_facts import SampleFacts
+from pspnet.data.faults import Fault
+from pspnet.data.stored_files import oddity_faults
+from pspnet.labels import LabelSpace
+
+
+def faults_within_split(split: str, samples: list[SampleFacts], space: LabelSpace, role: Role) -> list[Fault]:
+    """What the samples of one split tell together."""
+    faults = []
+    modes = Counter(facts.mode for facts in samples if facts.mode)
+    usual = modes.most_common(1)[0][0] if modes else ""
+    for mode in sorted(set(modes) - {usual}):
+        files = [facts.file for facts in samples if facts.mode == mode]
+        faults.append(
+            Fault(
+                "warning",
+                "mode",
+                files[0],
+                f"{split}: {some(files)} stored as {mode}, the other images as {usual}",
+                "They are converted when read; make sure that this is meant, or store all alike",
+            )
+        )
+    labelled = [facts for facts in samples if facts.classes is not None]
+    empty = [facts.label for facts in labelled if facts.classes is not None and not facts.classes.any()]
+    if empty and len(empty) < len(labelled):
+        faults.append(
+            Fault(
+                "warning",
+                "unlabelled",
+                empty[0],
+                f"{split}: {some(empty)} without a single labelled pixel",
+                "Label them or take them out: they teach nothing and count in no score",
+            )
+        )
+    counted = [facts.classes for facts in labelled if facts.classes is not None]
+    pixels = np.sum(counted, axis=0) if counted else np.zeros(space.num_classes, np.int64)
+    if samples:
+        faults += class_faults(split, space, pixels, sum(facts.ignored for facts in samples), len(labelled), role)
+    faults += _palettes(split, labelled) + _depths(split, samples) + _transparent(split, labelled)
+    faults += oddity_faults(split, [(facts.file, facts.oddities) for facts in samples])
+    faults += _repeated(split, samples)
+    return faults
+
+
+def _palettes(split: str, samples: list[SampleFacts]) -> list[Fault]:
+    """A colour that stands for one code in one file's palette and for another in another's."""
+    first: dict[tuple[int, int, int], tuple[int, str]] = {}
+    for facts in samples:
+        for colour, code in facts.palette.items():
+            known, file = first.setdefault(colour, (code, facts.label))
+            if known != code:
+                return [
+                    Fault(
+                        "error",
+                        "palette",
+                        facts.label,
+                        f"{split}: the colour {colour} is code {code} in the palette of '{facts.label}' and code {known} in that "
+                        f"of '{file}': each file numbers its classes anew",
+                        "Give the class table these colours and read the labels as colours: decode=colours",
+                    )
+                ]
+    return []
+
+
+def _depths(split: str, samples: list[SampleFacts]) -> list[Fault]:
+    """16-bit pictures of one series that were scaled to 8 bits by different divisors, each by its own largest value."""
+    files: dict[int, list[str]] = defaultdict(list)
+    for facts in samples:
+        if facts.full_scale:
+            files[facts.full_scale].append(facts.file)
+    if len(files) < 2:
+        return []
+    scales = sorted(files)
+    return [
+        Fault(
+            "warning",
+            "depth",
+            files[scales[0]][0],
+            f"{split}: {some(files[scales[0]])} scaled to 8 bits as if {scales[0]} were white, others by {scales[-1]}, each by its "
+            "own largest value: the same brightness becomes different values",
+            f"Say what is white in the whole series: the option full_scale={scales[-1]}",
+        )
+    ]
+
+
+def _transparent(split: str, samples: list[SampleFacts]) -> list[Fault]:
+    files = [facts.label for facts in samples if facts.transparent]
+    if not files:
+        return []
+    pixels = sum(facts.transparent for facts in samples)
+    return [
+        Fault(
+            "warning",
+            "transparent",
+            files[0],
+            f"{split}: {pixels} transparent pixels in {some(files)} were taken for 'not labelled' and are ignored",
+            "If they are a class (background), paint them in its colour",
+        )
+    ]
+
+
+def _repeated(split: str, samples: list[SampleFacts]) -> list[Fault]:
+    """Pictures that a split holds more than once."""
+    groups = defaultdict(list)
+    for facts in samples:
+        if facts.stored and facts.print is not None and not facts.print.flat:
+            groups[facts.digest].append(facts.file)
+    return [
+        Fault(
+            "warning",
+            "repeated",
+            files[1],
+            f"{split}: the same picture {len(files)} times: {some(files)}",
+            "Keep one of them, or it counts more than others",
+        )
+        for files in groups.values()
+        if len(files) > 1
+    ]
