@@ -253,6 +253,19 @@ def test_names_of_files_and_classes_keep_to_the_glossary() -> None:
     assert wrong == []
 
 
+def test_no_room_hands_on_a_name_that_is_another_of_its_files() -> None:
+    """`from room import writing` would give the file once it is imported, not the function of another file."""
+    both = []
+    for path in PACKAGE.rglob("__init__.py"):
+        files = {p.stem for p in path.parent.glob("*.py")} | {p.parent.name for p in path.parent.glob("*/__init__.py")}
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            own = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+            if isinstance(node, ast.ImportFrom) and node.module != own:
+                names = {alias.asname or alias.name for alias in node.names} & files
+                both += [(str(path), name) for name in names - {(node.module or "").split(".")[-1]}]
+    assert both == []
+
+
 def test_class_names_are_unique() -> None:
     places: dict[str, list[str]] = {}
     for path in modules():

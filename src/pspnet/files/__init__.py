@@ -12,9 +12,9 @@ Every failure is an OutputError: exit code 1, or 2 where the command asked for t
 What a command reads from a folder is listed by `listing.py`; where there are limits, `path_limits.py` holds them.
 """
 
+from pspnet.files.atomic import new_file, new_files, new_folder, own_folder, write_bytes, write_text
 from pspnet.files.listing import Listing, list_files
 from pspnet.files.locks import locked, wait_for_lock
-from pspnet.files.new_files import new_file, new_files, new_folder, own_folder, write_bytes, write_text
 from pspnet.files.output_checks import Inputs, check_folder, check_output, check_output_folder, named_files
 from pspnet.files.system_errors import reason, writing
 from pspnet.files.temporary import LONGEST_NAME

@@ -8,7 +8,7 @@ noted. So the prediction follows from the network itself, for any configuration,
 
 from pspnet.inspection.calls import Call, CallLedger
 from pspnet.inspection.costs import Cost, forward_cost, training_cost
-from pspnet.inspection.model_info import ModelInfo, model_info
+from pspnet.inspection.model_parts import ModelInfo, model_info
 from pspnet.inspection.rates import Machine, measure_machine
 
 __all__ = [
