@@ -123,3 +123,20 @@ def test_a_system_without_a_grid_is_refused(tmp_path: Path, options: dict[str, A
         grid_of(dataset)
     with open_raster(str(write_raster(tmp_path / "b.tif", scene(32, 32), transform=None, crs=None))) as dataset:
         assert grid_of(dataset).crs is None
+
+
+@pytest.mark.parametrize(
+    ("size", "transform", "told"),
+    [
+        (300, "nan,1,0,5000000,0,-1", "which is none"),
+        (300, "500000,0,0,5000000,0,-1", "which is none"),
+        (2_000_000_000, "500000,1,0,5000000,0,-1", "2000000000 x 300 pixels"),
+    ],
+)
+def test_a_header_that_no_raster_has_is_refused(tmp_path: Path, size: int, transform: str, told: str) -> None:
+    (tmp_path / "a.vrt").write_text(
+        f'<VRTDataset rasterXSize="{size}" rasterYSize="300"><GeoTransform>{transform}</GeoTransform>'
+        '<VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
+    )
+    with open_raster(str(tmp_path / "a.vrt")) as dataset, pytest.raises(RasterError, match=told):
+        grid_of(dataset)

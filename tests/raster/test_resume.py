@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -282,6 +283,17 @@ def test_parts_of_mosaics_count_for_resuming_and_as_inputs(tmp_path: Path) -> No
         with pytest.raises(OutputError, match="is an input"):
             segment_raster(make_segmenter(), source, part, overwrite=True, **SMALL)
     assert part.read_bytes() == before
+
+
+def test_a_mosaic_that_only_gdal_can_read_is_read(tmp_path: Path) -> None:
+    write_raster(tmp_path / "a.tif", scene(300, 100), nodata=0)
+    good, odd = mosaic(tmp_path / "good.vrt", "a.tif"), mosaic(tmp_path / "odd.vrt", "a.tif")
+    for path in (good, odd):  # only where nodata is known is the mosaic's description looked at
+        path.write_text(re.sub("(<VRTRasterBand[^>]*>)", r"\1<NoDataValue>0</NoDataValue>", path.read_text()))
+    odd.write_text(odd.read_text() + "<x/>")  # two roots: no XML, and GDAL does not mind
+    for path in (good, odd):
+        segment_raster(make_segmenter(), path, path.with_suffix(".tif"), **SMALL)
+    np.testing.assert_array_equal(read(tmp_path / "good.tif"), read(tmp_path / "odd.tif"))
 
 
 def test_a_raster_that_changes_while_it_is_read_makes_no_map(tmp_path: Path) -> None:

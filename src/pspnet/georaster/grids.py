@@ -76,6 +76,7 @@ class Grid:
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
 
+MOST_SIDE_PX = 20_000_000  # half of the equator in steps of a metre; windows along a side are listed in memory
 # seconds a server may be silent, and the bytes a second below which it counts as silent. GDAL itself would wait for ever,
 # with Python's lock held, so that not even Ctrl-C ends it
 PATIENCE = {"GDAL_HTTP_LOW_SPEED_TIME": "30", "GDAL_HTTP_LOW_SPEED_LIMIT": "1", "GDAL_HTTP_CONNECTTIMEOUT": "30"}
@@ -135,7 +136,19 @@ class OpenRasters:
 
 
 def grid_of(dataset: Any) -> Grid:
-    """Where a dataset lies. Raises RasterError for one that is placed by something else than a regular grid."""
+    """Where a dataset lies. Raises RasterError for one that is placed by something else than a regular grid, or that
+    says what no raster is: sides of thousands of millions of pixels, a grid of no numbers or without area."""
+    numbers = dataset.transform[:6]
+    if not np.isfinite(numbers).all() or dataset.transform.determinant == 0:
+        raise RasterError(
+            f"'{dataset.name}' has the grid {tuple(numbers)}, which is none. Give it its grid first: gdal_edit -a_ullr WEST "
+            "NORTH EAST SOUTH FILE"
+        )
+    if max(dataset.width, dataset.height) > MOST_SIDE_PX:
+        raise RasterError(
+            f"'{dataset.name}' says that it has {dataset.width} x {dataset.height} pixels; sides of up to {MOST_SIDE_PX:,} are "
+            "read. Is its header damaged? Else cut it into parts: gdal_translate -srcwin"
+        )
     if dataset.transform.is_identity:
         told = ""
         if dataset.gcps[0]:

@@ -99,10 +99,15 @@ class Coverage:
 
 
 def _mosaic(path: Path) -> NDArray[np.float64] | None:
-    """(N, 4) top, bottom, left, right of a mosaic's parts; None for a VRT that computes something else."""
-    if not path.is_file():
+    """(N, 4) top, bottom, left, right of a mosaic's parts; None for a VRT that computes something else, or that this
+    parser cannot read: GDAL's takes more (a bare &, words for numbers), and then everything may hold data."""
+    try:
+        return _parts_of(ElementTree.parse(path).getroot()) if path.is_file() else None
+    except Exception:  # whatever its text makes the parser raise
         return None
-    root = ElementTree.parse(path).getroot()
+
+
+def _parts_of(root: ElementTree.Element) -> NDArray[np.float64] | None:
     if root.get("subClass") is not None:
         return None
     rects = []
@@ -118,7 +123,7 @@ def _mosaic(path: Path) -> NDArray[np.float64] | None:
             x, y, wide, high = (float(place.get(key, "nan")) for key in ("xOff", "yOff", "xSize", "ySize"))
             rects.append((np.floor(y), np.ceil(y + high), np.floor(x), np.ceil(x + wide)))
     found: NDArray[np.float64] = np.array(rects, np.float64).reshape(-1, 4)
-    return None if np.isnan(found).any() else np.unique(found, axis=0)
+    return np.unique(found, axis=0) if np.isfinite(found).all() else None
 
 
 class _Reader:
