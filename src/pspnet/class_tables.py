@@ -22,7 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, parsing
 
 Colour = tuple[int, int, int]
 _COLUMNS = {
@@ -65,6 +65,9 @@ class ClassRow:
     ignored: bool = False
 
 
+_JSON_TABLE = 'It holds {"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
+
+
 def read_rows(path: str | Path) -> list[ClassRow]:
     """A CSV or JSON file -> its rows, checked. Raises ConfigError naming file, line, value and what is accepted."""
     path = Path(path)
@@ -75,15 +78,8 @@ def read_rows(path: str | Path) -> list[ClassRow]:
     text = read_text(path)
     if path.suffix.lower() != ".json":
         return checked(_csv_rows(text, str(path)), str(path))
-    try:
+    with parsing(path, ConfigError, "is not a class table", _JSON_TABLE):
         return checked(_json_rows(json.loads(text), str(path)), str(path))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise ConfigError(f"classes: '{path}' is not a class table: {error}") from error
-        raise ConfigError(
-            f"classes: '{path}' is not a class table: {type(error).__name__} {error}. It holds "
-            '{"classes": [{"value": 0, "name": "sky", "color": [128, 128, 128], "ignore": false}, ...]}'
-        ) from error
 
 
 def read_text(path: Path) -> str:
@@ -128,10 +124,8 @@ def csv_table(text: str, source: str, needed: str) -> tuple[list[str], list[tupl
         raise ConfigError(f"'{source}' is empty; it has a header line {needed}")
     header = lines[0][1]
     separator = max(",;\t", key=header.count)
-    try:
+    with parsing(source, ConfigError, "cannot be read as CSV", f"It has a header line {needed}"):
         rows = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
-    except (csv.Error, StopIteration) as error:
-        raise ConfigError(f"'{source}' cannot be read as CSV: {error}") from error
     columns = [" ".join(column.strip().lower().split()) for column in rows[0]]
     found = []
     for (number, _), row in zip(lines[1:], rows[1:], strict=True):
@@ -183,7 +177,7 @@ def _json_rows(data: Any, source: str) -> Iterable[tuple[str, ClassRow]]:
         names = data["names"]
         colours: Sequence[Any] = data.get("colours", data.get("colors")) or [None] * len(names)
         if len(colours) != len(names):
-            raise ConfigError(f"{len(colours)} colours for {len(names)} names")
+            raise ConfigError(f"'{source}': {len(colours)} colours for {len(names)} names")
         ignored = data.get("ignore_index")
         rows = [
             {"value": i, "name": name, "color": colour, "ignore": i == ignored}

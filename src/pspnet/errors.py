@@ -20,7 +20,8 @@ A message names what was wrong, the value, what is accepted and the next step: i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -122,6 +123,30 @@ def missing(module: str, extra: str, error: ImportError | None = None) -> Missin
         f"this needs '{module.split('.')[0]}', which could not be imported{why}. Install it with:\n"
         f"    {install_command(extra)}"
     )
+
+
+@contextmanager
+def parsing(
+    file: object, kind: type[PspnetError], problem: str = "cannot be read", way_out: str = "Copy or export it again"
+) -> Iterator[None]:
+    """The door of a parser that is not ours: whatever it raises on a file is one error of `kind` that names the file.
+
+    No list of exceptions, which the next release of a parser makes wrong: text of any content brings RecursionError,
+    OverflowError, MemoryError, struct.error ... Errors of ours pass. "'FILE' PROBLEM (what the parser said). WAY OUT".
+    """
+    try:
+        yield
+    except PspnetError:
+        raise
+    except Exception as error:
+        raise kind(f"'{file}' {problem} ({reason_of(error)}). {way_out}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What a foreign exception says, in one line of at most 300 characters; its kind where that alone says little."""
+    words = " ".join(str(error).split())[:300]
+    plain = isinstance(error, (OSError, UnicodeError)) or type(error).__name__ in words or " " in words
+    return (words if plain else f"{type(error).__name__}: {words}") if words else type(error).__name__
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", most: int = 1) -> str:

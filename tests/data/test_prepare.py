@@ -98,6 +98,13 @@ def test_links_and_devices_are_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
+def test_a_member_without_a_name_is_a_fault_of_the_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.writestr(zipfile.ZipInfo(""), b"e")  # zipfile itself stumbles over it, with an IndexError
+    with pytest.raises(DataError, match=r"a.zip' cannot be unpacked \("):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
 def test_damaged_archives_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.write_folder(tmp_path / "in")
     for archive in (zip_of(tmp_path / "in", tmp_path / "a.zip"), tar_of(tmp_path / "in", tmp_path / "a.tar.gz")):

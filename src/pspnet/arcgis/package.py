@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pspnet import __version__
-from pspnet.errors import CheckpointError
+from pspnet.errors import CheckpointError, parsing
 from pspnet.files import new_file, write_bytes
 from pspnet.labels import IGNORE, Colour, LabelSpace, distinct_colours
 from pspnet.predict.segmenter import Segmenter
@@ -139,14 +139,12 @@ def read_package(path: str | Path) -> PackageInfo:
     """An .emd, a .dlpk or a folder with one. Raises CheckpointError where it is damaged or no package."""
     path = _inside(Path(path))
     text = _emd_of_zip(path)[1] if path.suffix.lower() == ".dlpk" else _read_text(path)
-    try:
+    with parsing(path, CheckpointError, "is no model definition (.emd)"):
         content = json.loads(text)
         entries = [(int(e["Value"]), str(e["Name"]), e.get("Color")) for e in content.get("Classes") or []]
         bands = tuple(int(b) for b in content.get("ExtractBands") or () if not isinstance(b, str))
         file = str(content.get("ModelFile") or "")
         colours = _colours(entries)
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise CheckpointError(f"'{path}' is no model definition (.emd): {type(error).__name__} {error}") from error
     if not entries:
         raise CheckpointError(f"'{path}' names no classes; is it the template of exported training data?")
     names = [name for _, name, _ in entries]
@@ -181,11 +179,12 @@ def load_package(path: str | Path, *, device: str = "auto") -> Segmenter:
                 f"'{info.path}': {name!r} would unpack to {entry.file_size:,} bytes; that is no checkpoint"
             )
         target = Path(folder) / name
-        try:
-            with archive.open(entry) as source, target.open("wb") as file:
-                shutil.copyfileobj(source, file)
-        except Exception as error:  # whatever a strange file makes a parser raise
-            raise CheckpointError(f"'{info.path}' is damaged: {error}. Copy it again") from error
+        with (
+            parsing(info.path, CheckpointError, "is damaged"),
+            archive.open(entry) as source,
+            target.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file)
         read_header(target)
         return Segmenter.load(target, device=device)
 
@@ -205,25 +204,21 @@ def _inside(path: Path) -> Path:
 
 
 def _emd_of_zip(path: Path) -> tuple[str, str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if n.lower().endswith(".emd")]
-            if not names:
-                raise CheckpointError(f"'{path}' holds no .emd; it is no deep learning package")
-            if archive.getinfo(names[0]).file_size > 64 * 2**20:
-                raise CheckpointError(f"'{path}': its .emd is no text of a sensible size")
-            return names[0], archive.read(names[0]).decode("utf-8-sig")
-    except CheckpointError:
-        raise
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise CheckpointError(f"'{path}' is no deep learning package (.dlpk, a zip): {error}") from error
+    with (
+        parsing(path, CheckpointError, "is no deep learning package (.dlpk, a zip)"),
+        zipfile.ZipFile(path) as archive,
+    ):
+        names = [n for n in archive.namelist() if n.lower().endswith(".emd")]
+        if not names:
+            raise CheckpointError(f"'{path}' holds no .emd; it is no deep learning package")
+        if archive.getinfo(names[0]).file_size > 64 * 2**20:
+            raise CheckpointError(f"'{path}': its .emd is no text of a sensible size")
+        return names[0], archive.read(names[0]).decode("utf-8-sig")
 
 
 def _read_text(path: Path) -> str:
-    try:
+    with parsing(path, CheckpointError):
         return path.read_text(encoding="utf-8-sig")
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise CheckpointError(f"'{path}' cannot be read: {error}") from error
 
 
 def _colours(entries: list[tuple[int, str, Any]]) -> tuple[Colour, ...]:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from pspnet.errors import ConfigError, did_you_mean
+from pspnet.errors import ConfigError, did_you_mean, parsing
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -73,34 +73,22 @@ class _BoundedLoader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> Any:
-    """The content of a YAML text. Raises ConfigError with what is wrong with it, whatever that is."""
+    """The content of a YAML text. Raises anything (numbers of 6,000 digits, days that do not exist): see `parsing`."""
     if len(text) > MOST_YAML:
-        raise ConfigError(f"it is no recipe: longer than {MOST_YAML:,} characters")
-    try:
-        return yaml.load(text, _BoundedLoader)
-    except Exception as error:  # numbers of 6,000 digits, days that do not exist ...
-        words = " ".join(str(error).split())
-        raise ConfigError(f"it is not valid YAML: {words[:500] or type(error).__name__}") from error
+        raise yaml.YAMLError(f"it is longer than {MOST_YAML:,} characters")
+    return yaml.load(text, _BoundedLoader)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file as a dict. Raises ConfigError naming the file when it is missing or not a mapping."""
     path = Path(path)
-    try:
+    with parsing(path, ConfigError, "is not valid YAML", "Give a YAML file such as those in recipes/"):
         if not path.exists():
             raise ConfigError(f"'{path}' does not exist; give a YAML file such as those in recipes/")
         if not path.is_file():
             raise ConfigError(f"'{path}' is no file; give a YAML file such as those in recipes/")
         with path.open(encoding="utf-8") as file:
             content = parse_yaml(file.read(MOST_YAML + 1))
-    except ConfigError as error:
-        raise (
-            error
-            if str(path) in str(error)
-            else ConfigError(f"'{path}' is not valid YAML: {str(error).removeprefix('it is not valid YAML: ')}")
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"'{path}' cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' holds {type(content).__name__}; a recipe is a mapping of settings")
     strange = [key for key in content if not isinstance(key, str)]
@@ -125,10 +113,8 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
         name, separator, value = text.partition("=")
         if not separator or not name.strip():
             raise ConfigError(f"'{text}' is not a setting; write name=value, such as model.encoder=resnet50")
-        try:
+        with parsing(text, ConfigError, "has a value that is not valid YAML", "Put a text between quotes"):
             parsed = parse_yaml(value)
-        except ConfigError as error:
-            raise ConfigError(f"'{text}': the value is not valid YAML ({str(error).partition(': ')[2]})") from error
         *parents, leaf = name.strip().split(".")
         place = result
         for parent in parents:

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 from pspnet.files import new_file
 
 Progress = Callable[[int, int], None]  # (files done, files in all)
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-)
+_WAY_OUT = "It may be cut off or need a password; download it again or unpack it by hand"
 
 
 @dataclass(frozen=True)
@@ -73,24 +61,16 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None) -> int:
         raise DataError(f"'{archive}' does not exist; give the archive that you have downloaded")
     if not archive.name.lower().endswith(_SUFFIXES):
         raise DataError(f"'{archive}' is no archive that is understood ({', '.join(_SUFFIXES)})")
-    try:
-        with _members(archive) as (sizes, stream_of):
-            for name in sizes:
-                _check_name(archive, name)
-            missing = {name: size for name, size in sizes.items() if not _is_there(out / name, size)}
-            _check_space(archive, out, sum(missing.values()))
-            for done, name in enumerate(missing, start=1):
-                with stream_of(name) as source:
-                    _write(out / name, source, archive)
-                if progress is not None:
-                    progress(done, len(missing))
-    except DataError:
-        raise
-    except _DAMAGE as error:
-        raise DataError(
-            f"'{archive}' cannot be unpacked: {str(error) or type(error).__name__}. It may be cut off or need a "
-            "password; download it again or unpack it by hand"
-        ) from error
+    with parsing(archive, DataError, "cannot be unpacked", _WAY_OUT), _members(archive) as (sizes, stream_of):
+        for name in sizes:
+            _check_name(archive, name)
+        missing = {name: size for name, size in sizes.items() if not _is_there(out / name, size)}
+        _check_space(archive, out, sum(missing.values()))
+        for done, name in enumerate(missing, start=1):
+            with stream_of(name) as source:
+                _write(out / name, source, archive)
+            if progress is not None:
+                progress(done, len(missing))
     inner = [out / name for name in sizes if name.lower().endswith(".zip")] if archive.suffix.lower() == ".zip" else []
     return len(sizes) + sum(unpack(path, path.parent, progress) for path in inner)
 

@@ -32,7 +32,7 @@ from pspnet.data.layouts import (
     voc,
     yolo,
 )
-from pspnet.errors import ConfigError, did_you_mean
+from pspnet.errors import ConfigError, DataError, did_you_mean, parsing
 from pspnet.labels import LabelSpace
 
 
@@ -152,7 +152,8 @@ def open_unchecked(format: str, root: str | Path | None = None, split: str = "tr
         return layout.open(split, **options)
     if root is None:
         raise ConfigError(f"format = {format}: give the folder of the data set")
-    return layout.open(Path(root), split, **options)
+    with parsing(root, DataError, f"cannot be opened as {format}", "Look at its files, or name another format"):
+        return layout.open(Path(root), split, **options)
 
 
 def available_splits(format: str, root: str | Path | None = None) -> tuple[str, ...]:
@@ -162,7 +163,8 @@ def available_splits(format: str, root: str | Path | None = None) -> tuple[str, 
         return ("train", "val")
     if root is None:
         raise ConfigError(f"format = {format}: give the folder of the data set")
-    return layout.splits(Path(root))
+    with parsing(root, DataError, f"cannot be opened as {format}", "Look at its files, or name another format"):
+        return layout.splits(Path(root))
 
 
 def write_submission(format: str, folder: str | Path, name: str, labels: NDArray[np.uint8]) -> Path:

@@ -8,7 +8,8 @@ somewhere in there, so 'background' would be wrong); crowds are ignored and lie 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from pspnet.data.class_faults import some
 from pspnet.data.faults import Fault
 from pspnet.data.polygons import brush_mask, polygon_mask, rle_mask
-from pspnet.errors import LabelError
-from pspnet.images import image_size
+from pspnet.errors import LabelError, parsing, reason_of
+from pspnet.images import MAX_PIXELS, image_size
 from pspnet.labels import IGNORE, LabelSpace
 
 Ring = NDArray[np.float64]  # (n, 2) corners x, y in px
+DRAW_AGAIN = "Draw it again, or remove it"
 Box = tuple[float, float, float, float]  # left, top, width, height in px
 
 
@@ -125,15 +127,15 @@ class DrawnLabels:
         """(H, W) labels (a LabelDecoder). Raises LabelError naming file, picture and object."""
         picture, size = self.pictures[name]
         height, width = size or image_size(picture)
+        if height * width > MAX_PIXELS:
+            raise LabelError(
+                f"'{path}' says that '{name}' has {width} x {height} px. Correct it; at most {MAX_PIXELS:,}"
+            )
         labels = np.full((height, width), self.background, np.uint8)
         drawn = []
         for number, item in enumerate(self.objects.get(name, ())):
-            try:
+            with parsing(path, LabelError, f"holds {item.name} of '{name}', which cannot be drawn", DRAW_AGAIN):
                 mask = _mask(item, height, width)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise LabelError(
-                    f"'{path}': {item.name} of '{name}' cannot be drawn ({type(error).__name__}: {error})"
-                ) from error
             boxed = not item.rings and item.runs is None and item.mask is None
             area = float(mask.sum()) if item.area is None else item.area
             layer = 2 if item.crowd else 0 if boxed else 1
@@ -168,6 +170,16 @@ def _mask(item: DrawnObject, height: int, width: int) -> NDArray[np.bool_]:
         left, top, wide, high = item.box
         mask[max(0, round(top)) : max(0, round(top + high)), max(0, round(left)) : max(0, round(left + wide))] = True
     return mask
+
+
+@contextmanager
+def undrawable(faults: list[Fault], file: Path, what: str) -> Iterator[None]:
+    """Whatever is wrong with one object of an annotation file is a fault that names it; the others count."""
+    try:
+        yield
+    except Exception as error:
+        told = f"'{file}': {what} cannot be drawn ({reason_of(error)})"
+        faults.append(Fault("error", "object", str(file), told, DRAW_AGAIN))
 
 
 def ring_of(numbers: Iterable[Any]) -> Ring:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import Fault, fault_of
 from pspnet.data.image_files import image_files
-from pspnet.errors import ConfigError, DataError, LabelError
+from pspnet.errors import ConfigError, DataError, LabelError, parsing
 from pspnet.files import list_files
 from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_label, read_labels
 from pspnet.labels import IGNORE, Colour, LabelSpace
@@ -101,12 +101,18 @@ class PairedFiles(Dataset):
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
         image, valid = self.images.read(pair.image)
-        labels = self.decode(pair.label, pair.name, self.label_space) if pair.label else None
+        labels = self._labels(pair)
         if labels is not None and labels.shape != image.shape[:2]:
             raise _size_error(pair, image.shape[:2], labels.shape)
         if labels is not None and valid is not None:
             labels[~valid] = IGNORE
         return Sample(image, labels, pair.name, pair.image, pair.label)
+
+    def _labels(self, pair: Pair) -> NDArray[np.uint8] | None:
+        if pair.label is None:
+            return None
+        with parsing(pair.label, LabelError):
+            return self.decode(pair.label, pair.name, self.label_space)
 
     def sources(self) -> Iterable[Path]:
         return (path for pair in self.pairs for path in (pair.image, pair.label) if path is not None)
@@ -119,7 +125,7 @@ class PairedFiles(Dataset):
         except DataError as error:
             faults.append(fault_of(error, str(pair.image)))
         try:
-            labels = self.decode(pair.label, pair.name, self.label_space) if pair.label else None
+            labels = self._labels(pair)
         except DataError as error:
             faults.append(fault_of(error, str(pair.label)))
         # a file with a wrong code may have a wrong size too: both are told at once

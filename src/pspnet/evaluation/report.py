@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 from pspnet.files import write_bytes
 from pspnet.metrics import (
     ABSENT_RULES,
@@ -187,11 +187,9 @@ def title_of(score: str) -> str:
 
 def read_per_image(path: str | Path) -> PerImage:
     """The per-image counts of a saved scores.json, for comparisons. Raises DataError naming the file."""
-    try:
+    with parsing(path, DataError, "is not a scores.json of `pspnet evaluate`", "Evaluate again"):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         return PerImage.from_dict(content["per_image"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{path}' is not a scores.json of `pspnet evaluate`: {error}") from error
 
 
 def _bounds(interval: Interval) -> list[float | None]:

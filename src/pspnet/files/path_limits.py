@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 
 VARIABLE = "PSPNET_ONLY_BELOW"
 DRIVERS = ("GTiff", "VRT", "PNG", "JPEG", "JP2OpenJPEG", "HFA")  # of GDAL; others may read what no path tells
@@ -80,10 +80,8 @@ def check_raster(path: str, depth: int = 0) -> None:
             return
         file.seek(0)
         text = file.read(MAX_VRT_BYTES + 1)
-    try:
+    with parsing(path, DataError, "is no virtual raster that can be read"):
         root = ElementTree.fromstring(text) if len(text) <= MAX_VRT_BYTES else None
-    except Exception as error:  # whatever the parser raises
-        raise DataError(f"'{path}' is no virtual raster that can be read: {error}") from error
     if root is None or root.tag != "VRTDataset":
         raise DataError(f"'{path}' describes a raster that lies elsewhere; GeoTIFFs and VRTs of files are read here")
     for node in root.iter():

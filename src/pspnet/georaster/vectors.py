@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.errors import RasterError, require
+from pspnet.errors import RasterError, parsing, reason_of, require
 from pspnet.files import path_limits
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".gdb", ".sqlite")
@@ -57,10 +57,8 @@ def read_features(
     shapely = require("shapely", "raster")
     name = str(path)
     meta, wkb, column = _read(path, field, layer)
-    try:
+    with parsing(name, RasterError, "holds a damaged geometry"):
         geometries = shapely.from_wkb(wkb)
-    except shapely.errors.GEOSException as error:
-        raise RasterError(f"'{name}' holds a damaged geometry: {error}") from error
     there = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
     _tell(name, int((~there).sum()), "no geometry")
     geometries = geometries[there]
@@ -94,7 +92,6 @@ def _read(
     pyogrio, name = require("pyogrio", "raster"), str(path)
     if "|layername=" in name:
         name, layer = name.split("|layername=", 1)
-    errors = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError)
     recode = recode or _silent_encoding(Path(name))
     options = {"encoding": "ISO-8859-1"} if recode else {}
     path_limits.check_with_sidecars(name)
@@ -118,8 +115,10 @@ def _read(
         if recode or not name.lower().endswith(".shp"):
             raise RasterError(f"'{name}' holds text in another encoding than it says: {error}") from error
         return _read(path, field, layer, recode=True)  # its .cpg does not tell the truth
-    except errors as error:
-        raise RasterError(f"'{name}' cannot be read as a vector file: {error}") from error
+    except RasterError:
+        raise
+    except Exception as error:  # whatever a strange file makes GDAL's drivers raise
+        raise RasterError(f"'{name}' cannot be read as a vector file: {reason_of(error)}") from error
     if wkb is None:
         raise RasterError(f"'{name}' is a table without geometries")
     if field is None:
@@ -184,21 +183,14 @@ def move(geometries: NDArray[Any], source: Any, target: Any, name: str) -> NDArr
                 "Give the other one its coordinate system first"
             )
         return geometries
-    try:
+    problem = f"has {source!r}, which is no coordinate system that is known"
+    with parsing(name, RasterError, problem, "Give a code such as EPSG:4326"):
         before, after = pyproj.CRS.from_user_input(source), pyproj.CRS.from_user_input(_wkt(target))
-    except pyproj.exceptions.CRSError as error:
-        raise RasterError(
-            f"'{name}': {source!r} is no coordinate system that is known ({error}); give a code such as EPSG:4326"
-        ) from error
     if before.equals(after, ignore_axis_order=True):
         return geometries
-    try:
+    problem = f"is in {before.name!r}, which cannot be brought to the raster's {after.name!r}"
+    with parsing(name, RasterError, problem, "A local system goes with rasters of the same system only"):
         transformer = pyproj.Transformer.from_crs(before, after, always_xy=True)
-    except pyproj.exceptions.ProjError as error:
-        raise RasterError(
-            f"'{name}' is in {before.name!r}, which cannot be brought to the raster's {after.name!r} ({error}). A local "
-            "system goes with rasters of the same system only"
-        ) from error
 
     def transform(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(transformer.transform(points[:, 0], points[:, 1]))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from pspnet.config import Settings
+from pspnet.config.base import parse_yaml
 from pspnet.errors import ConfigError, require
 
 gr = require("gradio", "playground")
@@ -213,8 +214,8 @@ def _parsed(text: str, listed: bool, default: Any) -> Any:
     if not listed and (default is None or isinstance(default, str)) and not re.fullmatch(r"[\d.,\s\[\]-]+", text):
         return text
     try:
-        return yaml.safe_load(f"[{text.strip('[]() ')}]" if listed else text)
-    except yaml.YAMLError:
+        return parse_yaml(f"[{text.strip('[]() ')}]" if listed else text)
+    except Exception:  # whatever its text makes the parser raise: the settings' own check says what is wrong with it
         return text
 
 

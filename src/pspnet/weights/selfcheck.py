@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pspnet.errors import CheckpointError
+from pspnet.errors import CheckpointError, parsing
 from pspnet.nn import PSPNet
 
 SPREAD = (1e-5, 1e5)  # deviation of a sound network's logits over the pixels, generously
@@ -83,11 +83,8 @@ def verify_recording(model: PSPNet, path: Path) -> float:
 
     Returns the largest difference. Raises CheckpointError when it is too large, or the file lacks something.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            recorded = {name: file[name] for name in file.files}
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise CheckpointError(f"'{path}' is no .npz recording: {error}") from error
+    with parsing(path, CheckpointError, "is no .npz recording"), np.load(path, allow_pickle=False) as file:
+        recorded = {name: file[name] for name in file.files}
     given = recorded.get("images", recorded.get("inputs"))
     if given is None or "logits" not in recorded:
         raise CheckpointError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pspnet.errors import CheckpointError, MissingExtraError
+from pspnet.errors import CheckpointError, MissingExtraError, parsing
 from pspnet.weights.hub import hub_file
 from pspnet.weights.rename_table import Drop, Foreign, Plan, Rename, width_settings
 from pspnet.weights.smp_encoders import encoder_plan
@@ -57,10 +57,8 @@ def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
+    with parsing(path, CheckpointError, "is damaged"):
         config = json.loads(path.read_text(encoding="utf-8"))
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise CheckpointError(f"'{path}' is damaged: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"'{path}' holds {type(config).__name__} instead of smp's settings")
     if config.get("_model_class", "PSPNet") != "PSPNet":

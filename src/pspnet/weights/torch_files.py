@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from pspnet.errors import CheckpointError
+from pspnet.errors import CheckpointError, parsing
 
 _NUMPY = ("_reconstruct", "scalar")
 METADATA_NAMES = (
@@ -119,13 +119,9 @@ def common_prefix(names: Mapping[str, Any], marker: str) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise CheckpointError(
-            f"'{path}' ({path.stat().st_size:,} bytes) is cut off or damaged: {error}. Copy or download it again"
-        ) from error
+    problem = f"({path.stat().st_size:,} bytes) is cut off or damaged"
+    with parsing(path, CheckpointError, problem, "Copy or download it again"), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _refused(path: Path, message: str) -> str:

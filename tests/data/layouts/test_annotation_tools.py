@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pspnet.data.catalog import available_splits, open_dataset, open_unchecked
-from pspnet.errors import ConfigError, DataError, LabelError
+from pspnet.errors import ConfigError, DataError, LabelError, PspnetError
 from pspnet.images import encode_png, write_png
 from pspnet.labels import IGNORE
 
@@ -283,7 +283,7 @@ def test_what_label_studio_cannot_hand_over(tmp_path: Path) -> None:
     file.write_text(json.dumps(tasks))
     _, told = faults_of("label_studio", tmp_path, "all")
     assert "region 3 (dog) was drawn on the picture turned by 90 degrees" in told
-    assert "region 4 (dog) has no outline that can be read" in told
+    assert "region 4 (dog) cannot be drawn" in told
     file.write_text('[{"id": 3}]')
     with pytest.raises(DataError, match="no export of Label Studio's"):
         open_dataset("label_studio", tmp_path, "all")
@@ -338,3 +338,80 @@ def test_masks_beside_their_pictures_in_a_plain_folder(tmp_path: Path) -> None:
     write_roboflow(tmp_path, ONE)
     options = {"images": ".", "labels": ".", "label_suffix": "_mask", "classes": tmp_path / "train/_classes.csv"}
     assert len(open_dataset("folder", tmp_path, **options)) == 1
+
+
+def write_coco_export(root: Path, objects: list[Rectangle]) -> None:
+    picture(root / "images/a.png")
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": one[0] + 1,
+            "iscrowd": 0,
+            "area": 4.0,
+            "bbox": [one[1], one[2], 2, 2],
+            "segmentation": [np.array(corners(one)).ravel().tolist()],
+        }
+        for number, one in enumerate(objects)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    (root / "result.json").write_text(json.dumps(content))
+
+
+def places_of(content: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON content."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [place for key, value in items for place in [(content, key), *places_of(value)]]
+
+
+ODD = st.sampled_from(
+    [None, True, -1, 0, 10**400, 1e308, float("nan"), float("inf"), "", "x", "\ud800", [], {}, [[]], [None], {"a": 1}]
+)
+JSON_TOOLS = {"labelme": write_labelme, "label_studio": write_label_studio, "coco": write_coco_export}
+
+
+@pytest.mark.parametrize("tool", JSON_TOOLS)
+@given(where=st.integers(0, 10**6), odd=ODD)
+@settings(max_examples=60, deadline=None)
+def test_any_value_of_an_export_is_read_or_is_an_error_of_ours(
+    tool: str, where: int, odd: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp(tool)
+    JSON_TOOLS[tool](root, [(0, 1, 1, 9, 9), (1, 3, 3, 8, 8)])
+    file = next(root.rglob("*.json"))
+    content = json.loads(file.read_text())
+    container, key = places_of(content)[where % len(places_of(content))]
+    container[key] = odd
+    file.write_text(json.dumps(content))
+    told = str(root)
+    try:
+        dataset = open_unchecked(tool, root, "train", val_share=0.01)
+        for index in range(len(dataset)):
+            dataset.inspect(index)
+    except PspnetError as error:
+        told = str(error)
+    assert str(root) in told
+
+
+@pytest.mark.parametrize(
+    "line", ["nan 0 0 1 0 1 1", "inf 0 0 1 0 1 1", "0 nan 0 1 0 1 1", "0 inf 0 1 0 1 1", "1e999 0 0"]
+)
+def test_numbers_that_are_none_are_a_fault_of_the_line(line: str, tmp_path: Path) -> None:
+    write_yolo(tmp_path, ONE)
+    (tmp_path / "labels/train/a.txt").write_text(line)
+    _, told = faults_of("yolo_polygons", tmp_path)
+    assert "a.txt' line 1: " in told
+
+
+@pytest.mark.parametrize(
+    "text", ["names: {a: b}", "names: {.inf: b}", "[" * 5000, "names: [[]]\n? [1]\n: 2", "3", "!!set {a}"]
+)
+def test_names_of_any_content_are_an_error_of_the_file(text: str, tmp_path: Path) -> None:
+    write_yolo(tmp_path, ONE)
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(PspnetError, match=r"data.yaml'"):
+        open_unchecked("yolo_polygons", tmp_path, "train")

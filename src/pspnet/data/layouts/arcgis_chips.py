@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pspnet.data.layouts.arcgis_metadata import find_folder
-from pspnet.errors import DataError, ImageError, RasterError, require
+from pspnet.errors import DataError, ImageError, RasterError, parsing, require
 from pspnet.files import list_files
 from pspnet.georaster.grids import Grid, grid_of, open_raster
 
@@ -150,10 +150,8 @@ def _boxes(chips: Sequence[Chip]) -> list[Box | None]:
             sizes[chip.folder] = (grid.height, grid.width)
             boxes.append(None if grid.transform.is_identity else grid.bounds)
             continue
-        try:
+        with parsing(world, DataError, "is no world file (six numbers)", "Export the chip again"):
             a, d, b, e, x, y = map(float, world.read_text().split()[:6])
-        except ValueError as error:
-            raise DataError(f"'{world}' is no world file (six numbers): {error}. Export the chip again") from error
         transform = require("rasterio", "raster").Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
         boxes.append(Grid(None, transform, *sizes[chip.folder]).bounds)
     return boxes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.class_tables import normal_name
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 from pspnet.labels import Colour
 
 EMD, ACCUMULATED, STATS, MAP = ("esri_model_definition.emd", "esri_accumulated_stats.json", "stats.txt", "map.txt")
@@ -49,24 +49,25 @@ def read_metadata(folder: Path) -> TileMetadata:
         raise DataError(
             f"'{folder}' was exported as {mode}, which has no label for each pixel. Export it as Classified Tiles"
         )
-    classes: dict[int, tuple[str, Colour | None]] = {}
-    for entry in emd.get("Classes") or []:
-        classes[int(entry["Value"])] = (str(entry["Name"]), _colour(entry.get("Color")))
-    if not classes:
-        for entry in accumulated.get("Classes") or []:
-            classes[int(entry["ClassValue"])] = (str(entry["ClassName"]), None)
-    classes = classes or _classes_of_stats(folder / STATS)
-    props = emd.get("InputRastersProps") or {}
-    names = props.get("BandNames") or []
-    stats = emd.get("AllTilesStats") or accumulated.get("AllTilesStats") or []
-    return TileMetadata(
-        _unlike(classes),
-        tuple(map(str, names)),
-        tuple(float(band["Mean"]) for band in stats),
-        tuple(float(band["StdDev"]) for band in stats),
-        str(emd.get("ImageSpaceUsed") or ""),
-        tuple(name for name in (MAP, STATS, ACCUMULATED, EMD) if not (folder / name).is_file()),
-    )
+    with parsing(f"{folder}/{EMD}", DataError, "is damaged", "Delete it: images and labels are enough"):
+        classes: dict[int, tuple[str, Colour | None]] = {}
+        for entry in emd.get("Classes") or []:
+            classes[int(entry["Value"])] = (str(entry["Name"]), _colour(entry.get("Color")))
+        if not classes:
+            for entry in accumulated.get("Classes") or []:
+                classes[int(entry["ClassValue"])] = (str(entry["ClassName"]), None)
+        classes = classes or _classes_of_stats(folder / STATS)
+        props = emd.get("InputRastersProps") or {}
+        names = props.get("BandNames") or []
+        stats = emd.get("AllTilesStats") or accumulated.get("AllTilesStats") or []
+        return TileMetadata(
+            _unlike(classes),
+            tuple(map(str, names)),
+            tuple(float(band["Mean"]) for band in stats),
+            tuple(float(band["StdDev"]) for band in stats),
+            str(emd.get("ImageSpaceUsed") or ""),
+            tuple(name for name in (MAP, STATS, ACCUMULATED, EMD) if not (folder / name).is_file()),
+        )
 
 
 def find_folder(folder: Path, name: str) -> Path | None:
@@ -80,10 +81,8 @@ def find_folder(folder: Path, name: str) -> Path | None:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
+    with parsing(path, DataError, "is damaged", "Delete it: images and labels are enough"):
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except Exception as error:  # whatever a strange file makes a parser raise
-        raise DataError(f"'{path}' is damaged: {error}. Delete it: images and labels are enough") from error
     if not isinstance(content, dict):
         raise DataError(f"'{path}' holds no JSON object. Delete it: images and labels are enough")
     return content

@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from pspnet.data.archives import PublishedArchive
 from pspnet.data.class_faults import some
-from pspnet.data.drawn_objects import DrawnLabels, DrawnObject, Ring, Runs, ring_of
+from pspnet.data.drawn_objects import DrawnLabels, DrawnObject, Ring, Runs, ring_of, undrawable
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.coco_classes import classes_of, id_text, read_categories
 from pspnet.data.layouts.coco_files import SPLITS, CocoFiles, divided, find_files, read_annotations, undivided
 from pspnet.data.layouts.folder import existing, held_out, no_split
 from pspnet.data.paired_files import Pair, PairedFiles, match
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 from pspnet.labels import LabelSpace, read_classes
 
 _COUNTS = {"train": 118287, "val": 5000}
@@ -70,13 +70,14 @@ def coco(
     files = find_files(root, split, images, annotations)
     if files is None:
         raise no_split(root, split, coco_splits(root))
-    data = read_annotations(files.file)
     table = read_classes(classes) if classes else None
-    categories = read_categories(files.file, data)
-    space, background = classes_of(files.file, data, categories, table)
-    drawn = DrawnLabels(background)
-    pairs, faults = _pictures(files, data, drawn)
-    faults += _objects(files.file, data, categories, space, drawn, crowds == "objects")
+    with parsing(files.file, DataError, "is no COCO annotation file"):
+        data = read_annotations(files.file)
+        categories = read_categories(files.file, data)
+        space, background = classes_of(files.file, data, categories, table)
+        drawn = DrawnLabels(background)
+        pairs, faults = _pictures(files, data, drawn)
+        faults += _objects(files.file, data, categories, space, drawn, crowds == "objects")
     if files.undivided:
         pairs = held_out(pairs, split, val_share, root)
     if not pairs and not faults:
@@ -183,7 +184,7 @@ def _objects(
         code, class_name = categories[key]
         crowd = id_text(item.get("iscrowd") or 0) not in ("0", "False", "false")
         crowds.setdefault(class_name, []).append(crowd)
-        try:
+        with undrawable(undrawn, file, f"{name} of '{picture}'"):
             rings, runs = _outline(item.get("segmentation"))
             box = None if not item.get("bbox") else tuple(map(float, item["bbox"]))
             area = item.get("area")
@@ -199,9 +200,6 @@ def _objects(
                     area=float(area) if isinstance(area, (int, float)) and area > 0 else None,
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            told = f"'{file}': {name} of '{picture}' cannot be drawn ({type(error).__name__}: {error})"
-            undrawn.append(Fault("error", "object", str(file), told, "Draw it again, or remove it"))
     faults = drawn.faults(file) + undrawn
     if homeless:
         count = sum(homeless.values())

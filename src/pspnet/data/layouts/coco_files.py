@@ -9,7 +9,7 @@ from typing import Any
 
 from pspnet.class_tables import read_text
 from pspnet.data.layouts.folder import OTHER_NAMES
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 
 SPLITS = {"train": ("train2017", "train"), "val": ("val2017", "valid", "val"), "test": ("test2017", "test")}
 
@@ -65,14 +65,9 @@ def undivided(root: Path) -> CocoFiles | None:
 def read_annotations(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise DataError(f"'{file}' does not exist; give the COCO annotation file")
-    try:
+    with parsing(file, DataError, "is no COCO annotation file", "It holds images, annotations and categories"):
         data = json.loads(read_text(file))
         missing = [key for key in ("images", "annotations", "categories") if not isinstance(data[key], list)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"'{file}' is no COCO annotation file: {type(error).__name__}: {error}. It holds images, annotations "
-            "and categories"
-        ) from error
     if missing:
         raise DataError(f"'{file}': {', '.join(missing)} is no list")
     for key in ("images", "annotations", "categories"):

@@ -13,7 +13,7 @@ from pspnet.data.drawn_objects import DrawnLabels, DrawnObject
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.folder import OTHER_NAMES, held_out, no_split, usual_name
 from pspnet.data.paired_files import Pair, PairedFiles
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 from pspnet.labels import IGNORE, LabelSpace, distinct_colours, read_classes
 
 BACKGROUND = {"background", "bg"}  # as normal_name writes them
@@ -56,7 +56,7 @@ def dataset_of(
     chosen = [p for p in pictures if not divided or split in (usual_name(p.split, parts), p.split, "all")]
     if divided and not chosen:
         raise no_split(root, split, splits_of(pictures))
-    space, background, index_of = _space(pictures, classes, names)
+    space, background, index_of = _space(root, pictures, classes, names)
     drawn = DrawnLabels(background, in_order=True)
     pairs = []
     unknown: dict[str, int] = {}
@@ -100,14 +100,12 @@ def part_of(path: Path, root: Path) -> str:
 
 def read_json(file: Path) -> Any:
     """Raises DataError naming the file."""
-    try:
+    with parsing(file, DataError, "is no JSON"):
         return json.loads(read_text(file))
-    except ValueError as error:
-        raise DataError(f"'{file}' is no JSON ({error}); export it again") from error
 
 
 def _space(
-    pictures: Sequence[Annotated], classes: str | Path | None, names: Sequence[str] | None
+    root: Path, pictures: Sequence[Annotated], classes: str | Path | None, names: Sequence[str] | None
 ) -> tuple[LabelSpace, int, dict[str, int]]:
     """(classes, label of what nobody outlined, normal name -> label)."""
     if classes is not None:
@@ -121,7 +119,7 @@ def _space(
         if normal_name(name) not in BACKGROUND | IGNORED:
             kept.setdefault(normal_name(name), name)
     if not kept:
-        raise DataError("the annotations name no class besides background; export them with their labels")
+        raise DataError(f"'{root}': the annotations name no class besides background; export them with their labels")
     space = LabelSpace(("background", *kept.values()), ((0, 0, 0), *distinct_colours(len(kept))))
     index_of = {key: 1 + index for index, key in enumerate(kept)}
     return space, 0, index_of | dict.fromkeys(BACKGROUND, 0) | dict.fromkeys(IGNORED, IGNORE)

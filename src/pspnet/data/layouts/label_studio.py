@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-from pspnet.data.drawn_objects import DrawnObject, Runs, ellipse_ring, ring_of
+from pspnet.data.drawn_objects import DrawnObject, Runs, ellipse_ring, ring_of, undrawable
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, read_json
 from pspnet.data.layouts.folder import existing
 from pspnet.data.paired_files import PairedFiles, files_in
-from pspnet.errors import DataError
+from pspnet.errors import DataError, parsing
 from pspnet.images import IMAGE_SUFFIXES
 
 
@@ -34,7 +34,8 @@ def label_studio(
     None: the labels that the tasks name, sorted, and background."""
     root = existing(root)
     file = root / annotations if annotations else _only(root)
-    pictures, faults = _pictures(root, file)
+    with parsing(file, DataError, "is no export of Label Studio's (JSON)"):
+        pictures, faults = _pictures(root, file)
     return dataset_of(root, split, pictures, classes, val_share, faults)
 
 
@@ -131,18 +132,15 @@ def _results(
                 Fault("error", "turned", str(file), told, "Turn the picture back in the tool, and export again")
             )
             continue
-        try:
+        with undrawable(faults, file, title):
             objects.append(_object(title, value, size))
             names.append(str(labels[0]))
-        except (KeyError, TypeError, ValueError):
-            told = f"'{file}': {title} has no outline that can be read"
-            faults.append(Fault("error", "object", str(file), told, "Draw it again, or remove it"))
     return objects, names, size
 
 
 def _object(title: str, value: dict[str, Any], size: tuple[int, int]) -> DrawnObject:
-    """A region of a picture of `size` (height, width), by what its value holds. Raises KeyError, TypeError, ValueError where
-    numbers are missing."""
+    """A region of a picture of `size` (height, width), by what its value holds. Raises anything: see
+    `undrawable`."""
     high, wide = size[0] / 100, size[1] / 100
     if "rle" in value:
         return DrawnObject(title, 0, runs=Runs(value["rle"], *size, brush=True))

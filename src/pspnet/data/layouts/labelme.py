@@ -9,18 +9,16 @@ and lines have none and are counted. "__ignore__" is ignored, "_background_" is 
 from __future__ import annotations
 
 import base64
-import binascii
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from pspnet.data.drawn_objects import DrawnObject, Ring, ellipse_ring, ring_of
+from pspnet.data.drawn_objects import DrawnObject, Ring, ellipse_ring, ring_of, undrawable
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, part_of, read_json, splits_of
 from pspnet.data.layouts.folder import existing
 from pspnet.data.paired_files import PairedFiles, files_in
-from pspnet.errors import DataError
 from pspnet.images import decode_image
 
 
@@ -52,12 +50,10 @@ def _pictures(root: Path) -> tuple[list[Annotated], list[Fault]]:
         size = (int(sizes[0]), int(sizes[1])) if all(isinstance(v, int) and v > 0 for v in sizes) else None  # type: ignore[arg-type]
         objects, names = [], []
         for number, shape in enumerate(content["shapes"]):
-            try:
-                objects.append(_shape(shape, f"shape {number} ({shape.get('label')})", size))
-                names.append(str(shape["label"]).strip())
-            except (DataError, KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
-                told = f"'{file}': shape {number} cannot be drawn ({type(error).__name__}: {error})"
-                faults.append(Fault("error", "object", str(file), told, "Draw it again, or remove it"))
+            with undrawable(faults, file, f"shape {number}"):
+                label = str(shape["label"]).strip()
+                objects.append(_shape(shape, f"shape {number} ({label})", size))
+                names.append(label)
         name = file.relative_to(root).with_suffix("").as_posix()
         found.append(Annotated(name, image, file, size, objects, names, part_of(file, root)))
     return found, faults

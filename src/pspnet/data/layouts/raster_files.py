@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pspnet.data.layouts.folder import existing, no_split
-from pspnet.errors import ConfigError, DataError, RasterError
+from pspnet.errors import ConfigError, DataError, RasterError, parsing
 from pspnet.files import list_files
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import Grid, open_raster
@@ -90,14 +90,14 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
 
 
 def _rows(table: Path) -> list[Mapping[str, str]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [
-                {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()}
-                for row in csv.DictReader(stream)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"'{table}' cannot be read as CSV: {error}") from error
+    with (
+        parsing(table, DataError, "cannot be read as CSV", "It has the columns image,labels[,split]"),
+        table.open(newline="", encoding="utf-8-sig") as stream,
+    ):
+        rows = [
+            {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()}
+            for row in csv.DictReader(stream)
+        ]
     if not rows or not {"image", "labels"} <= rows[0].keys():
         raise DataError(f"'{table}' must have the columns image,labels[,split] and a line for each raster")
     return [{"split": "", **row} for row in rows]

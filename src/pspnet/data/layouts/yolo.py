@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pspnet.class_tables import read_text
+from pspnet.config.base import parse_yaml
 from pspnet.data.drawn_objects import DrawnObject
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, part_of, splits_of
 from pspnet.data.layouts.folder import existing
 from pspnet.data.paired_files import PairedFiles, files_in
-from pspnet.errors import DataError, ImageError
+from pspnet.errors import DataError, PspnetError, parsing
 from pspnet.images import image_size
 
 
@@ -46,15 +46,13 @@ def _names(root: Path) -> dict[int, str]:
     file = file or next(iter(sorted(root.glob("*.yaml"))), None)
     if file is None:
         raise DataError(f"'{root}' has no data.yaml with the names of the classes (names: [cat, dog])")
-    try:
-        names: Any = (yaml.safe_load(read_text(file)) or {}).get("names")
-    except (yaml.YAMLError, AttributeError) as error:
-        raise DataError(f"'{file}' cannot be read as YAML: {error}") from error
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise DataError(f"'{file}' has no names: a list, or numbers with names")
-    return {int(key): str(value) for key, value in names.items()}
+    with parsing(file, DataError, "cannot be read", "It holds names: a list, or numbers with names"):
+        names: Any = (parse_yaml(read_text(file)) or {}).get("names")
+        if isinstance(names, list):
+            names = dict(enumerate(names))
+        if not isinstance(names, dict) or not names:
+            raise DataError(f"'{file}' has no names: a list, or numbers with names")
+        return {int(key): str(value) for key, value in names.items()}
 
 
 def _images(root: Path) -> list[Path]:
@@ -76,7 +74,7 @@ def _pictures(root: Path, names: dict[int, str]) -> tuple[list[Annotated], list[
             try:
                 size = image_size(image)
                 _read(file, size, names, objects, classes)
-            except (DataError, ImageError, ValueError) as error:
+            except PspnetError as error:
                 faults.append(Fault("error", "object", str(file), str(error), "Correct the line"))
         else:
             bare.append(image)
@@ -100,10 +98,11 @@ def _read(
         words = line.split()
         if not words:
             continue
-        try:
+        problem = f"line {number}: {line[:60]!r} holds something else than numbers"
+        with parsing(file, DataError, problem, "Correct the line"):
             label, values = int(float(words[0])), np.array([float(word) for word in words[1:]])
-        except ValueError:
-            raise DataError(f"'{file}' line {number}: {line[:60]!r} holds something else than numbers") from None
+            if not np.isfinite(values).all():
+                raise ValueError("not a finite number")
         if label not in names:
             raise DataError(f"'{file}' line {number}: class {label}; data.yaml names {', '.join(map(str, names))}")
         if values.size and (values.min() < -0.01 or values.max() > 1.01):
