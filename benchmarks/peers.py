@@ -94,9 +94,9 @@ def _in_engine(segmenter: Any, job: dict[str, Any], calibration: list[Any]) -> A
 
     source, made = kept_onnx(model), Path(job["folder"]) / f"{job['key']}.{'xml' if engine == 'openvino' else 'onnx'}"
     if engine == "openvino":
-        write_openvino(source, made, "int8", calibration, "", None)
+        write_openvino(source, made, "int8", calibration, "", None, {})
         return Segmenter(model.config, card, engine=OpenVinoEngine(made))
-    write_onnx_precision(source, made, "int8", calibration, "")
+    write_onnx_precision(source, made, "int8", calibration, {})
     return Segmenter(model.config, card, engine=OnnxEngine(made))
 
 

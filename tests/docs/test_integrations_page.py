@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pspnet import Segmenter
 from pspnet.cli import _run
+from support.deepness import DeepnessReader
 from support.foreign import write_foreign
 from support.paths import ROOT
 from support.rasters import read, write_raster
@@ -52,3 +54,9 @@ def test_other_peoples_onnx_files(folder: Path) -> None:
     commands(block(title, "sh"))
     np.testing.assert_array_equal(read(folder / "map.tif"), read(folder / "map2.tif"))
     assert len(np.unique(read(folder / "map.tif"))) == 3
+
+
+@pytest.mark.slow  # tests/exporting/test_deepness.py is the quick one
+def test_deepness(folder: Path) -> None:
+    commands(block("QGIS: Deepness", "sh"))
+    assert DeepnessReader(folder / "scenes.onnx").classes == list(Segmenter.load("scenes").classes)

@@ -59,7 +59,7 @@ def run(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:
 @pytest.mark.parametrize(("precision", "near", "smaller"), [("int8", 0.05, 0.5), ("fp16", 1e-3, 0.65)])
 def test_less_bits_are_near(source: Path, tmp_path: Path, precision: str, near: float, smaller: float) -> None:
     path = tmp_path / "made.onnx"
-    write_onnx_precision(source, path, precision, images(5), "the header")
+    write_onnx_precision(source, path, precision, images(5), {"pspnet": "the header"})
     seen = images(6)[5]  # not one of those it was calibrated on
     wanted = run(source, seen)
     assert 0 < np.abs(run(path, seen) - wanted).max() < near * np.abs(wanted).max()
@@ -71,7 +71,7 @@ def test_less_bits_are_near(source: Path, tmp_path: Path, precision: str, near: 
 
 
 def test_every_convolution_is_int8(source: Path, tmp_path: Path) -> None:
-    write_onnx_precision(source, tmp_path / "made.onnx", "int8", images(3), "")
+    write_onnx_precision(source, tmp_path / "made.onnx", "int8", images(3), {})
     model = onnx.load(tmp_path / "made.onnx")
     assert Counter(node.op_type for node in model.graph.node)["Conv"] == 2
     eight_bit = [w.name for w in model.graph.initializer if w.data_type == TensorProto.INT8 and len(w.dims) == 4]
@@ -82,7 +82,7 @@ def test_making_one_leaves_the_process_alone(
     source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])  # as in a program that never set logging up
-    write_onnx_precision(source, tmp_path / "made.onnx", "int8", images(2), "")
+    write_onnx_precision(source, tmp_path / "made.onnx", "int8", images(2), {})
     assert logging.root.handlers == []
     assert capfd.readouterr().out == ""
 
@@ -95,7 +95,7 @@ def test_large_weights_stay_float32(source: Path, tmp_path: Path) -> None:
     values[0, 0, 0, 0] = 1e5
     first.CopyFrom(numpy_helper.from_array(values, "first"))
     onnx.save(model, tmp_path / "large.onnx")
-    write_onnx_precision(tmp_path / "large.onnx", tmp_path / "made.onnx", "fp16", [], "")
+    write_onnx_precision(tmp_path / "large.onnx", tmp_path / "made.onnx", "fp16", [], {})
     kinds = {w.name: w.data_type for w in onnx.load(tmp_path / "made.onnx").graph.initializer}
     assert kinds["first"] == TensorProto.FLOAT
     assert kinds["joined.half"] == TensorProto.FLOAT16

@@ -10,14 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
+from pspnet import Segmenter
 from pspnet.cli import _run
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.exporting.self_contained import export_labels
-from pspnet.weights.checkpoint import ModelCard
+from support.graphs import tiny_segmenter
 from support.paths import ROOT
 
 ALONE = """
@@ -31,17 +30,9 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 
 
-def segmenter(**card: object) -> Segmenter:
-    torch.manual_seed(0)
-    model = PSPNet(ModelConfig(encoder="resnet18", encoder_options={"depth": 3}, num_classes=3, decoder_channels=8))
-    torch.nn.init.normal_(model.classifier.weight, std=2.0)
-    space = LabelSpace(("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)))
-    return Segmenter(model, ModelCard(space, **card), device="cpu", precision="fp32")
-
-
 @pytest.mark.parametrize("size", [None, (64, 80)], ids=["any size", "one size"])
 def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_path: Path) -> None:
-    source = segmenter()
+    source = tiny_segmenter()
     checkpoint = source.save(tmp_path / "model.safetensors")
     words = ["export", str(checkpoint), str(tmp_path / "labels.onnx"), "--output", "labels"]
     assert _run([*words, *(["--size", "64x80"] if size else [])], debug=True) == 0
@@ -70,9 +61,9 @@ def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_p
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.onnx"):
-        export_labels(segmenter(), tmp_path / "m.xml")
+        export_labels(tiny_segmenter(), tmp_path / "m.xml")
     with pytest.raises(ConfigError, match="8-bit"):
-        export_labels(segmenter(value_range=(0.0, 10000.0)), tmp_path / "m.onnx")
+        export_labels(tiny_segmenter(value_range=(0.0, 10000.0)), tmp_path / "m.onnx")
     assert _run(["export", "scenes", str(tmp_path / "m.onnx"), "--output", "labels", "--precision", "int8"], False) == 2
     assert _run(["export", "scenes", str(tmp_path / "m.onnx"), "--size", "64x64"], False) == 2
     assert _run(["export", "scenes", str(tmp_path / "m.onnx"), "--output", "labels", "--size", "big"], False) == 2

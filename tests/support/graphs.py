@@ -1,12 +1,13 @@
-"""An exported model that is made in a moment."""
+"""An exported model that is made in a moment, and a network that is exported in a few seconds."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pspnet import LabelSpace, ModelConfig
+from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.weights.checkpoint import ModelCard, header_text
 
 
@@ -29,3 +30,14 @@ def write_graph(path: Path) -> None:
     header = header_text(config, ModelCard(LabelSpace(("red", "green", "blue"))))
     helper.set_model_props(model, {"pspnet": header})
     onnx.save(model, path)
+
+
+def tiny_segmenter(**card: Any) -> Segmenter:
+    """A network of three stages whose labels are of more than one class."""
+    import torch
+
+    torch.manual_seed(0)
+    model = PSPNet(ModelConfig(encoder="resnet18", encoder_options={"depth": 3}, num_classes=3, decoder_channels=8))
+    torch.nn.init.normal_(model.classifier.weight, std=2.0)
+    space = LabelSpace(("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)))
+    return Segmenter(model, ModelCard(space, **card), device="cpu", precision="fp32")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pspnet.cli.console import console, options_of
 from pspnet.cli.options import LayoutOption, OverwriteOption
+
+if TYPE_CHECKING:
+    from pspnet.predict.segmenter import Segmenter
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,9 +42,18 @@ def export(
             help="logits; or labels: a graph for programs without pspnet, 8-bit images in, labels out (.onnx)."
         ),
     ] = "logits",
+    program: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="A program that has its own wishes: deepness (QGIS): probabilities, its metadata (.onnx)."
+        ),
+    ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="With --output labels: the graph is for images of HEIGHTxWIDTH px only; else any."),
+        typer.Option(
+            help="With --output labels: the graph is for images of HEIGHTxWIDTH px only; else any. With --for deepness: the "
+            "side of a tile, 512 unless said."
+        ),
     ] = None,
     argmax: Annotated[
         bool, typer.Option("--argmax", hidden=True, help="Float images in, labels (int64) instead of logits out.")
@@ -72,6 +84,8 @@ def export(
 
     Example: pspnet export camvid-small camvid.xml --precision int8 --images data/camvid/train/images
     --data data/camvid --format camvid --max-drop 0.005
+
+    For QGIS: pspnet export aerial-dubai dubai.onnx --for deepness
     """
     from pspnet.cli.console import fail
     from pspnet.cli.inputs import model_files
@@ -81,21 +95,27 @@ def export(
     from pspnet.predict.folders import find_images
     from pspnet.predict.segmenter import Segmenter
 
-    segmenter = Segmenter.load(model, device="cpu", precision="fp32")
     if output not in ("logits", "labels"):
         fail(f"--output {output!r}: logits or labels")
+    if program not in (None, "deepness"):
+        fail(f"--for {program!r}: deepness is the one program that asks for a file of its own")
+    if output == "labels" or program is not None:
+        alone = precision == "fp32" and not (images or data or format or argmax or accuracy_aware)
+        if not alone or max_drop is not None or (program is not None and output == "labels"):
+            option = "--output labels" if program is None else f"--for {program}"
+            fail(f"{option} goes with --size and --overwrite alone: the graph is in float32 and checked by itself")
+    elif size is not None:
+        fail("--size is for --output labels and --for; a graph with logits takes any size")
+    segmenter = Segmenter.load(model, device="cpu", precision="fp32")
     if output == "labels":
-        if precision != "fp32" or images or data or format or argmax or accuracy_aware or max_drop is not None:
-            fail(
-                "--output labels goes with --size and --overwrite alone: the graph is in float32 and checked by itself"
-            )
         from pspnet.exporting.self_contained import export_labels
 
         equal = export_labels(segmenter, out, size=_size(size), inputs=model_files(model), overwrite=overwrite)
         console.print(f"{out}: labels out, equal to the source's on {equal:.4%}", highlight=False, markup=False)
         return
-    if size is not None:
-        fail("--size is for --output labels; a graph with logits takes any size")
+    if program is not None:
+        _for_deepness(segmenter, out, size, model_files(model), overwrite)
+        return
     calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
     files = find_images([images]).files if images else None
     if files:  # evenly: of a film's frames the first hundred would all show one place
@@ -120,16 +140,36 @@ def export(
     console.print(str(report), highlight=False, markup=False)
 
 
+def _for_deepness(segmenter: Segmenter, out: Path, size: str | None, inputs: list[Path], overwrite: bool) -> None:
+    from pspnet.cli.console import fail
+    from pspnet.exporting.deepness import export_deepness
+
+    height, width = _size(size) or (512, 512)
+    if height != width:
+        fail(f"--size {size!r}: Deepness cuts square tiles")
+    report = export_deepness(segmenter, out, tile_px=height, inputs=inputs, overwrite=overwrite)
+    scale = (
+        f"{report.resolution_cm:g} cm a pixel"
+        if report.resolution_cm
+        else "the model does not know its metres a pixel: set the resolution in the plugin"
+    )
+    console.print(
+        f"{out}: for Deepness, tiles of {height} px, {scale}; labels equal to the source's on {report.agreement:.4%}",
+        highlight=False,
+        markup=False,
+    )
+
+
 def _size(text: str | None) -> tuple[int, int] | None:
-    """ "480x640" -> (480, 640)."""
+    """ "480x640" -> (480, 640), "480" -> (480, 480)."""
     from pspnet.cli.console import fail
 
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         fail(f"--size {text!r}: write HEIGHTxWIDTH, such as 480x640")
-    return int(height), int(width)
+    return int(sides[0]), int(sides[-1])
 
 
 def import_(

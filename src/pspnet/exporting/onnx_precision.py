@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ CALIBRATION_PERCENTILE = 99.99
 HALVED_FROM = 256  # numbers of a tensor: smaller ones save nothing, and constants of the graph's arithmetic stay exact
 
 
-def write_onnx_precision(source: Path, path: Path, precision: str, images: Sequence[NDArray[Any]], header: str) -> None:
+def write_onnx_precision(
+    source: Path, path: Path, precision: str, images: Sequence[NDArray[Any]], metadata: Mapping[str, str]
+) -> None:
     """Makes `path` from the float32 file `source`. precision: int8 or fp16. images: (H, W, bands), for calibration.
 
-    header: kept in the file's metadata, by which it is opened again.
+    metadata: kept in the file; "pspnet" is what it is opened by again.
     """
     onnx = require("onnx", "export")
     if precision == "fp16":
@@ -38,9 +40,9 @@ def write_onnx_precision(source: Path, path: Path, precision: str, images: Seque
     else:
         _quantize(source, path, images)
     made = onnx.load(str(path))
-    for entry in [entry for entry in made.metadata_props if entry.key == "pspnet"]:
-        made.metadata_props.remove(entry)
-    onnx.helper.set_model_props(made, {entry.key: entry.value for entry in made.metadata_props} | {"pspnet": header})
+    kept = {entry.key: entry.value for entry in made.metadata_props}
+    del made.metadata_props[:]
+    onnx.helper.set_model_props(made, {**kept, **metadata})
     onnx.save(made, str(path))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,16 @@ from pspnet.predict.windows import as_float
 
 
 def write_openvino(
-    onnx_file: Path, path: Path, precision: str, images: list[NDArray[Any]], header: str, judge: QualityJudge | None
+    onnx_file: Path,
+    path: Path,
+    precision: str,
+    images: list[NDArray[Any]],
+    header: str,
+    judge: QualityJudge | None,
+    info: Mapping[str, str],
 ) -> None:
-    """Writes the .xml and the .bin. images: for calibration. judge: what decides how much of int8 is kept."""
+    """Writes the .xml and the .bin. images: for calibration. judge: what decides how much of int8 is kept. info: for other
+    programs, as the file's `model_info`."""
     module = openvino()
     model = module.convert_model(str(onnx_file))
     if precision == "int8":
@@ -46,6 +53,8 @@ def write_openvino(
                 )
     model.set_rt_info(header, ["pspnet"])
     model.set_rt_info(precision, ["pspnet_precision"])
+    for name, value in info.items():
+        model.set_rt_info(value, ["model_info", name])
     module.save_model(model, str(path), compress_to_fp16=precision in ("fp16", "bf16"))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, ExportError
+from pspnet.exporting.class_metadata import for_onnx, model_info
 from pspnet.exporting.onnx_precision import write_onnx_precision
 from pspnet.exporting.parity import SIZES, Parity, Quality, compare, quality_of
 from pspnet.exporting.quantising import QualityJudge, write_openvino
@@ -119,14 +120,15 @@ def export(
             write_pt2(network, example, fixed, made, header)
         else:
             onnx_file = made.with_suffix(".onnx")
-            write_onnx(network, example, fixed, onnx_file, header)
+            metadata = for_onnx(segmenter.card, header)
+            write_onnx(network, example, fixed, onnx_file, metadata)
             if suffix == ".xml":
                 judge = QualityJudge(segmenter, dataset, max_drop) if accuracy_aware and dataset and max_drop else None
-                write_openvino(onnx_file, made, precision, calibration, header, judge)
+                write_openvino(onnx_file, made, precision, calibration, header, judge, model_info(segmenter.card))
                 onnx_file.unlink()
             elif precision != "fp32":
                 onnx_file = made.rename(made.with_suffix(".fp32.onnx"))
-                write_onnx_precision(onnx_file, made, precision, calibration, header)
+                write_onnx_precision(onnx_file, made, precision, calibration, metadata)
                 onnx_file.unlink()
         bound = BOUNDS[precision] if bound is None else bound
         engine, parity, quality = "not run", tuple[Parity, ...](), None

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError, ExportError
+from pspnet.exporting.class_metadata import for_onnx
 from pspnet.files import check_output, new_files
 from pspnet.nn.graphs import EXAMPLE_PX, GraphNetwork, write_onnx
 from pspnet.predict.segmenter import Segmenter
@@ -53,7 +54,8 @@ def export_labels(
     example = torch.zeros(1, *(size or EXAMPLE_PX), segmenter.config.in_bands, dtype=torch.uint8)
     with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
         made = folder / path.name
-        write_onnx(network, example, size is not None, made, header_text(segmenter.config, segmenter.card))
+        header = header_text(segmenter.config, segmenter.card)
+        write_onnx(network, example, size is not None, made, for_onnx(segmenter.card, header))
         session = onnxruntime.InferenceSession(str(made), providers=["CPUExecutionProvider"])
         equal = []
         for height, width in [size] if size else TRIAL_PX:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from pspnet.files import new_files
 from pspnet.nn import PSPNet
 
 KEPT_GRAPHS = 6  # a ResNet-50's is 190 MB; the graph that was used longest ago goes first
+OUTPUT_NAMES = {"labels": "labels", "photo_labels": "labels", "probabilities": "probabilities"}  # else "logits"
 EXAMPLE_PX = (256, 288)  # several windows at each of Swin's stages, so that none of them is taken for a constant
 
 
@@ -30,18 +31,25 @@ class GraphNetwork(nn.Module):
     """A copy of the network on the processor as others call it: float32 images (B, bands, H, W) in; out go
 
     "coarse": logits (B, K, h, w) before the last resize; "logits": (B, K, H, W); "labels": (B, H, W) int64.
-    "photo_labels" takes images as files hold them, (B, H, W, bands) uint8, and gives labels (B, H, W) uint8.
+    "probabilities": (B, K, H, W), of images that were divided by 255, the logits divided by `temperature`. "photo_labels" takes images as files hold them, (B, H, W, bands) uint8, and gives labels (B, H, W) uint8.
     """
 
-    def __init__(self, model: PSPNet, output: Literal["coarse", "logits", "labels", "photo_labels"]) -> None:
+    def __init__(
+        self,
+        model: PSPNet,
+        output: Literal["coarse", "logits", "labels", "photo_labels", "probabilities"],
+        temperature: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.model, self.output = _own_copy(model), output
+        self.model, self.output, self.temperature = _own_copy(model), output, temperature
 
     def forward(self, images: Tensor) -> Tensor:
         if self.output == "coarse":
             return self.model.coarse_logits(images)
         if self.output == "photo_labels":
             return self.model(images.permute(0, 3, 1, 2).float()).argmax(dim=1).to(torch.uint8)
+        if self.output == "probabilities":
+            return (self.model(images * 255) / self.temperature).softmax(dim=1)
         logits: Tensor = self.model(images)
         return logits.argmax(dim=1) if self.output == "labels" else logits
 
@@ -55,8 +63,8 @@ def _own_copy(model: PSPNet) -> PSPNet:
     return copy.eval()
 
 
-def write_onnx(network: GraphNetwork, example: Tensor, fixed: bool, path: Path, header: str) -> None:
-    """ONNX with `header` in its metadata. example: images (B, bands, H, W). fixed: for that very size only."""
+def write_onnx(network: GraphNetwork, example: Tensor, fixed: bool, path: Path, metadata: Mapping[str, str]) -> None:
+    """ONNX with these entries in its metadata. example: images (B, bands, H, W). fixed: for that very size only."""
     require("onnxscript", "export")
     with quiet_exporters(), torch.no_grad():
         program = torch.onnx.export(
@@ -65,11 +73,11 @@ def write_onnx(network: GraphNetwork, example: Tensor, fixed: bool, path: Path, 
             dynamo=True,
             dynamic_shapes=_dynamic(fixed, first_side=1 if network.output == "photo_labels" else 2),
             input_names=["images"],
-            output_names=["labels" if network.output in ("labels", "photo_labels") else "logits"],
+            output_names=[OUTPUT_NAMES.get(network.output, "logits")],
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props["pspnet"] = header
+    program.model.metadata_props.update(metadata)
     program.save(path)
 
 
@@ -96,7 +104,7 @@ def kept_onnx(model: PSPNet) -> Path:
         return path
     with new_files(path) as part:
         example = torch.zeros(1, model.config.in_bands, *EXAMPLE_PX)
-        write_onnx(GraphNetwork(model, "coarse"), example, False, part / path.name, "")
+        write_onnx(GraphNetwork(model, "coarse"), example, False, part / path.name, {})
     for old in sorted(folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime)[:-KEPT_GRAPHS]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

@@ -45,10 +45,11 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
             raise CheckpointError(f"'{path}' cannot be opened by onnxruntime: {_line(error)}") from error
         self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
-        if self.header and self._session.get_outputs()[0].name == "labels":
+        output = self._session.get_outputs()[0].name
+        if self.header and output != "logits":
+            option = "--output labels" if output == "labels" else "--for"
             raise CheckpointError(
-                f"'{path}' ends with labels, for programs without pspnet; here logits are needed: export it without "
-                "--output labels"
+                f"'{path}' ends with {output}, for programs without pspnet; here logits are needed: export it without {option}"
             )
 
     @property
