@@ -235,7 +235,7 @@ def explore(
     check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
     with progress_bar("exploring", len(dataset)) as advance:
-        found = look(
+        report = look(
             segmenter,
             dataset,
             out,
@@ -243,7 +243,7 @@ def explore(
             progress=each(advance),
             title=f"{model} on {data or format} ({split})",
         )
-    for kind in found.kinds:
+    for kind in report.kinds:
         console.print(f"{kind.name}: {kind.share:.1%} of the errors", highlight=False)
     console.print(f"-> {out}", highlight=False)
 
@@ -322,12 +322,12 @@ def models() -> None:
 
     from pspnet.weights.bundled import bundled_models
 
-    found = bundled_models()
-    if not found:
+    models_by_name = bundled_models()
+    if not models_by_name:
         console.print("no models here; set PSPNET_MODELS to a folder that has an index.json")
         return
     table = Table("name", "MiB", "about", "terms of its data", box=None, pad_edge=False)
-    for model in found.values():
+    for model in models_by_name.values():
         size = f"{model.path.stat().st_size / 2**20:.1f}" if model.path and model.here else "not here"
         table.add_row(model.name, size, model.elsewhere or model.about, model.terms)
     console.print(table)

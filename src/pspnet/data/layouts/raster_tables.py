@@ -77,23 +77,23 @@ def band_statistics(images: Sequence[Path], indexes: Sequence[Sequence[int]], no
 def _measure(image: Path, indexes: Sequence[int], nodata: float | None) -> list[list[float]]:
     """Rows: count, sum, sum of squares, least, greatest; a column for each band."""
     count = len(indexes)
-    found = np.zeros((5, count))
-    found[3], found[4] = np.inf, -np.inf
+    moments = np.zeros((5, count))
+    moments[3], moments[4] = np.inf, -np.inf
     with open_raster(str(image)) as dataset:
         reader = BandReader(dataset, indexes, [0.0] * count, nodata)
         height, width = min(PLACE_PX, dataset.height), min(PLACE_PX, dataset.width)
         rows = np.unique(np.linspace(0, dataset.height - height, PLACES).astype(int)).tolist()
         columns = np.unique(np.linspace(0, dataset.width - width, PLACES).astype(int)).tolist()
-        for place in (Window(row, column, height, width) for row in rows for column in columns):
-            for pixels, valid in _readable(reader, place):
+        for window in (Window(row, column, height, width) for row in rows for column in columns):
+            for pixels, valid in _readable(reader, window):
                 values = (pixels if valid is None else pixels[:, valid]).reshape(count, -1).astype(np.float64)
                 if values.shape[1]:
-                    found[:3] += [np.full(count, values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]
-                    found[3] = np.minimum(found[3], values.min(axis=1))
-                    found[4] = np.maximum(found[4], values.max(axis=1))
-    if not found[0, 0]:
-        found[3:] = 0
-    return found.tolist()
+                    moments[:3] += [np.full(count, values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]
+                    moments[3] = np.minimum(moments[3], values.min(axis=1))
+                    moments[4] = np.maximum(moments[4], values.max(axis=1))
+    if not moments[0, 0]:
+        moments[3:] = 0
+    return moments.tolist()
 
 
 def _readable(reader: BandReader, window: Window) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
@@ -181,9 +181,9 @@ def _codes(path: Path, codes: dict[int, str], colours: dict[int, tuple[int, int,
     with open_raster(str(path)) as dataset:
         palette = dataset.colormap(1) if colours_of(dataset)[0] == "palette" else {}
         names = json.loads(dataset.tags().get("CLASSES", "{}"))
-        for _, place in dataset.block_windows(1):
-            known = dataset.read_masks(1, window=place) > 0
-            picture = label_picture(dataset, dataset.read(window=place)[:, known][:, None], str(path))
+        for _, window in dataset.block_windows(1):
+            known = dataset.read_masks(1, window=window) > 0
+            picture = label_picture(dataset, dataset.read(window=window)[:, known][:, None], str(path))
             for code in np.unique(codes_of(picture, str(path))).tolist():
                 if code not in codes:
                     codes[code] = str(names.get(str(code), f"class_{code}"))
