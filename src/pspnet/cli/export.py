@@ -102,8 +102,8 @@ def export(
     if output == "labels" or program is not None:
         alone = precision == "fp32" and not (images or data or format or argmax or accuracy_aware)
         if not alone or max_drop is not None or (program is not None and output == "labels"):
-            option = "--output labels" if program is None else f"--for {program}"
-            fail(f"{option} goes with --size and --overwrite alone: the graph is in float32 and checked by itself")
+            asked = "--output labels" if program is None else f"--for {program}"
+            fail(f"{asked} goes with --size and --overwrite alone: the graph is in float32 and checked by itself")
     elif size is not None:
         fail("--size is for --output labels and --for; a graph with logits takes any size")
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
