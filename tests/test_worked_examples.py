@@ -10,7 +10,6 @@ import pytest
 MODULES = [
     "pspnet.georaster.grids",
     "pspnet.inspection.heap",
-    "pspnet.predict.videos",
     "pspnet.predict.windows",
     "pspnet.outlines.connected_components",
     "pspnet.outlines.corners",

@@ -40,10 +40,10 @@ def adapt_batch_norm(
         raise ConfigError(f"prior = {prior}, batch_size = {batch_size}, passes = {passes}: prior >= 0, the others >= 1")
     if len(dataset) == 0:
         raise DataError("the data set is empty: there is nothing to adapt to")
-    facts = {"batch_norm_adapted": {"images": len(dataset), "prior": prior, "passes": passes}}
+    told = {"batch_norm_adapted": {"images": len(dataset), "prior": prior, "passes": passes}}
     adapted = Segmenter(
         copy.deepcopy(segmenter.model),
-        dataclasses.replace(segmenter.card, provenance={**segmenter.card.provenance, **facts}),
+        dataclasses.replace(segmenter.card, provenance={**segmenter.card.provenance, **told}),
         device=str(segmenter.engine.device),
         precision="bf16" if segmenter.engine.dtype == torch.bfloat16 else "fp32",
     )
@@ -111,8 +111,8 @@ def calibrate(segmenter: Segmenter, dataset: Dataset, *, pixels_per_image: int =
         places = np.flatnonzero(sample.labels != IGNORE)
         places = rng.choice(places, min(pixels_per_image, len(places)), replace=False)
         pixels = torch.from_numpy(_as_batch([sample.image]))
-        picked_logits = segmenter.logits(pixels)[0].flatten(1)[:, torch.from_numpy(places)]
-        logits.append(picked_logits.T.float().cpu().numpy())
+        found = segmenter.logits(pixels)[0].flatten(1)[:, torch.from_numpy(places)]
+        logits.append(found.T.float().cpu().numpy())
         truth.append(sample.labels.ravel()[places])
     if not logits:
         raise DataError("the data set is empty: there is nothing to calibrate on")

@@ -97,13 +97,13 @@ class Client:
 
     def polygons(self, image: Image, **asked: Any) -> dict[str, Any]:
         """A GeoJSON feature collection in pixels, x right and y down: one polygon for each region."""
-        answer: dict[str, Any] = self._json(self.answer(image, "polygons", **asked))
-        return answer
+        found: dict[str, Any] = self._json(self.answer(image, "polygons", **asked))
+        return found
 
     def rle(self, image: Image, **asked: Any) -> dict[str, Any]:
         """Each class as COCO's uncompressed run lengths; `labels_of` makes a label map of it."""
-        answer: dict[str, Any] = self._json(self.answer(image, "rle", **asked))
-        return answer
+        found: dict[str, Any] = self._json(self.answer(image, "rle", **asked))
+        return found
 
     def answer(
         self,
@@ -135,10 +135,10 @@ class Client:
 
     def model(self, name: str | None = None) -> dict[str, Any]:
         """Classes, colours, protocol, scores and provenance of a model; None is the server's first."""
-        answer: dict[str, Any] = self._json(
+        found: dict[str, Any] = self._json(
             self._call("GET", "/v1/model", params={"model": name} if name else {}).content
         )
-        return answer
+        return found
 
     def models(self) -> list[str]:
         """The names of the server's models, the default first."""

@@ -17,7 +17,7 @@ from urllib.request import url2pathname
 
 # top-level module -> the extra that brings it, for imports that no `require` stands before
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "timm", "safetensors", "jaxtyping"), "torch"),
+    **dict.fromkeys(("torch", "timm", "safetensors", "jaxtyping", "huggingface_hub"), "torch"),
     **dict.fromkeys(("lightning", "lightning_fabric", "tensorboard", "matplotlib"), "train"),
     **dict.fromkeys(("rasterio", "pyogrio", "shapely", "pyproj"), "raster"),
     **dict.fromkeys(("onnx", "onnxscript", "openvino", "nncf"), "export"),

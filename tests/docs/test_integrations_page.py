@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pspnet import Segmenter
 from pspnet.cli import _run
 from support.deepness import DeepnessReader
 from support.foreign import write_foreign
+from support.hub_server import Hub, here
 from support.paths import ROOT
 from support.rasters import read, write_raster
 
@@ -40,6 +42,9 @@ def commands(script: str) -> None:
         assert _run(words[1:], debug=True) == 0
 
 
+hub = pytest.fixture(here)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -60,3 +65,10 @@ def test_other_peoples_onnx_files(folder: Path) -> None:
 def test_deepness(folder: Path) -> None:
     commands(block("QGIS: Deepness", "sh"))
     assert DeepnessReader(folder / "scenes.onnx").classes == list(Segmenter.load("scenes").classes)
+
+
+def test_the_hub(folder: Path, hub: Hub) -> None:
+    names: dict[str, Any] = {}
+    exec(block("The Hugging Face hub", "python"), names)
+    assert names["url"] == f"{hub.url}/someone/scenes"
+    assert names["model"].classes == names["again"].classes == names["seg"].classes

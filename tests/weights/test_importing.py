@@ -451,6 +451,7 @@ def test_a_folder_of_save_pretrained(small: State, tmp_path: Path) -> None:
     model, _, report = import_checkpoint(tmp_path, "smp")
     assert model.config.dropout == 0.35
     assert "activation 'softmax2d' is left out" in str(report)
+    assert pspnet.Segmenter.from_pretrained(tmp_path, device="cpu").config.dropout == 0.35
     (tmp_path / "config.json").write_text(json.dumps(config | {"_model_class": "Unet"}))
     with pytest.raises(CheckpointError, match=r"describes smp's Unet; only its PSPNet"):
         import_checkpoint(tmp_path, "smp")

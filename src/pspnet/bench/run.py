@@ -31,7 +31,7 @@ def bench(
     device: str = "auto",
     classes: int = 150,
     starts: bool = True,
-    report_line: Callable[[str], None] = lambda line: None,
+    told: Callable[[str], None] = lambda line: None,
 ) -> BenchReport:
     """Measures models x engines x precisions x sizes x batches, from images in memory to labels.
 
@@ -49,15 +49,13 @@ def bench(
     if threads:
         torch.set_num_threads(threads)
     where = pick_device(device)
-    report_line("matrix products")
+    told("matrix products")
     machine = hardware(where)
     cells: list[TableCell] = []
     for model in models:
         for height, width in [(s, s) if isinstance(s, int) else s for s in sizes]:
             for batch in batches:
-                cells += _in_turns(
-                    model, engines, precisions, height, width, batch, rounds, classes, machine, report_line
-                )
+                cells += _in_turns(model, engines, precisions, height, width, batch, rounds, classes, machine, told)
     return BenchReport(machine, cells, start_times() if starts else {})
 
 
@@ -71,7 +69,7 @@ def _in_turns(
     rounds: int,
     classes: int,
     machine: Hardware,
-    report_line: Callable[[str], None],
+    told: Callable[[str], None],
 ) -> list[TableCell]:
     contestants: list[Contestant] = []
     heads: list[dict[str, Any]] = []
@@ -101,8 +99,8 @@ def _in_turns(
             )
         )
         heads.append(head)
-    measured = take_turns(contestants, rounds, report_line=report_line)
-    return [cell_of(head, measured[c.name], machine) for head, c in zip(heads, contestants, strict=True)]
+    found = take_turns(contestants, rounds, told=told)
+    return [cell_of(head, found[c.name], machine) for head, c in zip(heads, contestants, strict=True)]
 
 
 def cell_of(head: dict[str, Any], measured: Measured, machine: Hardware) -> TableCell:

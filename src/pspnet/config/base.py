@@ -116,13 +116,13 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
         with parsing(text, ConfigError, "has a value that is not valid YAML", "Put a text between quotes"):
             parsed = parse_yaml(value)
         *parents, leaf = name.strip().split(".")
-        node = result
+        place = result
         for parent in parents:
-            below = node.setdefault(parent, {})
+            below = place.setdefault(parent, {})
             if not isinstance(below, dict):
                 raise ConfigError(f"'{text}': {parent} holds {below!r}, which has no settings below it")
-            node = below
-        node[leaf] = parsed
+            place = below
+        place[leaf] = parsed
     return result
 
 

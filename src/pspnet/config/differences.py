@@ -12,11 +12,11 @@ def flattened(values: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
     """{"model": {"bins": [1]}} -> {"model.bins": [1]}. An empty mapping stays as it is."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        path = f"{parent}{name}"
+        place = f"{parent}{name}"
         if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{path}.")
+            flat |= flattened(value, f"{place}.")
         else:
-            flat[path] = value
+            flat[place] = value
     return flat
 
 

@@ -14,15 +14,15 @@ _ABSOLUTE = re.compile(r"(/|~[/\\]|\\\\|[A-Za-z]:[/\\])(?!/)")
 
 def path_fields(settings: type[Settings], parent: str = "") -> list[str]:
     """The dotted names of every setting that is a path, in nested settings too."""
-    paths = []
+    found = []
     for name, field in settings.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         if Path in kinds:
-            paths.append(parent + name)
+            found.append(parent + name)
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, Settings):
-                paths += path_fields(kind, f"{parent}{name}.")
-    return paths
+                found += path_fields(kind, f"{parent}{name}.")
+    return found
 
 
 def without_folders(value: Any) -> Any:

@@ -13,15 +13,15 @@ def unlike_bands(one: Dataset, other: Dataset) -> str:
     one, other = as_dataset(one), as_dataset(other)
     if one.bands != other.bands:
         return f"it has {other.bands} bands, the other {one.bands}"
-    difference = compare_bands(one.band_names, other.band_names) if one.band_names and other.band_names else ""
-    if not difference and one.band_info is not None and other.band_info is not None:
+    told = compare_bands(one.band_names, other.band_names) if one.band_names and other.band_names else ""
+    if not told and one.band_info is not None and other.band_info is not None:
         differences = one.band_info.differences(other.band_info, one.band_numbers)
-        difference = f"its images have {' and '.join(differences)}" if differences else ""
-    return difference
+        told = f"its images have {' and '.join(differences)}" if differences else ""
+    return told
 
 
 def wrong_bands(model_names: Sequence[str], dataset: Dataset) -> str:
     """Why a data set's bands are not those that a model reads, with the way out; "" where they are or nobody can know."""
     names = as_dataset(dataset).band_names
-    difference = compare_bands(model_names, names) if names else ""
-    return difference and f"{difference}. Give the data set's option bands with their numbers in the model's order"
+    told = compare_bands(model_names, names) if names else ""
+    return told and f"{told}. Give the data set's option bands with their numbers in the model's order"

@@ -152,9 +152,9 @@ def refuse_unlike(segmenter: Segmenter, dataset: Dataset) -> None:
     """Raises DataError for an empty data set, ConfigError for one whose bands are not those that the model reads."""
     if len(dataset) == 0:
         raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
-    difference = wrong_bands(segmenter.card.band_names, dataset)
-    if difference:
-        raise ConfigError(f"the data set is not what the model was trained for: {difference}")
+    told = wrong_bands(segmenter.card.band_names, dataset)
+    if told:
+        raise ConfigError(f"the data set is not what the model was trained for: {told}")
 
 
 def _precision(segmenter: Segmenter) -> str:
@@ -178,16 +178,16 @@ def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] 
             "in the order of its codes. Name them when importing: pspnet import ... --classes TABLE",
             stacklevel=2,
         )
-        indices = [data.index(name) for name in ordered]
+        found = [data.index(name) for name in ordered]
     else:
         ours, theirs = same_names(model.names), same_names(data.names)
         if sorted(ours) != sorted(theirs):
             raise ConfigError(_unlike(model, data, ours, theirs))
-        indices = [theirs.index(name) for name in ours]
-    if indices == list(range(model.num_classes)):
+        found = [theirs.index(name) for name in ours]
+    if found == list(range(model.num_classes)):
         return None
     table = np.full(256, IGNORE, np.uint8)
-    table[: model.num_classes] = indices
+    table[: model.num_classes] = found
     return table
 
 
@@ -244,8 +244,8 @@ def predict_all(
     for sample, waited in following:
         full = len(batch) == config.batch_size
         if batch and (sample is None or full or sample.image.shape != batch[0].image.shape):
-            for one, labels_and_confidence in zip(batch, _whole(segmenter, batch, config.calibration), strict=True):
-                yield one, labels_and_confidence, waiting
+            for one, found in zip(batch, _whole(segmenter, batch, config.calibration), strict=True):
+                yield one, found, waiting
                 waiting = 0.0
             batch = []
         if sample is not None:
@@ -269,8 +269,8 @@ def predict_one(predictor: Predictor, image: NDArray[np.generic], protocol: Prot
 
 def _whole(segmenter: Segmenter, batch: list[Sample], confidence: bool) -> Iterator[Found]:
     pixels = np.stack([sample.image.astype(np.float32).transpose(2, 0, 1) for sample in batch])
-    labels, certainty = segmenter.labels(np.ascontiguousarray(pixels), confidence)
-    yield from zip(labels, itertools.repeat(None) if certainty is None else iter(certainty), strict=False)
+    labels, sure = segmenter.labels(np.ascontiguousarray(pixels), confidence)
+    yield from zip(labels, itertools.repeat(None) if sure is None else iter(sure), strict=False)
 
 
 def _timed(samples: Iterator[Sample], labelled: bool) -> Iterator[tuple[Sample, float]]:

@@ -119,6 +119,36 @@ class Segmenter:
         model, card = load_checkpoint(path)
         return cls(model, card, device=device, precision=precision, engine=engine)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        engine: str | None = None,
+    ) -> Segmenter:
+        """A model of `save_pretrained`'s: a folder here, or a repository of the Hugging Face hub.
+
+        A folder or repository of segmentation_models_pytorch's PSPNet is read too.
+
+        Args:
+            source: The folder, or a hub id such as someone/streets.
+            revision: Branch, tag or commit on the hub; None: its main branch.
+            token: Of the hub, for private models; None: HF_TOKEN, or that of `hf auth login`.
+            device: As in `load`.
+            precision: As in `load`.
+            engine: As in `load`.
+
+        Raises CheckpointError where it cannot be had or is no model, MissingExtraError without huggingface_hub.
+        """
+        from pspnet.predict.pretrained import from_pretrained
+
+        options = {"device": device, "precision": precision, "engine": engine}
+        return from_pretrained(source, revision, token, options)
+
     @property
     def model(self) -> PSPNet:
         """The network. Raises ConfigError for an exported model, which has none that could be trained or saved."""
@@ -150,6 +180,58 @@ class Segmenter:
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Writes the checkpoint; `half` stores it in float16."""
         return save_checkpoint(path, self.model, self.card, half)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        title: str | None = None,
+        license: str | None = None,
+        license_link: str | None = None,
+        half: bool = False,
+    ) -> Path:
+        """Writes model.safetensors, config.json and a model card with front matter (README.md) into a folder.
+
+        Args:
+            folder: Made where it does not exist; files of these three names are replaced.
+            title: What the card is called: the repository's name; None: the folder's.
+            license: Of the weights, by the hub's list: apache-2.0, cc0-1.0, other ...; None: the card says that none is stated.
+            license_link: Where the terms of an "other" license stand.
+            half: Stores the weights in float16.
+
+        Raises ConfigError for an exported model, OutputError where the folder cannot be written.
+        """
+        from pspnet.predict.pretrained import save_pretrained
+
+        return save_pretrained(self, folder, title, license, license_link, half)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        license: str,
+        license_link: str | None = None,
+        private: bool = False,
+        token: str | None = None,
+        message: str = "Model made by pspnet",
+        half: bool = False,
+    ) -> str:
+        """Hands the model in to the Hugging Face hub, as `save_pretrained` writes it; returns the repository's URL.
+
+        Args:
+            repository: NAME/MODEL; made where it does not exist.
+            license: Of the weights: nobody may use what has none. See `save_pretrained`.
+            license_link: As in `save_pretrained`.
+            private: Whether a repository that is made now is private.
+            token: One that may write; None: HF_TOKEN, or that of `hf auth login`.
+            message: Of the commit.
+            half: As in `save_pretrained`.
+
+        Raises ConfigError for a name or license that is none, ServiceError where the hub does not answer or refuses.
+        """
+        from pspnet.predict.pretrained import push_to_hub
+
+        return push_to_hub(self, repository, license, license_link, private, token, message, half)
 
     def logits(self, images: Array) -> Array:
         """(B, bands, H, W) in the images' own range -> logits (B, K, H, W) float32. Arrays for arrays, tensors for
