@@ -17,6 +17,7 @@ from pspnet.data.dataset import Dataset
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import IGNORE
 from pspnet.metrics import fit_temperature
+from pspnet.predict.conditions import label_translation, refuse_unlike
 from pspnet.predict.engines import TorchEngine
 from pspnet.predict.segmenter import Segmenter
 
@@ -38,8 +39,7 @@ def adapt_batch_norm(
         raise ConfigError(f"a model that runs on {segmenter.engine.name} cannot be adapted; adapt it before its export")
     if prior < 0 or batch_size < 1 or passes < 1:
         raise ConfigError(f"prior = {prior}, batch_size = {batch_size}, passes = {passes}: prior >= 0, the others >= 1")
-    if len(dataset) == 0:
-        raise DataError("the data set is empty: there is nothing to adapt to")
+    refuse_unlike(segmenter.card, dataset)
     told = {"batch_norm_adapted": {"images": len(dataset), "prior": prior, "passes": passes}}
     adapted = Segmenter(
         copy.deepcopy(segmenter.model),
@@ -101,6 +101,8 @@ def calibrate(segmenter: Segmenter, dataset: Dataset, *, pixels_per_image: int =
     Confidence is then the probability of being right; labels do not change. Uses `pixels_per_image` random labelled
     pixels of each image. Raises DataError where labels are missing. Save the result to keep the temperature.
     """
+    refuse_unlike(segmenter.card, dataset)
+    translation = label_translation(segmenter.card.label_space, dataset.label_space)
     rng = np.random.default_rng(seed)
     logits: list[NDArray[np.float32]] = []
     truth: list[NDArray[np.uint8]] = []
@@ -108,14 +110,13 @@ def calibrate(segmenter: Segmenter, dataset: Dataset, *, pixels_per_image: int =
         sample = dataset[index]
         if sample.labels is None:
             raise DataError(f"'{sample.name}' has no labels: a temperature is fitted to labelled images")
-        places = np.flatnonzero(sample.labels != IGNORE)
+        labels = sample.labels if translation is None else translation[sample.labels]
+        places = np.flatnonzero(labels != IGNORE)
         places = rng.choice(places, min(pixels_per_image, len(places)), replace=False)
         pixels = torch.from_numpy(_as_batch([sample.image]))
         found = segmenter.logits(pixels)[0].flatten(1)[:, torch.from_numpy(places)]
         logits.append(found.T.float().cpu().numpy())
-        truth.append(sample.labels.ravel()[places])
-    if not logits:
-        raise DataError("the data set is empty: there is nothing to calibrate on")
+        truth.append(labels.ravel()[places])
     temperature = fit_temperature(np.concatenate(logits), np.concatenate(truth))
     card = dataclasses.replace(segmenter.card, temperature=temperature)
     return Segmenter(segmenter.model, card, engine=segmenter.engine)

@@ -18,10 +18,10 @@ from pspnet.errors import ConfigError, DataError
 from pspnet.evaluation import assess, compare_models, evaluate
 from pspnet.evaluation.objects import objects_beside
 from pspnet.evaluation.report import read_per_image
-from pspnet.evaluation.run import class_translation
 from pspnet.labels import LabelSpace
 from pspnet.metrics import PerImage, compare, intervals
 from pspnet.nn import PSPNet
+from pspnet.predict.conditions import class_translation
 from pspnet.predict.protocols import PROTOCOLS
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.checkpoint import card_for

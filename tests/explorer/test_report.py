@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from pspnet.errors import DataError
 from pspnet.explorer import explore
 from pspnet.explorer.failures import Findings, look_at
 from pspnet.labels import LabelSpace
+from pspnet.weights.checkpoint import ModelCard
 
 NAMES = ("sky", "water", "road", "boat", "car", "building", "skyscraper", "bed", "pillow", "wall")
 SPACE = LabelSpace(NAMES)
@@ -56,7 +56,7 @@ class Scenes:
 class Predicted:
     """Stands in for a Segmenter: it recognises an image and gives its made-up prediction."""
 
-    card = SimpleNamespace(protocol="whole", label_space=SPACE, band_names=("red", "green", "blue"))
+    card = ModelCard(SPACE)
 
     def __init__(self) -> None:
         self.known = {Scenes()[i].image.astype(np.int64).sum(): scene(i)[1] for i in range(16)}

@@ -29,7 +29,8 @@ from pspnet.labels import LabelSpace
 from pspnet.nn import PSPNet
 from pspnet.weights import mmseg, smp
 from pspnet.weights.checkpoint import load_checkpoint, save_checkpoint
-from pspnet.weights.importing import SOURCES, import_checkpoint, with_sizes
+from pspnet.weights.importing import SOURCES, import_checkpoint
+from pspnet.weights.protocol_sizes import with_sizes
 from pspnet.weights.rename_table import Foreign, unique_names
 from pspnet.weights.torch_files import read_file
 from support.peers import save

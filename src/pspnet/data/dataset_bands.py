@@ -1,8 +1,6 @@
-"""The bands of data sets, compared: with each other, and with what a model reads."""
+"""The bands of data sets, compared with each other."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from pspnet.data.dataset import Dataset, as_dataset
 from pspnet.georaster.bands import compare_bands
@@ -18,10 +16,3 @@ def unlike_bands(one: Dataset, other: Dataset) -> str:
         differences = one.band_info.differences(other.band_info, one.band_numbers)
         told = f"its images have {' and '.join(differences)}" if differences else ""
     return told
-
-
-def wrong_bands(model_names: Sequence[str], dataset: Dataset) -> str:
-    """Why a data set's bands are not those that a model reads, with the way out; "" where they are or nobody can know."""
-    names = as_dataset(dataset).band_names
-    told = compare_bands(model_names, names) if names else ""
-    return told and f"{told}. Give the data set's option bands with their numbers in the model's order"

@@ -12,16 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.class_tables import same_names
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.class_faults import class_faults
 from pspnet.data.dataset import Dataset, Sample, threads_will_read
-from pspnet.data.dataset_bands import wrong_bands
-from pspnet.errors import ConfigError, DataError
+from pspnet.errors import DataError
 from pspnet.evaluation.objects import Objects, objects_beside
 from pspnet.evaluation.report import Evaluation
-from pspnet.labels import IGNORE, LabelSpace
 from pspnet.metrics import (
     Absent,
     BoundaryCounter,
@@ -34,6 +31,7 @@ from pspnet.metrics import (
     count_pairs,
 )
 from pspnet.predict.arrays import softmax_
+from pspnet.predict.conditions import class_translation, protocol_of, refuse_unlike
 from pspnet.predict.protocols import Predictor, most_probable, predict_map
 from pspnet.predict.segmenter import Segmenter
 
@@ -72,8 +70,8 @@ def assess(
     prediction, (H, W) uint8 in the data set's classes.
     """
     config = config or EvaluationConfig()
-    chosen = find_protocol(protocol or config.protocol or segmenter.card.protocol)
-    refuse_unlike(segmenter, dataset)
+    chosen = protocol_of(segmenter.card, protocol or config.protocol)
+    refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
     space = dataset.label_space
     matrix, per_image = ConfusionMatrix(space.num_classes), PerImage()
@@ -133,12 +131,13 @@ def predict_dataset(
     """Predicts every sample, labelled or not, and hands it on: keep(sample, labels), (H, W) uint8 in the data set's
     classes. Raises what `assess` raises."""
     config = config or EvaluationConfig()
-    refuse_unlike(segmenter, dataset)
+    chosen = protocol_of(segmenter.card, config.protocol)
+    refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
     predictions = predict_all(
         segmenter,
         read_ahead(dataset),
-        find_protocol(config.protocol or segmenter.card.protocol),
+        chosen,
         config,
         labelled=False,
     )
@@ -148,57 +147,9 @@ def predict_dataset(
             progress(done, len(dataset))
 
 
-def refuse_unlike(segmenter: Segmenter, dataset: Dataset) -> None:
-    """Raises DataError for an empty data set, ConfigError for one whose bands are not those that the model reads."""
-    if len(dataset) == 0:
-        raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
-    told = wrong_bands(segmenter.card.band_names, dataset)
-    if told:
-        raise ConfigError(f"the data set is not what the model was trained for: {told}")
-
-
 def _precision(segmenter: Segmenter) -> str:
     """What the scores were computed in: bfloat16 changes labels, so it is said. An engine of a user's own may not know."""
     return getattr(segmenter.engine, "precision", "precision not known")
-
-
-def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] | None:
-    """(256,) table from the model's class indices to the data set's, by name; None where both agree.
-
-    Names are compared as `same_names` does: "bed " is "bed", "television receiver" is "television". Classes that nobody
-    named stand for the pixel codes that the model was trained with, in their order; a warning says so. Raises ConfigError
-    when the names are not the same ones: a score would compare different things.
-    """
-    if model.names == data.names:
-        return None
-    if model.is_numbered and model.num_classes == data.num_classes:
-        ordered = data.by_code().names
-        warnings.warn(
-            f"the model's classes have no names: class_0 is taken to be {ordered[0]!r}, the data set's lowest code, and so on "
-            "in the order of its codes. Name them when importing: pspnet import ... --classes TABLE",
-            stacklevel=2,
-        )
-        found = [data.index(name) for name in ordered]
-    else:
-        ours, theirs = same_names(model.names), same_names(data.names)
-        if sorted(ours) != sorted(theirs):
-            raise ConfigError(_unlike(model, data, ours, theirs))
-        found = [theirs.index(name) for name in ours]
-    if found == list(range(model.num_classes)):
-        return None
-    table = np.full(256, IGNORE, np.uint8)
-    table[: model.num_classes] = found
-    return table
-
-
-def _unlike(model: LabelSpace, data: LabelSpace, ours: list[str], theirs: list[str]) -> str:
-    only_model = [name for name, key in zip(model.names, ours, strict=True) if key not in theirs]
-    only_data = [name for name, key in zip(data.names, theirs, strict=True) if key not in ours]
-    return (
-        f"the model knows {model.num_classes} classes, the data set {data.num_classes}, and their names differ. "
-        f"Only the model has: {_few(only_model)}; only the data set has: {_few(only_data)}. "
-        "Use the data set that the model was trained for, or a class table that names the classes alike"
-    )
 
 
 def read_ahead(dataset: Dataset, indices: Sequence[int] | None = None) -> Iterator[Sample]:
@@ -285,7 +236,3 @@ def _timed(samples: Iterator[Sample], labelled: bool) -> Iterator[tuple[Sample, 
                 "labels; predictions for a benchmark's server: pspnet evaluate ... --submission DIR"
             )
         yield sample, time.perf_counter() - before
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"

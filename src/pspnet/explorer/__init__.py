@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from pspnet.config.evaluation import EvaluationConfig
-from pspnet.config.protocol import Protocol, find_protocol
+from pspnet.config.protocol import Protocol
 from pspnet.data.dataset import Dataset
 from pspnet.display import image_for_display
-from pspnet.evaluation.run import Progress, class_translation, predict_all, read_ahead, refuse_unlike
+from pspnet.evaluation.run import Progress, predict_all, read_ahead
 from pspnet.explorer.failures import Findings, look_at
 from pspnet.explorer.page import Picture, write_page
 from pspnet.explorer.report import ExplorerReport, choose
+from pspnet.predict.conditions import class_translation, protocol_of, refuse_unlike
 from pspnet.predict.segmenter import Segmenter
 
 __all__ = ["Findings", "Report", "explore"]
@@ -33,8 +34,8 @@ def explore(
     protocol: None: the one that the model's card names. examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
     each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does.
     """
-    space, chosen = dataset.label_space, find_protocol(protocol or segmenter.card.protocol)
-    refuse_unlike(segmenter, dataset)
+    space, chosen = dataset.label_space, protocol_of(segmenter.card, protocol)
+    refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, space)
     config = EvaluationConfig(batch_size=batch_size, resamples=0)
     findings = Findings(space.num_classes)

@@ -26,6 +26,7 @@ from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows
 from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device, to_numpy
+from pspnet.predict.conditions import Met, contradictions, size_doubt, tell
 from pspnet.predict.exported import files_of, is_exported, open_exported
 from pspnet.predict.protocols import Predictor, predict_probabilities
 from pspnet.predict.segmentation import Segmentation
@@ -250,17 +251,12 @@ class Segmenter:
     def seen_size(self, own: scale.Size, wish: scale.Wish | None = None, protocol: str | None = None) -> scale.Size:
         """The size that an image of `own` (height, width) is looked at with; see `segment`. Warns where the model's photographs
         were of another size by more than 1.5 and the image is not brought to it."""
-        trained = self.card.trained_size
         if wish is None:
             wish = "trained" if protocol is None else "native"
-        seen = scale.seen_size(own, trained, wish)
-        times = scale.times_trained(seen, trained)
-        if trained is not None and protocol is None and not 1 / scale.FAR < times < scale.FAR:
-            warnings.warn(
-                f"the image is looked at with {seen[1]} x {seen[0]} pixels, the model was trained at {trained[1]} x {trained[0]}: "
-                "things have another size than it knows. Leave size out, or give size = trained",
-                stacklevel=3,
-            )
+        seen = scale.seen_size(own, self.card.trained_size, wish)
+        told = size_doubt(self.card, seen) if protocol is None else ""
+        if told:
+            warnings.warn(f"{told}. Leave size out, or give size = trained", stacklevel=3)
         return seen
 
     def labels(
@@ -306,31 +302,40 @@ class Segmenter:
         Files and images of Pillow's: EXIF orientation applied, palettes, greyscale and RGBA as `pspnet.images` says.
         Arrays: (H, W) or (H, W, C), RGB.
         """
-        bands = self.config.in_bands
-        eight_bit = self.card.value_range[1] <= 255
-        if isinstance(image, (str, Path)) and is_raster(image):
-            return self._read_raster(image)
+        name = str(image) if isinstance(image, (str, Path)) else ""
         if isinstance(image, (str, Path)):
-            if bands not in (1, 3, 4):
-                raise ConfigError(
-                    f"the model reads {bands} bands; image files have 1, 3 or 4. For rasters: pspnet raster"
-                )
-            further = further_pictures(image)
-            if further:
-                warnings.warn(f"'{image}' holds {further}; the first picture is read", stacklevel=3)
-            kind: Literal["uint8", "native"] = "uint8" if eight_bit else "native"
-            if self.card.band_names in OF_PHOTOGRAPHS.values() or all(
-                re.fullmatch(r"band_\d+", name) for name in self.card.band_names
-            ):
-                return read_image(image, bands=cast(Literal[1, 3, 4], bands), dtype=kind)
-            # trained on bands with names: an alpha channel is no near infrared, and blue may come first
-            order = self._numbers(BandInfo.of_photograph(str(image)))
-            return np.ascontiguousarray(read_image(image, bands=3, dtype=kind)[..., [n - 1 for n in order]])
+            met, pixels = self._read_raster(image) if is_raster(image) else (Met(name), self._read_photograph(image))
+        else:
+            met, pixels = Met(name), self._of_array(image)
+        if pixels.dtype != np.uint8 or self.card.value_range != (0.0, 255.0):  # else there is nothing to doubt
+            tell(self.card, met.valued(pixels))
+        return pixels
+
+    def _read_photograph(self, path: str | Path) -> NDArray[Any]:
+        bands = self.config.in_bands
+        if bands not in (1, 3, 4):
+            raise ConfigError(f"the model reads {bands} bands; image files have 1, 3 or 4. For rasters: pspnet raster")
+        further = further_pictures(path)
+        if further:
+            warnings.warn(f"'{path}' holds {further}; the first picture is read", stacklevel=4)
+        if self.card.band_names in OF_PHOTOGRAPHS.values() or all(
+            re.fullmatch(r"band_\d+", name) for name in self.card.band_names
+        ):
+            return read_image(path, bands=cast(Literal[1, 3, 4], bands), dtype=self._kind)
+        # trained on bands with names: an alpha channel is no near infrared, and blue may come first
+        order = self._numbers(BandInfo.of_photograph(str(path)))
+        return np.ascontiguousarray(read_image(path, bands=3, dtype=self._kind)[..., [n - 1 for n in order]])
+
+    @property
+    def _kind(self) -> Literal["uint8", "native"]:
+        """How photographs are read: in 8 bits where the model was trained on them."""
+        return "uint8" if self.card.value_range[1] <= 255 else "native"
+
+    def _of_array(self, image: Image.Image | NDArray[Any]) -> NDArray[Any]:
+        bands = self.config.in_bands
         if isinstance(image, Image.Image):
             image = pixels_of_pillow(
-                image,
-                bands=cast(Literal[1, 3, 4], bands) if bands in (1, 3, 4) else None,
-                dtype="uint8" if eight_bit else "native",
+                image, bands=cast(Literal[1, 3, 4], bands) if bands in (1, 3, 4) else None, dtype=self._kind
             )
         pixels = np.asarray(image)
         if pixels.ndim == 2:
@@ -347,26 +352,24 @@ class Segmenter:
             )
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ImageError("an image holds values that are not finite (NaN or infinity); replace them first")
-        low, high = self.card.value_range
-        if pixels.max() > 4 * max(high, 1.0) or (pixels.dtype.kind == "f" and eight_bit and 0 < pixels.max() <= 1.0):
-            warnings.warn(
-                f"image values reach from {pixels.min():g} to {pixels.max():g}; the model was trained on "
-                f"{low:g} to {high:g}. "
-                "Scale the image to that range",
-                stacklevel=3,
-            )
         return pixels
 
-    def _read_raster(self, path: str | Path) -> NDArray[Any]:
+    def _read_raster(self, path: str | Path) -> tuple[Met, NDArray[Any]]:
         """A raster's bands that the model reads, by name and number. Raises ImageError where one is missing."""
-        pixels, valid = read_whole(path, self._numbers(read_bands(path)))
+        info = read_bands(path)
+        numbers = self._numbers(info)
+        met = Met(str(path)).stored(info, numbers)
+        unlike = contradictions(self.card, met)
+        if unlike:
+            raise ImageError(f"'{path}': {'; '.join(unlike)}")
+        pixels, valid = read_whole(path, numbers)
         if valid is not None:
             warnings.warn(
                 f"'{path}' has no data in {1 - valid.mean():.1%} of its pixels; their labels mean nothing. "
                 "`pspnet raster` leaves them out",
                 stacklevel=4,
             )
-        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return met, np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
     def _numbers(self, info: BandInfo) -> tuple[int, ...]:
         try:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet.config.raster import RasterConfig
-from pspnet.errors import ConfigError, require
+from pspnet.errors import ConfigError, RasterError, require
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import BandReader, Grid, colours_of, grid_of, open_raster
 from pspnet.georaster.ground import PixelAreas, resolution_m
+from pspnet.predict.conditions import Met, contradictions, tell
 from pspnet.raster.area_of_interest import area_of_interest, window_of
 from pspnet.tiling import Window
 from pspnet.weights.checkpoint import ModelCard
 
-UNLIKE = 1.5  # ratio of resolutions above which a map is doubtful
 SAMPLES, SAMPLE_PX = 3, 256  # places along each side where values are looked at before the start, and their size
 
 
@@ -68,8 +69,12 @@ def examine(
     name = str(path)
     with open_raster(name) as file, resampled(file, _other_grid(file, config, card)) as dataset:
         grid = grid_of(dataset)
-        info = BandInfo.of(dataset)
+        info = BandInfo.of(file)
         indexes = find_bands(info, card.band_names, card.band_numbers, config.bands)
+        met = Met(name).stored(info, tuple(indexes))
+        unlike = contradictions(card, met)
+        if unlike:
+            raise RasterError(f"'{name}': {'; '.join(unlike)}")
         if grid.crs is None:
             rpc = "it is placed by rational polynomial coefficients (RPC): gdalwarp -rpc IN.tif OUT.tif gives it a grid"
             plain = "If you know it, set it first: gdal_edit -a_srs EPSG:... FILE (or rio edit-info --crs)"
@@ -97,31 +102,17 @@ def examine(
             file.tags().get("AREA_OR_POINT"),
             None if dataset is file else grid,
         )
-        seen = _sample(source, dataset)
-    low, high = card.value_range
-    if seen is not None and (
-        seen[1] > high + 0.5 * (high - low) or seen[0] < low - 0.5 * (high - low) or seen[1] < low + 0.05 * (high - low)
-    ):
-        warnings.warn(
-            f"'{name}' ({source.dtype}) holds values from {seen[0]:g} to {seen[1]:g}; the model was trained "
-            f"on {low:g} to {high:g}. Its map cannot be trusted; scale the raster to that range",
-            stacklevel=3,
-        )
-    return RasterSource(**{**source.__dict__, "value_range": seen})
+        values = _sample(source, dataset)
+    if config.resolution == "native":
+        met = replace(met, resolution=resolution_m(grid))
+    tell(card, met if values is None else met.valued(values))
+    return replace(source, value_range=_range(values))
 
 
 def _other_grid(dataset: Any, config: RasterConfig, card: ModelCard) -> Grid | None:
-    """The grid at the resolution that the run asks for; None: the raster's own. Warns where that is unlike the model's."""
+    """The grid at the resolution that the run asks for; None: the raster's own."""
     grid, trained = grid_of(dataset), card.ground_resolution or None
     if config.resolution == "native":
-        own = resolution_m(grid) if trained else None
-        if own and trained and max(own / trained, trained / own) > UNLIKE:
-            warnings.warn(
-                f"'{dataset.name}' has pixels of {own:.3g} m; the model was trained on pixels of {trained:.3g} m and knows "
-                "things by their size in pixels. Its map cannot be trusted; resolution = trained (--resolution trained) "
-                "resamples the raster to what the model knows",
-                stacklevel=4,
-            )
         return None
     wanted = trained if config.resolution == "trained" else config.resolution
     own = resolution_m(grid)
@@ -161,8 +152,8 @@ def resampled(dataset: Any, grid: Grid | None) -> Iterator[Any]:
         yield seen
 
 
-def _sample(source: RasterSource, dataset: Any) -> tuple[float, float] | None:
-    """Lowest and highest value (1st and 99th percentile) in small windows spread over the crop."""
+def _sample(source: RasterSource, dataset: Any) -> NDArray[Any] | None:
+    """(bands, n) values with data in small windows spread over the crop; None where there are none."""
     errors = require("rasterio.errors", "raster")
     reader, values = source.reader(dataset), []
     height, width = min(SAMPLE_PX, source.crop.height), min(SAMPLE_PX, source.crop.width)
@@ -175,7 +166,9 @@ def _sample(source: RasterSource, dataset: Any) -> tuple[float, float] | None:
                 continue
             kept = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
             values.append(kept[:, ::7])
-    found = np.concatenate(values, axis=1) if values else np.empty((1, 0))
-    if not found.size:
-        return None
-    return float(np.percentile(found, 1)), float(np.percentile(found, 99))
+    found: NDArray[Any] = np.concatenate(values, axis=1) if values else np.empty((1, 0))
+    return found if found.size else None
+
+
+def _range(values: NDArray[Any] | None) -> tuple[float, float] | None:
+    return None if values is None else (float(np.percentile(values, 1)), float(np.percentile(values, 99)))

@@ -15,7 +15,7 @@ from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
 from pspnet.data.catalog import available_splits, open_unchecked
 from pspnet.data.dataset import Dataset, as_dataset
-from pspnet.data.dataset_bands import unlike_bands, wrong_bands
+from pspnet.data.dataset_bands import unlike_bands
 from pspnet.data.doctor import check_opened
 from pspnet.data.faults import DataReport
 from pspnet.data.statistics import Progress, Statistics, dataset_statistics
@@ -24,6 +24,7 @@ from pspnet.errors import ConfigError, DataError
 from pspnet.georaster.ground import resolution_m
 from pspnet.losses import class_weights_from_shares
 from pspnet.machine import usable_cores
+from pspnet.predict.conditions import refuse_unlike
 from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
 from pspnet.training.distributed import outside_launch
 from pspnet.weights.bundled import find_model
@@ -135,9 +136,11 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
     derives_mean = normalises_by_data(model, dataset.bands)
     if config.init_from is not None:
         before, card = read_header(find_model(str(config.init_from)))
-        told = wrong_bands(card.band_names, dataset) if before.in_bands == dataset.bands else ""
-        if told:
-            raise ConfigError(f"init_from = {config.init_from}: the data set is not what it was trained on: {told}")
+        if before.in_bands == dataset.bands:
+            try:
+                refuse_unlike(card, dataset)
+            except ConfigError as error:
+                raise ConfigError(f"init_from = {config.init_from}: {error}") from error
         if model.mean is None and model.std is None:
             changes["mean"], changes["std"] = before.normalisation  # what its weights expect
             derives_mean = False
@@ -221,12 +224,19 @@ def on_this_machine(config: TrainConfig, samples: int) -> TrainConfig:
     )
 
 
-def value_range(dataset: Dataset) -> tuple[float, float]:
-    """The range that a model card names: the whole of an 8-bit type, else what 20 evenly spread samples hold."""
-    if dataset[0].image.dtype == np.uint8:
-        return 0.0, 255.0
-    some = [dataset[index].image for index in range(0, len(dataset), -(-len(dataset) // 20))]
-    return float(min(image.min() for image in some)), float(max(image.max() for image in some))
+def values_of(dataset: Dataset) -> dict[str, Any]:
+    """What a model card keeps of the values trained on: their `pixel_type`; their `value_range`, the whole of an 8-bit type,
+    else what 20 evenly spread samples hold; and the scale and offset that raster files state for each band."""
+    first = dataset[0].image
+    low, high = 0.0, 255.0
+    if first.dtype != np.uint8:
+        some = [dataset[index].image for index in range(0, len(dataset), -(-len(dataset) // 20))]
+        low, high = float(min(image.min() for image in some)), float(max(image.max() for image in some))
+    values: dict[str, Any] = {"value_range": (low, high), "pixel_type": str(first.dtype)}
+    if dataset.band_info is not None and dataset.band_numbers:
+        for name, stated in (("band_scales", dataset.band_info.scales), ("band_offsets", dataset.band_info.offsets)):
+            values[name] = tuple(stated[number - 1] for number in dataset.band_numbers)
+    return values
 
 
 def scale_of(dataset: Dataset, data: DataConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pspnet.files import new_file, write_text
 from pspnet.machine import processor_name, source_commit
 from pspnet.metrics import Scores, none_if_nan
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.resolve import DataSets, scale_of, value_range
+from pspnet.training.resolve import DataSets, scale_of, values_of
 from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
 from pspnet.training.validation import Validation
@@ -39,14 +39,14 @@ class Results:
     def __init__(self, folder: RunFolder, config: TrainConfig, data: DataSets) -> None:
         self.folder, self.config, self.data = folder, config, data
         self.commit = source_commit()
-        self._range: tuple[float, float] | None = None
+        self._values: dict[str, Any] = {}
         self._scale: dict[str, Any] = {}
 
     def save_best(self, state: TrainingState, result: Validation) -> None:
         self._save(self.folder.best_model, state.best_model, ScoredStep(state.step, result.scores, result.protocol))
 
     def _save(self, path: Path, model: PSPNet, scored: ScoredStep) -> None:
-        self._range = self._range or value_range(self.data.train)
+        self._values = self._values or values_of(self.data.train)
         self._scale = self._scale or scale_of(self.data.train, self.config.data)
         names, numbers = self.data.train.band_names, self.data.train.band_numbers
         provenance: dict[str, Any] = {
@@ -66,11 +66,11 @@ class Results:
         card = card_for(
             model,
             self.data.train.label_space,
-            value_range=self._range,
             protocol=test_protocol(self.config, scored.protocol),
             provenance=provenance,
             **({"band_names": names} if names else {}),
             **({"band_numbers": numbers} if numbers else {}),
+            **self._values,
             **self._scale,
         )
         save_checkpoint(path, model, card)

@@ -39,7 +39,8 @@ class ModelCard:
     protocol that its scores were measured with. temperature: divides the logits before softmax (calibration).
     provenance: free JSON (data, recipe, commit, hardware, scores). trained_size: (height, width) of the photographs trained on,
     the median, in pixels: they are brought to it (see `pspnet.predict.scale`). ground_resolution: metres of a pixel's side,
-    of images from above; 0 where it is unknown. One of the two is None.
+    of images from above; 0 where it is unknown. One of the two is None. pixel_type: of the images trained on ("uint8",
+    "uint16" ...), "" where it is unknown. band_scales, band_offsets: what their files said of each band's stored values.
     """
 
     label_space: LabelSpace
@@ -51,6 +52,9 @@ class ModelCard:
     band_numbers: tuple[int, ...] = ()
     trained_size: tuple[int, int] | None = None
     ground_resolution: float | None = None
+    pixel_type: str = ""
+    band_scales: tuple[float, ...] = ()
+    band_offsets: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -63,6 +67,9 @@ class ModelCard:
             "provenance": dict(self.provenance),
             **({"trained_size": list(self.trained_size)} if self.trained_size else {}),
             **({} if self.ground_resolution is None else {"ground_resolution": self.ground_resolution}),
+            **({"pixel_type": self.pixel_type} if self.pixel_type else {}),
+            **({"band_scales": list(self.band_scales)} if self.band_scales else {}),
+            **({"band_offsets": list(self.band_offsets)} if self.band_offsets else {}),
         }
 
     @classmethod
@@ -78,6 +85,9 @@ class ModelCard:
             tuple(int(number) for number in data.get("band_numbers", ())),
             (int(data["trained_size"][0]), int(data["trained_size"][1])) if data.get("trained_size") else None,
             None if data.get("ground_resolution") is None else float(data["ground_resolution"]),
+            str(data.get("pixel_type", "")),
+            tuple(float(scale) for scale in data.get("band_scales", ())),
+            tuple(float(offset) for offset in data.get("band_offsets", ())),
         )
 
 

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pspnet.class_tables import same_names
-from pspnet.config.protocol import VARIANTS
 from pspnet.errors import CheckpointError, ConfigError
 from pspnet.labels import LabelSpace, read_classes
 from pspnet.nn import PSPNet
 from pspnet.weights import caffe, csail, mmseg, semseg, smp, torchvision
 from pspnet.weights.checkpoint import ModelCard, card_for
+from pspnet.weights.protocol_sizes import with_sizes
 from pspnet.weights.rename_table import Foreign, Ledger, Plan, build, listed
 from pspnet.weights.selfcheck import SelfCheck, self_check, verify_recording
 from pspnet.weights.torch_files import find_state, read_file
@@ -219,16 +218,6 @@ def _in_order(given: LabelSpace, path: Path) -> tuple[LabelSpace, str | None]:
         f"the class table's rows are not in the order of their codes: output 0 of '{path.name}' is taken to be "
         f"{ordered.names[0]!r} (code {ordered.codes[0]}), output 1 {ordered.names[1]!r} (code {ordered.codes[1]}), ..."
     )
-
-
-def with_sizes(protocol: str, label_space: LabelSpace) -> str:
-    """A protocol with the sizes of the published data set whose classes these are: "semseg-ss@cityscapes"."""
-    names = same_names(label_space.names)
-    for table in ("cityscapes", "loveda", "isprs", "ade20k", "voc"):
-        if names == same_names(LabelSpace.named(table).names):
-            sizes = {"isprs": "potsdam"}.get(table, table)  # Potsdam's and Vaihingen's are the same
-            return f"{protocol}@{sizes}" if protocol in VARIANTS[sizes] else protocol
-    return protocol
 
 
 def _by_reason(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
