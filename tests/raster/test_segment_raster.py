@@ -118,6 +118,12 @@ def test_every_layout_of_the_file_gives_the_same_map(tmp_path: Path, layout: Any
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), expected(pixels))
 
 
+def test_a_card_may_say_anything_about_its_model(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", scene(64, 64))
+    segmenter = make_segmenter(provenance={"about": "a model of towns"})
+    assert segment_raster(segmenter, source, tmp_path / "out.tif", tile_px=32, overlap_px=8).path.is_file()
+
+
 def test_the_map_lies_where_the_raster_lies_and_is_cloud_optimised(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", scene(150, 200))
     segment_raster(make_segmenter(), source, tmp_path / "out.tif", **SMALL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,8 @@ def fitted(config: RasterConfig, segmenter: Segmenter) -> RasterConfig:
 
     Raises ConfigError for windows that it cannot take, and for a confidence that a graph without probabilities has not.
     """
-    about = segmenter.card.provenance.get("about", {})
-    if about.get("output") == "labels":
+    about = segmenter.card.provenance.get("about")  # of a foreign graph its settings; of models of ours a sentence
+    if isinstance(about, Mapping) and about.get("output") == "labels":
         asked = [name for name in ("confidence", "entropy", "probabilities", "unsure_below") if getattr(config, name)]
         if asked:
             raise ConfigError(f"{asked[0]}: this model gives labels without probabilities; leave it out")
