@@ -196,7 +196,7 @@ def main() -> None:
     def told(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    wait_for_quiet(given.wait, told=told)
+    wait_for_quiet(given.wait, report_line=told)
     torch.set_num_threads(given.threads)
     machine = hardware(torch.device("cpu"))
     jobs = jobs_of(given, "bf16" in machine.products)
@@ -208,7 +208,7 @@ def main() -> None:
             command = [python, str(Path(__file__)), "--child", json.dumps(job, default=str)]
             environment = {"OMP_NUM_THREADS": str(given.threads), "PYTHONWARNINGS": "ignore"}
             contestants.append(Contestant(job["name"], command, environment))
-        found = take_turns(contestants, given.rounds, told=told)
+        found = take_turns(contestants, given.rounds, report_line=told)
         first = found[jobs[0]["name"]]
         if first.failure:
             sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")

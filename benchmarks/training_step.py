@@ -135,7 +135,7 @@ def main() -> None:
     from pspnet.bench.machine import hardware
     from pspnet.bench.report import save_result
 
-    wait_for_quiet(given.wait, told=lambda text: print(text, file=sys.stderr, flush=True))
+    wait_for_quiet(given.wait, report_line=lambda text: print(text, file=sys.stderr, flush=True))
     torch.set_num_threads(given.threads)
     machine = hardware(torch.device("cpu"))
     contestants = [
@@ -146,7 +146,7 @@ def main() -> None:
         )
         for name in CONTESTANTS
     ]
-    found = take_turns(contestants, given.rounds, 0, told=lambda text: print(text, file=sys.stderr, flush=True))
+    found = take_turns(contestants, given.rounds, 0, report_line=lambda text: print(text, file=sys.stderr, flush=True))
     first = found[CONTESTANTS[0]]
     if first.failure:
         sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,9 @@ import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_COLOR", "1")
+# a cache of these tests' own: they neither find nor leave anything in the user's
+os.environ["PSPNET_CACHE"] = tempfile.mkdtemp(prefix="pspnet-tests-cache-")
+atexit.register(shutil.rmtree, os.environ["PSPNET_CACHE"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach for a hub fails at once instead of waiting
 torch.set_num_threads(1)
 # The first backward decides for good whether autograd has threads for devices, and a process that has cannot fork (which

@@ -10,6 +10,7 @@ import pytest
 MODULES = [
     "pspnet.georaster.grids",
     "pspnet.inspection.heap",
+    "pspnet.predict.videos",
     "pspnet.predict.windows",
     "pspnet.outlines.connected_components",
     "pspnet.outlines.corners",

@@ -40,10 +40,10 @@ def adapt_batch_norm(
     if prior < 0 or batch_size < 1 or passes < 1:
         raise ConfigError(f"prior = {prior}, batch_size = {batch_size}, passes = {passes}: prior >= 0, the others >= 1")
     refuse_unlike(segmenter.card, dataset)
-    told = {"batch_norm_adapted": {"images": len(dataset), "prior": prior, "passes": passes}}
+    facts = {"batch_norm_adapted": {"images": len(dataset), "prior": prior, "passes": passes}}
     adapted = Segmenter(
         copy.deepcopy(segmenter.model),
-        dataclasses.replace(segmenter.card, provenance={**segmenter.card.provenance, **told}),
+        dataclasses.replace(segmenter.card, provenance={**segmenter.card.provenance, **facts}),
         device=str(segmenter.engine.device),
         precision="bf16" if segmenter.engine.dtype == torch.bfloat16 else "fp32",
     )
@@ -114,8 +114,8 @@ def calibrate(segmenter: Segmenter, dataset: Dataset, *, pixels_per_image: int =
         places = np.flatnonzero(labels != IGNORE)
         places = rng.choice(places, min(pixels_per_image, len(places)), replace=False)
         pixels = torch.from_numpy(_as_batch([sample.image]))
-        found = segmenter.logits(pixels)[0].flatten(1)[:, torch.from_numpy(places)]
-        logits.append(found.T.float().cpu().numpy())
+        picked_logits = segmenter.logits(pixels)[0].flatten(1)[:, torch.from_numpy(places)]
+        logits.append(picked_logits.T.float().cpu().numpy())
         truth.append(labels.ravel()[places])
     temperature = fit_temperature(np.concatenate(logits), np.concatenate(truth))
     card = dataclasses.replace(segmenter.card, temperature=temperature)

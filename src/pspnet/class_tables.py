@@ -127,7 +127,7 @@ def csv_table(text: str, source: str, needed: str) -> tuple[list[str], list[tupl
     with parsing(source, ConfigError, "cannot be read as CSV", f"It has a header line {needed}"):
         rows = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
     columns = [" ".join(column.strip().lower().split()) for column in rows[0]]
-    found = []
+    rows_read = []
     for (number, _), row in zip(lines[1:], rows[1:], strict=True):
         cells = [cell.strip() for cell in row]
         if len(cells) > len(columns) and any(cells[len(columns) :]):
@@ -135,32 +135,32 @@ def csv_table(text: str, source: str, needed: str) -> tuple[list[str], list[tupl
                 f"'{source}' line {number}: {len(cells)} values for the {len(columns)} columns {separator.join(columns)}. "
                 "Put a name that holds a separator between quotes"
             )
-        found.append((number, cells + [""] * (len(columns) - len(cells))))
-    return columns, found
+        rows_read.append((number, cells + [""] * (len(columns) - len(cells))))
+    return columns, rows_read
 
 
 def _csv_rows(text: str, source: str) -> Iterable[tuple[str, ClassRow]]:
     wanted = "code,name,red,green,blue[,ignore]"
     columns, rows = csv_table(text, source, wanted)
-    place = {
+    column_of = {
         key: next((columns.index(name) for name in names if name in columns), None) for key, names in _COLUMNS.items()
     }
-    if place["name"] is None or place["code"] is None:
+    if column_of["name"] is None or column_of["code"] is None:
         extra = (
             "; where labels hold colours, the codes may be any different numbers: 0, 1, 2, ..."
-            if place["name"] is not None
+            if column_of["name"] is not None
             else ""
         )
         raise ConfigError(
             f"'{source}' has the columns {', '.join(columns)}; a class table has the columns {wanted}, in a header line{extra}"
         )
-    painted = [key for key in ("red", "green", "blue") if place[key] is not None]
+    painted = [key for key in ("red", "green", "blue") if column_of[key] is not None]
     if painted and len(painted) < 3:
         raise ConfigError(f"'{source}' has the column {painted[0]} without the others; a colour is red, green and blue")
     for number, row in rows:
 
         def cell(key: str, row: Sequence[str] = row) -> str:
-            at = place[key]
+            at = column_of[key]
             return "" if at is None else row[at]
 
         where = f"'{source}' line {number}"
@@ -203,7 +203,7 @@ def _json_rows(data: Any, source: str) -> Iterable[tuple[str, ClassRow]]:
 
 def checked(rows: Iterable[tuple[str, ClassRow]], source: str) -> list[ClassRow]:
     """Rows with where each stands -> the rows, after all of them were compared with each other. Raises ConfigError."""
-    found: list[ClassRow] = []
+    checked_rows: list[ClassRow] = []
     codes: dict[int, str] = {}
     names: dict[str, str] = {}
     for where, row in rows:
@@ -226,13 +226,13 @@ def checked(rows: Iterable[tuple[str, ClassRow]], source: str) -> list[ClassRow]
                 )
         if row.code > MAX_CODE:
             raise ConfigError(f"{where}: code {row.code}: label files hold at most {MAX_CODE}")
-        found.append(row)
-    if not any(not row.ignored for row in found):
+        checked_rows.append(row)
+    if not any(not row.ignored for row in checked_rows):
         raise ConfigError(f"'{source}' has no class: 0 given that count; a line code,name,red,green,blue for each")
-    without = [row.name for row in found if not row.ignored and row.colour is None]
-    if without and len(without) < sum(not row.ignored for row in found):
+    without = [row.name for row in checked_rows if not row.ignored and row.colour is None]
+    if without and len(without) < sum(not row.ignored for row in checked_rows):
         raise ConfigError(f"'{source}': some classes have a colour and some have none ({without[0]!r})")
-    return found
+    return checked_rows
 
 
 def _number(value: Any, what: str, where: str) -> int:

@@ -97,13 +97,13 @@ class Client:
 
     def polygons(self, image: Image, **asked: Any) -> dict[str, Any]:
         """A GeoJSON feature collection in pixels, x right and y down: one polygon for each region."""
-        found: dict[str, Any] = self._json(self.answer(image, "polygons", **asked))
-        return found
+        answer: dict[str, Any] = self._json(self.answer(image, "polygons", **asked))
+        return answer
 
     def rle(self, image: Image, **asked: Any) -> dict[str, Any]:
         """Each class as COCO's uncompressed run lengths; `labels_of` makes a label map of it."""
-        found: dict[str, Any] = self._json(self.answer(image, "rle", **asked))
-        return found
+        answer: dict[str, Any] = self._json(self.answer(image, "rle", **asked))
+        return answer
 
     def answer(
         self,
@@ -135,10 +135,10 @@ class Client:
 
     def model(self, name: str | None = None) -> dict[str, Any]:
         """Classes, colours, protocol, scores and provenance of a model; None is the server's first."""
-        found: dict[str, Any] = self._json(
+        answer: dict[str, Any] = self._json(
             self._call("GET", "/v1/model", params={"model": name} if name else {}).content
         )
-        return found
+        return answer
 
     def models(self) -> list[str]:
         """The names of the server's models, the default first."""

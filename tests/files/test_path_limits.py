@@ -139,7 +139,6 @@ def test_data_sets_that_lead_outside(places: tuple[Path, Path], how: str) -> Non
     shutil.copy(inside / "labels.tif", root / "labels" / "x.tif")
     shutil.copy(inside / "image.tif", root / "images" / "x.tif")
     open_dataset("raster", root, "train", window_px=16)  # as it is now nothing is wrong with it
-    (root / "images" / "band_statistics.json").unlink(missing_ok=True)
     if how == "csv":
         root = inside / "list.csv"
         root.write_text(f"image,labels,split\n{outside}/image.tif,{outside}/labels.tif,train\n")
@@ -166,7 +165,7 @@ def test_data_sets_that_lead_outside(places: tuple[Path, Path], how: str) -> Non
     before = sorted(outside.rglob("*"))
     with pytest.raises(PspnetError, match=r"outside|no ordinary file"):
         open_dataset("raster", root, "train", window_px=16)
-    assert sorted(outside.rglob("*")) == before  # no band_statistics.json either
+    assert sorted(outside.rglob("*")) == before
 
 
 def test_processes_that_are_started_have_the_limit_too(places: tuple[Path, Path]) -> None:

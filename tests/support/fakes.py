@@ -307,6 +307,8 @@ def assert_conforms(dataset: Dataset, first_seed: int | None, size: tuple[int, i
     """What every data set is, whatever its files."""
     assert isinstance(dataset, Dataset)
     assert len(dataset) > 0
+    folders = {Path(source).parent for source in dataset.sources()}
+    before = {folder: sorted(folder.iterdir()) for folder in folders}
     names = set()
     for index in range(len(dataset)):
         sample = dataset[index]
@@ -324,3 +326,4 @@ def assert_conforms(dataset: Dataset, first_seed: int | None, size: tuple[int, i
     assert len(names) == len(dataset)
     with pytest.raises(IndexError):
         dataset[len(dataset)]
+    assert {folder: sorted(folder.iterdir()) for folder in folders} == before  # reading writes nothing

@@ -37,17 +37,17 @@ def side_by_side(
     changes = compare_models(counts[0], counts[1]).images if len(counts[0].names) > 1 else [(counts[0].names[0], 0.0)]
     best = [name for name, _ in changes[::-1][: max(config.pictures - 1, 1)]]
     names = list(dict.fromkeys([*best, changes[0][0]]))[: config.pictures]
-    place = {name: index for index, name in enumerate(counts[0].names)}
+    index_of = {name: index for index, name in enumerate(counts[0].names)}
     single, _ = protocols_of(config)
     predictors = [predictor_of(Segmenter.load(run.folder / "best.safetensors", device="cpu"), 1) for run in runs]
     rows = []
     for name in names:
-        sample = val_data[place[name]]
+        sample = val_data[index_of[name]]
         assert sample.labels is not None
-        found = [predict_one(predictor, sample.image, single, False)[0] for predictor in predictors]
+        predictions = [predict_one(predictor, sample.image, single, False)[0] for predictor in predictors]
         panels = [
             image_for_display(sample.image),
-            *(_coloured(v, val_data.label_space) for v in (sample.labels, *found)),
+            *(_coloured(v, val_data.label_space) for v in (sample.labels, *predictions)),
         ]
         rows.append(_joined([_fitted(panel) for panel in panels]))
     width = max(row.shape[1] for row in rows)
@@ -74,8 +74,8 @@ def _joined(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def _heads(row_width: int, width: int) -> NDArray[np.uint8]:
     head = np.full((_HEAD, width, 3), 255, np.uint8)
-    for place, text in enumerate(("image", "truth", "baseline", "PSPNet")):
+    for column, text in enumerate(("image", "truth", "baseline", "PSPNet")):
         cv2.putText(
-            head, text, (4 + place * row_width // 4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 46, 56), 1, cv2.LINE_AA
+            head, text, (4 + column * row_width // 4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 46, 56), 1, cv2.LINE_AA
         )
     return head

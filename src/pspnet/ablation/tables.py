@@ -106,12 +106,12 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float | None, float | 
 
 def by_seed(config: AblationConfig, cells: list[AblationCell], row: Row, score: str = "mean_iou") -> dict[int, float]:
     """A row's score in % for every seed that is finished."""
-    found = {}
+    run_of_seed = {}
     for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
         result = cell_of(config, cells, row, seed).results().get("multi" if row.multi_scale else "single", {})
         if result.get(score) is not None:
-            found[seed] = 100 * float(result[score])
-    return found
+            run_of_seed[seed] = 100 * float(result[score])
+    return run_of_seed
 
 
 def _row(config: AblationConfig, cells: list[AblationCell], table: GridTable, row: Row) -> dict[str, Any]:
@@ -155,18 +155,18 @@ def _per_class(config: AblationConfig, tables: Sequence[GridTable], cells: list[
     pair = baseline_and_pspnet(tables)
     if pair is None:
         return {}
-    found: list[dict[str, list[float]]] = []
+    scores_by_class: list[dict[str, list[float]]] = []
     for row in pair:
         together: dict[str, list[float]] = {}
         for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
             for one in cell_of(config, cells, row, seed).results().get("single", {}).get("classes", []):
                 if one["iou"] is not None:
                     together.setdefault(one["name"], []).append(100 * one["iou"])
-        found.append(together)
+        scores_by_class.append(together)
     rows = []
-    for name in found[0]:
-        if name in found[1]:
-            before, after = float(np.mean(found[0][name])), float(np.mean(found[1][name]))
+    for name in scores_by_class[0]:
+        if name in scores_by_class[1]:
+            before, after = float(np.mean(scores_by_class[0][name])), float(np.mean(scores_by_class[1][name]))
             rows.append({"name": name, "baseline": before, "pspnet": after, "gain": after - before})
     return {"baseline": pair[0].name, "pspnet": pair[1].name, "classes": rows} if rows else {}
 
@@ -206,8 +206,8 @@ def _claims(claims: list[dict[str, Any]]) -> list[str]:
     for c in claims:
         if c["seeds"]:
             width = "" if c["half_width"] is None else f" ± {c['half_width']:.1f}"
-            told = c["half_width"] is not None and abs(c["difference"]) > c["half_width"]
-            verdict = "not told apart" if not told else "holds" if c["difference"] > 0 else "the other way round"
+            is_certain = c["half_width"] is not None and abs(c["difference"]) > c["half_width"]
+            verdict = "not told apart" if not is_certain else "holds" if c["difference"] > 0 else "the other way round"
             lines.append(
                 f"- {c['lower']} < {c['higher']}: {c['difference']:+.1f}{width}, in {c['holds_in']} of {c['seeds']} "
                 f"seeds: {verdict}"

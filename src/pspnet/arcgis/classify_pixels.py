@@ -47,8 +47,8 @@ def classify_pixels(
     segmenter = _segmenter(model, device)
     maps = []
     for raster in rasters:
-        beside = Path(raster).with_name(f"{Path(raster).stem}_classified.tif")
-        target = beside if output_name is None else Path(output_name)
+        default_out = Path(raster).with_name(f"{Path(raster).stem}_classified.tif")
+        target = default_out if output_name is None else Path(output_name)
         if process_all_raster_items and output_name is not None:
             target = Path(output_name) / f"{Path(raster).stem}.tif"
         segment_raster(with_pixel_values(segmenter), raster, target, RasterConfig(codes=True, **settings))

@@ -192,10 +192,10 @@ def load_package(path: str | Path, *, device: str = "auto") -> Segmenter:
 def _inside(path: Path) -> Path:
     """The package itself, where its folder was given."""
     if path.is_dir():
-        found = sorted(path.glob("*.emd")) or sorted(path.glob("*.dlpk"))
-        if not found:
+        packages = sorted(path.glob("*.emd")) or sorted(path.glob("*.dlpk"))
+        if not packages:
             raise CheckpointError(f"'{path}' holds neither an .emd nor a .dlpk")
-        return found[0]
+        return packages[0]
     if not path.is_file():
         raise CheckpointError(f"'{path}' does not exist; give an .emd, a .dlpk or the folder of a saved model")
     if path.suffix.lower() not in (".emd", ".dlpk"):
@@ -224,8 +224,8 @@ def _read_text(path: Path) -> str:
 def _colours(entries: list[tuple[int, str, Any]]) -> tuple[Colour, ...]:
     """The file's colours; distinct ones where it has none or an unset one."""
     spare = distinct_colours(len(entries))
-    found = []
+    colours = []
     for (_, _, colour), other in zip(entries, spare, strict=True):
         given = colour if isinstance(colour, list) and len(colour) >= 3 and min(colour[:3]) >= 0 else other
-        found.append((int(given[0]), int(given[1]), int(given[2])))
-    return tuple(found)
+        colours.append((int(given[0]), int(given[1]), int(given[2])))
+    return tuple(colours)

@@ -23,11 +23,11 @@ def grid_figure(pictures: Sequence[Shown], space: LabelSpace, columns: int, alph
     rows = max(1, -(-len(pictures) // columns))
     figure = figure_module.Figure(figsize=(2.8 * columns, 2.9 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
-    for place in axes.flat:
-        place.axis("off")
-    for place, (image, labels, title) in zip(axes.flat, pictures, strict=False):
-        place.imshow(_over(image, labels, space, alpha))
-        place.set_title(title, fontsize=8)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (image, labels, title) in zip(axes.flat, pictures, strict=False):
+        axis.imshow(_over(image, labels, space, alpha))
+        axis.set_title(title, fontsize=8)
     handles = [
         patches.Patch(color=np.array(colour) / 255, label=name)
         for name, colour in zip(space.names, space.colours, strict=True)

@@ -143,8 +143,8 @@ class PSPNetRasterFunction:
         inner = slice(self.padding, best.shape[0] - self.padding), slice(self.padding, best.shape[1] - self.padding)
         valid = np.asarray(known.any(axis=0))[inner]
         kind = props.get("pixelType", "u1") if isinstance(props, dict) else "u1"
-        found = np.where(valid, self.values[best[inner]], 0).astype(kind, copy=False)
-        pixelBlocks["output_pixels"] = found[None]
+        values = np.where(valid, self.values[best[inner]], 0).astype(kind, copy=False)
+        pixelBlocks["output_pixels"] = values[None]
         pixelBlocks["output_mask"] = valid[None].astype("u1")
         return pixelBlocks
 

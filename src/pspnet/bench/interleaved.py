@@ -55,14 +55,17 @@ class Measured:
 
 
 def take_turns(
-    contestants: Sequence[Contestant], rounds: int, warmups: int = 1, told: Callable[[str], None] = lambda line: None
+    contestants: Sequence[Contestant],
+    rounds: int,
+    warmups: int = 1,
+    report_line: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Measured]:
     """Each contestant runs once per round, after `warmups` rounds that do not count. One that fails is left out."""
-    found = {c.name: Measured(c.name) for c in contestants}
+    measured = {c.name: Measured(c.name) for c in contestants}
     running: dict[str, subprocess.Popen[str]] = {}
     try:
         for contestant in contestants:  # one after the other: two that load at once would disturb each other
-            told(f"preparing {contestant.name}")
+            report_line(f"preparing {contestant.name}")
             process = subprocess.Popen(
                 contestant.command,
                 stdin=subprocess.PIPE,
@@ -72,11 +75,11 @@ def take_turns(
                 env={**os.environ, **contestant.environment},
             )
             running[contestant.name] = process
-            _hear(process, found[contestant.name])
+            _hear(process, measured[contestant.name])
         for turn in range(warmups + rounds):
-            told(f"round {turn + 1} of {warmups + rounds}")
+            report_line(f"round {turn + 1} of {warmups + rounds}")
             for name, process in running.items():
-                result = found[name]
+                result = measured[name]
                 if result.failure:
                     continue
                 lap = _ask(process, result)
@@ -88,7 +91,7 @@ def take_turns(
         for process in running.values():
             process.kill()
             process.communicate()
-    return found
+    return measured
 
 
 def ratios(slow: Measured, fast: Measured, processor: bool = False) -> list[float]:
@@ -119,13 +122,16 @@ def load_per_core() -> float | None:
 
 
 def wait_for_quiet(
-    minutes: float, most: float = QUIET_LOAD, told: Callable[[str], None] = lambda line: None, look_s: float = 15.0
+    minutes: float,
+    most: float = QUIET_LOAD,
+    report_line: Callable[[str], None] = lambda line: None,
+    look_s: float = 15.0,
 ) -> float | None:
     """Waits until the load of a core is below `most`, at most `minutes`, and returns the load. A long table that was made on
     a busy machine means nothing: whoever publishes one says this number beside it."""
     until = time.monotonic() + 60 * minutes
     while (load := load_per_core()) is not None and load > most and (left := until - time.monotonic()) > 0:
-        told(f"load {load:.2f} a core; waiting for {most:.2f}, {left / 60:.0f} min at most")
+        report_line(f"load {load:.2f} a core; waiting for {most:.2f}, {left / 60:.0f} min at most")
         time.sleep(min(look_s, left))
     return load
 

@@ -31,7 +31,7 @@ def bench(
     device: str = "auto",
     classes: int = 150,
     starts: bool = True,
-    told: Callable[[str], None] = lambda line: None,
+    report_line: Callable[[str], None] = lambda line: None,
 ) -> BenchReport:
     """Measures models x engines x precisions x sizes x batches, from images in memory to labels.
 
@@ -49,13 +49,15 @@ def bench(
     if threads:
         torch.set_num_threads(threads)
     where = pick_device(device)
-    told("matrix products")
+    report_line("matrix products")
     machine = hardware(where)
     cells: list[TableCell] = []
     for model in models:
         for height, width in [(s, s) if isinstance(s, int) else s for s in sizes]:
             for batch in batches:
-                cells += _in_turns(model, engines, precisions, height, width, batch, rounds, classes, machine, told)
+                cells += _in_turns(
+                    model, engines, precisions, height, width, batch, rounds, classes, machine, report_line
+                )
     return BenchReport(machine, cells, start_times() if starts else {})
 
 
@@ -69,7 +71,7 @@ def _in_turns(
     rounds: int,
     classes: int,
     machine: Hardware,
-    told: Callable[[str], None],
+    report_line: Callable[[str], None],
 ) -> list[TableCell]:
     contestants: list[Contestant] = []
     heads: list[dict[str, Any]] = []
@@ -99,8 +101,8 @@ def _in_turns(
             )
         )
         heads.append(head)
-    found = take_turns(contestants, rounds, told=told)
-    return [cell_of(head, found[c.name], machine) for head, c in zip(heads, contestants, strict=True)]
+    measured = take_turns(contestants, rounds, report_line=report_line)
+    return [cell_of(head, measured[c.name], machine) for head, c in zip(heads, contestants, strict=True)]
 
 
 def cell_of(head: dict[str, Any], measured: Measured, machine: Hardware) -> TableCell:

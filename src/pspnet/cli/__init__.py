@@ -103,8 +103,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     except PspnetError as error:
         if debug:
             raise
-        told = str(error) if isinstance(error, RunInterrupted) else f"error: {error}"
-        print(printable(told), file=sys.stderr)
+        message = str(error) if isinstance(error, RunInterrupted) else f"error: {error}"
+        print(printable(message), file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:  # an extra's, met where no `require` stands before the import
         if debug:

@@ -63,7 +63,7 @@ def bench(
             device=device,
             classes=classes,
             starts=starts,
-            told=lambda text: status.update(Text(text)),
+            report_line=lambda text: status.update(Text(text)),
         )
     console.print(str(report), highlight=False, markup=False)
     console.print(f"-> {report.save(out)}", highlight=False)

@@ -43,8 +43,8 @@ def check(
     for fault in report.faults:
         colour = "red" if fault.severity == "error" else "yellow"
         console.print(f"{fault.severity} [{fault.kind}] {fault}", style=colour, highlight=False, markup=False)
-    found = f"{len(report.errors)} errors, {len(report.warnings)} warnings"
-    console.print(f"{report.name}: {report.samples} images, {found}", highlight=False)
+    summary = f"{len(report.errors)} errors, {len(report.warnings)} warnings"
+    console.print(f"{report.name}: {report.samples} images, {summary}", highlight=False)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -68,19 +68,19 @@ def stats(
     for name in split or available_splits(format, root):
         dataset = open_dataset(format, root, name, **options_of(option))
         with progress_bar(f"reading {name}", len(dataset)) as advance:
-            found = dataset_statistics(dataset, progress=each(advance))
-        console.print(f"{name}: {found.images} images, {found.labelled} with labels", highlight=False)
+            statistics = dataset_statistics(dataset, progress=each(advance))
+        console.print(f"{name}: {statistics.images} images, {statistics.labelled} with labels", highlight=False)
         console.print(
-            f"  height {_span(found.height)} px, width {_span(found.width)} px (least, median, greatest)\n"
-            f"  mean {_numbers(found.mean)}\n  std  {_numbers(found.std)}",
+            f"  height {_span(statistics.height)} px, width {_span(statistics.width)} px (least, median, greatest)\n"
+            f"  mean {_numbers(statistics.mean)}\n  std  {_numbers(statistics.std)}",
             highlight=False,
         )
-        if found.labelled:
+        if statistics.labelled:
             table = Table("", "class", "pixels", "images", box=None, pad_edge=False)
-            rows = zip(found.label_space.names, found.class_shares, found.class_images, strict=True)
+            rows = zip(statistics.label_space.names, statistics.class_shares, statistics.class_images, strict=True)
             for number, (title, share, images) in enumerate(rows):
-                table.add_row(str(number), title, f"{share:.2%}", f"{images / found.labelled:.0%}")
-            table.add_row("", "ignored", f"{found.ignored_share:.2%}", "")
+                table.add_row(str(number), title, f"{share:.2%}", f"{images / statistics.labelled:.0%}")
+            table.add_row("", "ignored", f"{statistics.ignored_share:.2%}", "")
             console.print(table)
 
 
@@ -104,14 +104,14 @@ def prepare(
         console.print(f"Then: pspnet data prepare {name} ARCHIVE... --out {out / name}", highlight=False, markup=False)
         return
     with progress_bar(f"preparing {name}", None, "files") as advance:
-        made = unpack(name, archives or [], out, progress=each(advance))
-    for split, count in made.counts.items():
-        wanted = made.expected.get(split)
+        prepared = unpack(name, archives or [], out, progress=each(advance))
+    for split, count in prepared.counts.items():
+        wanted = prepared.expected.get(split)
         console.print(f"{split}: {count} images" + (f" of {wanted}" if wanted else ""), highlight=False)
-    for note in made.notes:
+    for note in prepared.notes:
         console.print(note, style="yellow", highlight=False, markup=False)
-    console.print(f"-> {made.root}", highlight=False)
-    if not made.complete:
+    console.print(f"-> {prepared.root}", highlight=False)
+    if not prepared.complete:
         raise typer.Exit(1)
 
 

@@ -14,13 +14,13 @@ from pspnet.weights.bundled import find_model
 
 def model_files(*models: str | Path | None) -> list[Path]:
     """The files of models, given by path or by name; those that do not exist are left to who opens them."""
-    found: list[Path] = []
+    files: list[Path] = []
     for model in models:
         if model is not None and is_exported(model):
-            found += files_of(model)
+            files += files_of(model)
         elif model is not None:
-            found.append(find_model(model))
-    return found
+            files.append(find_model(model))
+    return files
 
 
 def inputs_of(model: str | Path | None, root: str | Path | None = None, dataset: Dataset | None = None) -> Inputs:
@@ -40,7 +40,7 @@ def about_of(texts: list[str] | None) -> ForeignModel | None:
 
     if not texts:
         return None
-    found: dict[str, Any] = {}
+    about: dict[str, Any] = {}
     for text in texts:
-        found = with_overrides(found, [text]) if "=" in text else merged(found, read_yaml(text))
-    return ForeignModel.model_validate(found)
+        about = with_overrides(about, [text]) if "=" in text else merged(about, read_yaml(text))
+    return ForeignModel.model_validate(about)

@@ -20,6 +20,7 @@ from pspnet.cli.options import (
     ProtocolOption,
     SplitOption,
 )
+from pspnet.cli.video import check_video, parse_video
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,11 +35,13 @@ def segment(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="MODEL, then images or folders. With --model, images and folders only.",
+            help="MODEL, then images or folders, or one video clip. With --model, without MODEL.",
             metavar="[MODEL] IMAGE_OR_FOLDER...",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("segmented"),
+    out: Annotated[Path, typer.Option(help="Folder for the results; of a video clip, the video to write.")] = Path(
+        "segmented"
+    ),
     model: Annotated[str | None, typer.Option(help="The model, when it is not the first argument.")] = None,
     overlay: Annotated[
         bool, typer.Option(help="Also write NAME_overlay.jpg: colours over the image, with a legend.")
@@ -71,6 +74,9 @@ def segment(
             "pixels. Default: trained, and native with --protocol. Results have the photograph's own size."
         ),
     ] = None,
+    steady: Annotated[
+        bool, typer.Option(help="A video clip: average probabilities over some frames, against flicker.")
+    ] = True,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave images whose result is there already and that have not changed since.")
     ] = False,
@@ -90,19 +96,38 @@ def segment(
     A broken image does not stop the rest; the exit code is then 1. Results of an earlier run are replaced, and no other
     file without --overwrite.
 
+    A video clip becomes a video with the classes' colours, a table (CSV) of each frame's class shares, and a legend.
+
     Example: pspnet segment camvid-small photos/ --out parsed --polygons geojson
+
+    A clip: pspnet segment camvid-small drive.mp4 --out parsed.mp4
     """
     from pspnet.predict.cluster import on_machines, read_card
     from pspnet.predict.folders import FolderReport, Runner, find_images, one_by_one, run_files
     from pspnet.predict.image_results import ImageOptions, Polygons
     from pspnet.predict.scale import parse_size
     from pspnet.predict.segmenter import Segmenter
+    from pspnet.predict.videos import VideoOptions, is_video
     from pspnet.weights.bundled import find_model
 
     wish = None if size is None else parse_size(size)
     name, paths = (model, inputs) if model else (inputs[0], inputs[1:])
     if not paths:
         fail(f"no image given after the model '{name}'. Write: pspnet segment MODEL IMAGE_OR_FOLDER... --out DIR")
+    if is_video(out) or any(map(is_video, paths)):
+        given = {
+            "--confidence": confidence,
+            "--probabilities": probabilities,
+            "--polygons": polygons,
+            "--protocol": protocol,
+            "--cluster": cluster,
+            "--skip-existing": skip_existing,
+            "--no-overlay": not overlay,
+        }
+        check_video(paths, out, [option for option, value in given.items() if value])
+        video = VideoOptions(opacity, wish, VideoOptions.earlier_weight if steady else 0.0)
+        parse_video(name, Path(paths[0]), out, video, device, engine, overwrite)
+        return
     files = find_images(paths)
     note = files.left_out.note()
     if note:
@@ -235,7 +260,7 @@ def explore(
     check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
     with progress_bar("exploring", len(dataset)) as advance:
-        found = look(
+        report = look(
             segmenter,
             dataset,
             out,
@@ -243,7 +268,7 @@ def explore(
             progress=each(advance),
             title=f"{model} on {data or format} ({split})",
         )
-    for kind in found.kinds:
+    for kind in report.kinds:
         console.print(f"{kind.name}: {kind.share:.1%} of the errors", highlight=False)
     console.print(f"-> {out}", highlight=False)
 
@@ -322,12 +347,12 @@ def models() -> None:
 
     from pspnet.weights.bundled import bundled_models
 
-    found = bundled_models()
-    if not found:
+    models_by_name = bundled_models()
+    if not models_by_name:
         console.print("no models here; set PSPNET_MODELS to a folder that has an index.json")
         return
     table = Table("name", "MiB", "about", "terms of its data", box=None, pad_edge=False)
-    for model in found.values():
+    for model in models_by_name.values():
         size = f"{model.path.stat().st_size / 2**20:.1f}" if model.path and model.here else "not here"
         table.add_row(model.name, size, model.elsewhere or model.about, model.terms)
     console.print(table)

@@ -84,7 +84,7 @@ def raster(
     from pspnet.config import RasterConfig
 
     settings = options_of(setting)
-    own = {
+    own_options = {
         "tile_px": tile,
         "overlap_px": overlap,
         "overwrite": overwrite or None,
@@ -96,7 +96,7 @@ def raster(
         "fill_holes_m2": fill_holes,
         "regularize": regularize,
     }
-    for name, value in own.items():
+    for name, value in own_options.items():
         if value is not None:
             settings.setdefault(name, value)
             if settings[name] != value:
@@ -215,8 +215,8 @@ def repair(
     """
     from pspnet.data.write_chips import repair_tiles
 
-    made = repair_tiles(folder)
-    console.print(f"written: {', '.join(made)}" if made else "nothing is missing", highlight=False)
+    tiles = repair_tiles(folder)
+    console.print(f"written: {', '.join(tiles)}" if tiles else "nothing is missing", highlight=False)
 
 
 def _area(text: str) -> Any:

@@ -75,9 +75,9 @@ def train(
         fail("no recipe given. Write: pspnet train RECIPE.yaml [name=value ...], or pspnet train --resume RUN")
     elif find_rate is not None:
         check_output(find_rate, inputs=[recipe], overwrite=overwrite)
-        found = training.find_learning_rate(TrainConfig.from_yaml(recipe, settings or []), plot=find_rate)
+        search = training.find_learning_rate(TrainConfig.from_yaml(recipe, settings or []), plot=find_rate)
         console.print(
-            f"suggested: optimizer.learning_rate={found.suggestion:.3g}   (curve: {find_rate})", highlight=False
+            f"suggested: optimizer.learning_rate={search.suggestion:.3g}   (curve: {find_rate})", highlight=False
         )
         return
     else:
@@ -112,6 +112,6 @@ def ablate(
 
     grid = options_of(setting) | {"out": out, "tables": tables.split(","), "seeds": seeds}
     grid["recipe"] = TrainConfig.from_yaml(recipe, settings or [])
-    made = run(AblationConfig.model_validate(grid), quiet=quiet)
-    console.print(made.read_text(encoding="utf-8"), highlight=False, markup=False)
-    console.print(f"-> {made}", highlight=False)
+    outcome = run(AblationConfig.model_validate(grid), quiet=quiet)
+    console.print(outcome.read_text(encoding="utf-8"), highlight=False, markup=False)
+    console.print(f"-> {outcome}", highlight=False)

@@ -116,13 +116,13 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
         with parsing(text, ConfigError, "has a value that is not valid YAML", "Put a text between quotes"):
             parsed = parse_yaml(value)
         *parents, leaf = name.strip().split(".")
-        place = result
+        node = result
         for parent in parents:
-            below = place.setdefault(parent, {})
+            below = node.setdefault(parent, {})
             if not isinstance(below, dict):
                 raise ConfigError(f"'{text}': {parent} holds {below!r}, which has no settings below it")
-            place = below
-        place[leaf] = parsed
+            node = below
+        node[leaf] = parsed
     return result
 
 

@@ -12,11 +12,11 @@ def flattened(values: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
     """{"model": {"bins": [1]}} -> {"model.bins": [1]}. An empty mapping stays as it is."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        place = f"{parent}{name}"
+        path = f"{parent}{name}"
         if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{place}.")
+            flat |= flattened(value, f"{path}.")
         else:
-            flat[place] = value
+            flat[path] = value
     return flat
 
 

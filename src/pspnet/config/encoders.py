@@ -205,18 +205,18 @@ def options_for(encoder: str, given: Any) -> Any:
         given = given.model_dump(exclude_unset=True)
     if not isinstance(given, Mapping):
         return given
-    kept = GivenOptions()
-    kept.family = family.name
+    options = GivenOptions()
+    options.family = family.name
     for name, value in given.items():
         others = [row.options.model_fields[name] for row in FAMILIES.values() if name in row.options.model_fields]
         if name in family.options.model_fields or not others:
-            kept[name] = value
+            options[name] = value
         elif all(_plain(value) != _plain(field.default) for field in others):
             raise ConfigError(
                 f"encoder_options.{name} = {value!r} with encoder = {encoder}: it has no such option; it has "
                 f"{', '.join(sorted(family.option_names))}"
             )
-    return kept
+    return options
 
 
 def _plain(value: Any) -> Any:

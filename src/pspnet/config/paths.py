@@ -14,15 +14,15 @@ _ABSOLUTE = re.compile(r"(/|~[/\\]|\\\\|[A-Za-z]:[/\\])(?!/)")
 
 def path_fields(settings: type[Settings], parent: str = "") -> list[str]:
     """The dotted names of every setting that is a path, in nested settings too."""
-    found = []
+    paths = []
     for name, field in settings.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         if Path in kinds:
-            found.append(parent + name)
+            paths.append(parent + name)
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, Settings):
-                found += path_fields(kind, f"{parent}{name}.")
-    return found
+                paths += path_fields(kind, f"{parent}{name}.")
+    return paths
 
 
 def without_folders(value: Any) -> Any:

@@ -242,8 +242,8 @@ class TrainConfig(Settings):
         """Updates of the weights in the whole run over `samples` training pictures."""
         if self.steps is not None:
             return self.steps
-        seen = (self.epochs or DEFAULT_EPOCHS) * samples
-        return max(1, -int(-seen // (self.batch_size * self.accumulate)))
+        samples_read = (self.epochs or DEFAULT_EPOCHS) * samples
+        return max(1, -int(-samples_read // (self.batch_size * self.accumulate)))
 
     def validation_interval(self, steps: int) -> int:
         """Updates between two validations in a run of `steps`."""

@@ -41,10 +41,10 @@ def verify(archive: Path, checksums: Mapping[str, str]) -> bool:
         return False
     kind, _, digest = expected.partition(":")
     with archive.open("rb") as stream:
-        found = hashlib.file_digest(stream, kind).hexdigest()
-    if found != digest:
+        file_digest = hashlib.file_digest(stream, kind).hexdigest()
+    if file_digest != digest:
         raise DataError(
-            f"'{archive}' has the {kind} checksum {found}, the published file {digest}: it is cut off, altered or "
+            f"'{archive}' has the {kind} checksum {file_digest}, the published file {digest}: it is cut off, altered or "
             "another edition. Download it again, or turn the verification off when you know that it is right"
         )
     return True

@@ -106,12 +106,12 @@ class _Completed(Dataset):
         return sample
 
     def sources(self) -> Iterable[Path]:
-        own = getattr(self.given, "sources", None)
-        return () if own is None else own()
+        given_sources = getattr(self.given, "sources", None)
+        return () if given_sources is None else given_sources()
 
     def grid(self, index: int) -> Grid | None:
-        own = getattr(self.given, "grid", None)
-        return None if own is None else own(index)
+        given_grid = getattr(self.given, "grid", None)
+        return None if given_grid is None else given_grid(index)
 
 
 def threads_will_read() -> None:

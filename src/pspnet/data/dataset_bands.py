@@ -11,8 +11,8 @@ def unlike_bands(one: Dataset, other: Dataset) -> str:
     one, other = as_dataset(one), as_dataset(other)
     if one.bands != other.bands:
         return f"it has {other.bands} bands, the other {one.bands}"
-    told = compare_bands(one.band_names, other.band_names) if one.band_names and other.band_names else ""
-    if not told and one.band_info is not None and other.band_info is not None:
+    difference = compare_bands(one.band_names, other.band_names) if one.band_names and other.band_names else ""
+    if not difference and one.band_info is not None and other.band_info is not None:
         differences = one.band_info.differences(other.band_info, one.band_numbers)
-        told = f"its images have {' and '.join(differences)}" if differences else ""
-    return told
+        difference = f"its images have {' and '.join(differences)}" if differences else ""
+    return difference

@@ -93,7 +93,7 @@ class DrawnLabels:
             return [
                 Fault("error", "objects", str(source), f"'{source}' holds no objects", "Export it with annotations")
             ]
-        told = {
+        message_of = {
             "outline": (
                 "have no outline, only a box: their boxes are ignored, neither their class nor background",
                 "Export outlines (segmentation, polygons), or draw them; a detection export teaches no segmentation",
@@ -108,11 +108,11 @@ class DrawnLabels:
                 "Multiply them by width and height",
             ),
         }
-        found = []
-        for kind, (what, mend) in told.items():
+        faults = []
+        for kind, (what, mend) in message_of.items():
             odd = self._odd[kind]
             if odd:
-                found.append(
+                faults.append(
                     Fault(
                         "error" if len(odd) == total else "warning",
                         f"objects_{kind}",
@@ -121,7 +121,7 @@ class DrawnLabels:
                         mend,
                     )
                 )
-        return found
+        return faults
 
     def decode(self, path: Path, name: str, label_space: LabelSpace) -> NDArray[np.uint8]:
         """(H, W) labels (a LabelDecoder). Raises LabelError naming file, picture and object."""

@@ -52,7 +52,7 @@ def _grey(image: NDArray[Any]) -> NDArray[Any]:
 
 def closest(ours: Sequence[Fingerprint], theirs: Sequence[Fingerprint]) -> list[tuple[int, int, float]]:
     """(i, j, mean difference): for each of `ours` that has a near duplicate in `theirs`, the closest one."""
-    found = []
+    pairs = []
     left = [i for i, item in enumerate(ours) if not item.flat]
     right = [j for j, item in enumerate(theirs) if not item.flat]
     if not left or not right:
@@ -66,9 +66,9 @@ def closest(ours: Sequence[Fingerprint], theirs: Sequence[Fingerprint]) -> list[
             i, j = block[row], right[column]
             difference = float(np.abs(ours[i].small - theirs[j].small).mean())
             if difference <= MAX_DIFFERENCE:
-                found.append((i, j, difference))
+                pairs.append((i, j, difference))
     best: dict[int, tuple[int, int, float]] = {}
-    for i, j, difference in found:
+    for i, j, difference in pairs:
         if i not in best or difference < best[i][2]:
             best[i] = (i, j, difference)
     return [best[i] for i in sorted(best)]

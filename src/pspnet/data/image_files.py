@@ -74,10 +74,10 @@ class Rasters:
             )
         except RasterError as error:
             raise ImageError(f"{error} ('{self.first.path}', the first image, has them)") from error
-        told = self.first.differences(info, self.band_numbers)
-        if told:
+        differences = self.first.differences(info, self.band_numbers)
+        if differences:
             raise ImageError(
-                f"'{path}' has {' and '.join(told)}, which '{self.first.path}', the first image, has: their values "
+                f"'{path}' has {' and '.join(differences)}, which '{self.first.path}', the first image, has: their values "
                 "cannot be compared. Convert one, or keep them in data sets of their own"
             )
         pixels, valid = read_whole(path, numbers)

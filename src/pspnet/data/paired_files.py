@@ -248,23 +248,23 @@ def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[st
                 "Make it, or name another in the layout's options",
             )
         ]
-    found: dict[str, Path] = {}
+    path_of: dict[str, Path] = {}
     faults = []
     for path in files_in(folder, endings):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if not stem.endswith(suffix):
             continue
         name = stem.removesuffix(suffix)
-        if name in found:
+        if name in path_of:
             faults.append(
                 Fault(
                     "error",
                     "ambiguous",
                     str(path),
-                    f"'{path}' and '{found[name]}' have the same name '{name}'",
+                    f"'{path}' and '{path_of[name]}' have the same name '{name}'",
                     "Remove or rename one",
                 )
             )
         else:
-            found[name] = path
-    return found, faults
+            path_of[name] = path
+    return path_of, faults

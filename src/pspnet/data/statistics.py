@@ -128,8 +128,8 @@ def _part(sample: Sample, num_classes: int) -> _Part:
         squares = ((wide - sums / len(pixels)) ** 2).sum(axis=0)
     counts = np.zeros(num_classes + 1, np.int64)
     if sample.labels is not None:
-        found = np.bincount(sample.labels.ravel(), minlength=IGNORE + 1)
-        counts[:-1], counts[-1] = found[:num_classes], found[IGNORE]
+        class_counts = np.bincount(sample.labels.ravel(), minlength=IGNORE + 1)
+        counts[:-1], counts[-1] = class_counts[:num_classes], class_counts[IGNORE]
     return _Part(height, width, sums, squares, counts, sample.labels is not None)
 
 

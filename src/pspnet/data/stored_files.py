@@ -19,10 +19,10 @@ def oddities_of(sample: Sample) -> dict[str, str]:
     path = sample.image_path
     if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
         return {}
-    found = {"pages": further_pictures(path)}
+    oddities = {"pages": further_pictures(path)}
     if sample.labels is not None and sample.label_path is not None:
-        found["turned"] = _turned(path, sample)
-    return {kind: text for kind, text in found.items() if text}
+        oddities["turned"] = _turned(path, sample)
+    return {kind: text for kind, text in oddities.items() if text}
 
 
 def _turned(path: Path, sample: Sample) -> str:
@@ -35,14 +35,14 @@ def _turned(path: Path, sample: Sample) -> str:
     return ""
 
 
-def oddity_faults(split: str, found: Sequence[tuple[str, dict[str, str]]]) -> list[Fault]:
+def oddity_faults(split: str, oddities_by_file: Sequence[tuple[str, dict[str, str]]]) -> list[Fault]:
     """found: each image file with its oddities. One fault for each kind, with the number of files."""
     faults = []
-    for kind, (told, mend) in _TOLD.items():
-        files = [file for file, oddities in found if kind in oddities]
+    for kind, (sentence, mend) in _TOLD.items():
+        files = [file for file, oddities in oddities_by_file if kind in oddities]
         if files:
-            what = next(oddities[kind] for _, oddities in found if kind in oddities)
-            faults.append(Fault("warning", kind, files[0], told(split, some(files), what), mend))
+            what = next(oddities[kind] for _, oddities in oddities_by_file if kind in oddities)
+            faults.append(Fault("warning", kind, files[0], sentence(split, some(files), what), mend))
     return faults
 
 

@@ -246,11 +246,11 @@ def _on_rare_class(whole: Geometry, labels: NDArray[np.uint8], draws: dict[str, 
     y, x = divmod(int(flat[_below(len(flat) - 1, draws["rare_pixel"])]), labels.shape[1])
     to_source = whole.canvas_to_source()
     x, y = np.linalg.solve(to_source[:, :2], np.array([x, y]) - to_source[:, 2]).round().astype(int).tolist()
-    place = []
+    offset = []
     for at, crop, room, draw in zip((y, x), whole.crop, whole.room, (draws["top"], draws["left"]), strict=True):
         low, high = min(max(at - crop + 1, 0), room), max(min(at, room), 0)
-        place.append(low + _below(high - low, draw))
-    return whole.at(*place)
+        offset.append(low + _below(high - low, draw))
+    return whole.at(*offset)
 
 
 def _jittered(image: NDArray[Any], config: AugmentConfig, draws: dict[str, float]) -> NDArray[Any]:

@@ -96,11 +96,11 @@ class _Counts:
     grid: Grid | None = None
 
     def add_values(self, labels: NDArray[Any]) -> None:
-        found = dict(zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True))
-        for value, number in found.items():
+        counts = dict(zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True))
+        for value, number in counts.items():
             if value:
                 self.values.setdefault(int(value), []).append(number)
-        self.classes_per_image.append(sum(1 for value in found if value))
+        self.classes_per_image.append(sum(1 for value in counts if value))
         self.images += 1
 
     def add_image(self, image: NDArray[Any]) -> None:
@@ -193,7 +193,7 @@ def _write_tiff(path: Path, pixels: NDArray[Any], grid: Grid | None, colours: Se
     """A GeoTIFF with the world file that ArcGIS writes beside it."""
     rasterio = require("rasterio", "raster")
     bands, height, width = pixels.shape
-    place = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
+    georeference = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(
@@ -206,7 +206,7 @@ def _write_tiff(path: Path, pixels: NDArray[Any], grid: Grid | None, colours: Se
             dtype=pixels.dtype,
             compress="deflate",
             photometric="rgb" if bands == 3 else "minisblack",
-            **place,
+            **georeference,
         ) as file:
             file.write(pixels)
             if colours:
@@ -240,9 +240,9 @@ def _texts(
     ]
     pixels = {value: counts.values.get(value, []) for value in classes}
     for value, (name, _) in classes.items():
-        found = pixels[value] or [0]
+        values = pixels[value] or [0]
         lines.append(
-            f"{name}  {value}  {len(pixels[value])}  {sum(found)}  {min(found)}  {np.mean(found):.2f}  {max(found)}"
+            f"{name}  {value}  {len(pixels[value])}  {sum(values)}  {min(values)}  {np.mean(values):.2f}  {max(values)}"
         )
     names = list(band_names) if len(band_names) == bands else [f"Band_{i + 1}" for i in range(bands)]
     mean = counts.sums / max(counts.pixels, 1)
@@ -312,11 +312,11 @@ def _texts(
 
 
 def _summary(numbers: Sequence[int]) -> dict[str, float]:
-    found = list(numbers) or [0]
+    values = list(numbers) or [0]
     return {
-        "Min": min(found),
-        "Max": max(found),
-        "Mean": float(np.mean(found)),
-        "Sum": sum(found),
+        "Min": min(values),
+        "Max": max(values),
+        "Mean": float(np.mean(values)),
+        "Sum": sum(values),
         "Count": len(numbers),
     }

@@ -29,15 +29,15 @@ class GalleryImage:
 def most_rescued(report: DemoReport) -> dict[str, list[int]]:
     """For each failure kind, PER_KIND test scenes that hold its classes, those in which PSPNet corrects most of their pixels."""
     gained = rescued(report)
-    found: dict[str, list[int]] = {}
+    picked: dict[str, list[int]] = {}
     taken: set[int] = set()
     for kind, names in AMBIGUOUS.items():
         concerned = np.isin(report.labels, [SCENE_CLASSES.index(name) for name in names])
         counts = (gained & concerned).sum((1, 2))
         order = [int(i) for i in np.argsort(-counts, kind="stable") if int(i) not in taken and concerned[i].any()]
-        found[kind] = order[:PER_KIND]
-        taken.update(found[kind])
-    return found
+        picked[kind] = order[:PER_KIND]
+        taken.update(picked[kind])
+    return picked
 
 
 def least_helped(report: DemoReport) -> int:

@@ -189,11 +189,11 @@ def predict(model: PSPNet, images: NDArray[np.uint8], batch_size: int = 16) -> N
     """(N, H, W, 3) uint8 -> (N, H, W) uint8 labels."""
     device = pick_device("auto")
     model = model.to(device).eval()
-    found = []
+    predictions = []
     for first in range(0, len(images), batch_size):
         batch = torch.from_numpy(images[first : first + batch_size]).to(device).permute(0, 3, 1, 2).float()
-        found.append(model(batch).argmax(1).to(torch.uint8).cpu().numpy())
-    return np.concatenate(found)
+        predictions.append(model(batch).argmax(1).to(torch.uint8).cpu().numpy())
+    return np.concatenate(predictions)
 
 
 def summary(report: DemoReport) -> dict[str, object]:

@@ -84,9 +84,9 @@ def compare_models(
     """
     one, two = _load(first), _load(second)
     differences = compare(one, two, absent, level=level)
-    place = {name: index for index, name in enumerate(two.names)}
+    index_of = {name: index for index, name in enumerate(two.names)}
     before, after = (model.areas().summary()["mean_iou"] for model in (one, two))
-    changes = after[[place[name] for name in one.names]] - before
+    changes = after[[index_of[name] for name in one.names]] - before
     order = np.argsort(changes, kind="stable")
     images = [(one.names[i], float(changes[i])) for i in order if not np.isnan(changes[i])]
     titles = names[0] or _name(first, "first"), names[1] or _name(second, "second")

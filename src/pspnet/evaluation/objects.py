@@ -32,14 +32,14 @@ def objects_beside(sample: Sample) -> NDArray[np.int64]:
         )
     if "_labelIds" in label.name:
         path = label.with_name(label.name.replace("_labelIds", "_instanceIds"))
-        found = _read(path)
-        return np.where(found >= 1000, found, 0)
+        objects = _read(path)
+        return np.where(objects >= 1000, objects, 0)
     for part, other, nothing in (("SegmentationClass", "SegmentationObject", IGNORE), ("labels", "instances", 0)):
         if part in label.parts:
-            place = len(label.parts) - 1 - label.parts[::-1].index(part)
-            path = Path(*label.parts[:place], other, *label.parts[place + 1 :]).with_suffix(".png")
-            found = _read(path)
-            return np.where(found == nothing, 0, found)
+            position = len(label.parts) - 1 - label.parts[::-1].index(part)
+            path = Path(*label.parts[:position], other, *label.parts[position + 1 :]).with_suffix(".png")
+            objects = _read(path)
+            return np.where(objects == nothing, 0, objects)
     raise DataError(
         f"no objects are known for '{label}': put NAME.png with a number for each object into a folder "
         "'instances' beside 'labels', or set instances to false"
@@ -49,7 +49,7 @@ def objects_beside(sample: Sample) -> NDArray[np.int64]:
 def _read(path: Path) -> NDArray[np.int64]:
     if not path.is_file():
         raise DataError(f"'{path}' does not exist: scores of instances need it; or set instances to false")
-    found = read_label(path)
-    if found.ndim != 2:
+    values = read_label(path)
+    if values.ndim != 2:
         raise DataError(f"'{path}' is a colour image; objects are numbers, one band")
-    return found.astype(np.int64)
+    return values.astype(np.int64)

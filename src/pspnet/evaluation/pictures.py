@@ -58,19 +58,21 @@ def confusion_picture(scores: Scores, path: str | Path, title: str = "") -> Path
 def reliability_picture(calibration: CalibrationCounter, path: str | Path, title: str = "") -> Path:
     """Writes a PNG of accuracy against confidence, with the share of pixels in each bin below. Returns its path."""
     figure, (axes, below) = new_figure(5.6, 6.8, (4, 1))
-    pixels, sure, right = calibration.totals()
+    pixels, confidence, right = calibration.totals()
     filled, bins = pixels > 0, calibration.bins
     accuracy = right[filled] / pixels[filled]
     centres = (np.flatnonzero(filled) + 0.5) / bins
     axes.bar(centres, accuracy, 0.92 / bins, color="#a9c6e3", zorder=1)
     axes.plot([0, 1], [0, 1], color="#5b616b", linewidth=1, linestyle=(0, (4, 3)), zorder=2)  # honest confidence
-    axes.plot(sure[filled] / pixels[filled], accuracy, "o", color="#16324f", markersize=4, zorder=3, clip_on=False)
+    axes.plot(
+        confidence[filled] / pixels[filled], accuracy, "o", color="#16324f", markersize=4, zorder=3, clip_on=False
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of them that are right")
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8, zorder=0)
     axes.set_axisbelow(True)
-    found = calibration.summary()
+    summary = calibration.summary()
     head = f"{title}: " if title else ""
-    error, over = float(found["calibration_error"]), float(found["overconfidence"])
+    error, over = float(summary["calibration_error"]), float(summary["overconfidence"])
     axes.set_title(
         f"{head}calibration error {100 * error:.1f}, overconfidence {100 * over:+.1f} (points)", loc="left", fontsize=10
     )

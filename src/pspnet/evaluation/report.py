@@ -74,16 +74,16 @@ class Evaluation:
 
     def summary(self) -> dict[str, float]:
         """Every single-number score, by name; fractions."""
-        found = self.scores.summary()
+        values = self.scores.summary()
         if self.boundary is not None:
-            found["boundary_iou"] = float(mean_of_known(self.boundary.boundary_iou(self.scores.absent).iou))
+            values["boundary_iou"] = float(mean_of_known(self.boundary.boundary_iou(self.scores.absent).iou))
             for pixels, areas in self.boundary.band_iou(self.scores.absent).items():
-                found[f"mean_iou_within_{pixels}_px"] = float(mean_of_known(areas.iou))
+                values[f"mean_iou_within_{pixels}_px"] = float(mean_of_known(areas.iou))
         if self.instances is not None:
-            found |= {name: float(value) for name, value in self.instances.scores().summary().items()}
+            values |= {name: float(value) for name, value in self.instances.scores().summary().items()}
         if self.calibration is not None:
-            found |= {name: float(value) for name, value in self.calibration.summary().items()}
-        return found
+            values |= {name: float(value) for name, value in self.calibration.summary().items()}
+        return values
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -99,17 +99,17 @@ class Evaluation:
         if not config.resamples or len(self.per_image.names) < 2:
             return {}, []
         options = (config.resamples, config.level, config.seed)
-        found, classes = intervals(self.per_image, absent, *options)
+        bounds, classes = intervals(self.per_image, absent, *options)
         if self.boundary is not None:
-            found["boundary_iou"] = intervals(self.boundary.contour, absent, *options)[0]["mean_iou"]
+            bounds["boundary_iou"] = intervals(self.boundary.contour, absent, *options)[0]["mean_iou"]
             for pixels, band in self.boundary.bands.items():
-                found[f"mean_iou_within_{pixels}_px"] = intervals(band, absent, *options)[0]["mean_iou"]
+                bounds[f"mean_iou_within_{pixels}_px"] = intervals(band, absent, *options)[0]["mean_iou"]
         if self.instances is not None:
             counter = self.instances
-            found |= bootstrap(counter.rows, lambda sums: counter.scores(sums).summary(), *options)
+            bounds |= bootstrap(counter.rows, lambda sums: counter.scores(sums).summary(), *options)
         if self.calibration is not None:
-            found |= bootstrap(self.calibration.rows, self.calibration.summary, *options)
-        return found, classes
+            bounds |= bootstrap(self.calibration.rows, self.calibration.summary, *options)
+        return bounds, classes
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; NaN is None."""

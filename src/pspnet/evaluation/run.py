@@ -195,8 +195,8 @@ def predict_all(
     for sample, waited in following:
         full = len(batch) == config.batch_size
         if batch and (sample is None or full or sample.image.shape != batch[0].image.shape):
-            for one, found in zip(batch, _whole(segmenter, batch, config.calibration), strict=True):
-                yield one, found, waiting
+            for one, labels_and_confidence in zip(batch, _whole(segmenter, batch, config.calibration), strict=True):
+                yield one, labels_and_confidence, waiting
                 waiting = 0.0
             batch = []
         if sample is not None:
@@ -220,8 +220,8 @@ def predict_one(predictor: Predictor, image: NDArray[np.generic], protocol: Prot
 
 def _whole(segmenter: Segmenter, batch: list[Sample], confidence: bool) -> Iterator[Found]:
     pixels = np.stack([sample.image.astype(np.float32).transpose(2, 0, 1) for sample in batch])
-    labels, sure = segmenter.labels(np.ascontiguousarray(pixels), confidence)
-    yield from zip(labels, itertools.repeat(None) if sure is None else iter(sure), strict=False)
+    labels, certainty = segmenter.labels(np.ascontiguousarray(pixels), confidence)
+    yield from zip(labels, itertools.repeat(None) if certainty is None else iter(certainty), strict=False)
 
 
 def _timed(samples: Iterator[Sample], labelled: bool) -> Iterator[tuple[Sample, float]]:

@@ -42,8 +42,8 @@ def explore(
     predictions = predict_all(segmenter, read_ahead(dataset), chosen, config)
     for index, (sample, (labels, _), _) in enumerate(predictions):
         assert sample.labels is not None
-        found = labels if translation is None else translation[labels]
-        look_at(findings, index, sample.name, sample.image, sample.labels, found)
+        predicted = labels if translation is None else translation[labels]
+        look_at(findings, index, sample.name, sample.image, sample.labels, predicted)
         if progress is not None:
             progress(index + 1, len(dataset))
     report = choose(findings, space, examples, title or "a data set", chosen.name)
@@ -52,8 +52,8 @@ def explore(
     again = predict_all(segmenter, read_ahead(dataset, shown), chosen, config)
     for index, (sample, (labels, _), _) in zip(shown, again, strict=True):
         assert sample.labels is not None
-        found = labels if translation is None else translation[labels]
-        pictures[index] = Picture(image_for_display(sample.image), sample.labels, found)
+        predicted = labels if translation is None else translation[labels]
+        pictures[index] = Picture(image_for_display(sample.image), sample.labels, predicted)
         if progress is not None:
             progress(len(dataset), len(dataset))
     write_page(Path(out), report, space, pictures)

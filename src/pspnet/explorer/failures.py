@@ -98,11 +98,16 @@ class Findings:
 
 
 def look_at(
-    findings: Findings, index: int, name: str, image: NDArray[Any], labels: NDArray[np.uint8], found: NDArray[np.uint8]
+    findings: Findings,
+    index: int,
+    name: str,
+    image: NDArray[Any],
+    labels: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
 ) -> None:
     """Adds one image: (H, W, bands), its labels 0..K-1 or IGNORE, and its prediction."""
-    findings.confusion += count_pairs(labels, found, findings.num_classes)
-    wrong = (labels != found) & (labels != IGNORE)
+    findings.confusion += count_pairs(labels, predicted, findings.num_classes)
+    wrong = (labels != predicted) & (labels != IGNORE)
     at_border = near_border(labels, BORDER_PX)
     findings.error_pixels += int(wrong.sum())
     findings.border_pixels += int((wrong & at_border).sum())
@@ -129,7 +134,7 @@ def look_at(
                 wide,
                 inside,
                 ring,
-                found[area],
+                predicted[area],
                 colours[area],
                 inner[area],
                 labels.size,
@@ -146,7 +151,7 @@ def _note(
     wide: Box,
     inside: NDArray[np.bool_],
     ring: NDArray[np.bool_],
-    found: NDArray[np.uint8],
+    predicted_labels: NDArray[np.uint8],
     colours: NDArray[np.float32],
     inner: NDArray[np.bool_],
     total: int,
@@ -155,7 +160,7 @@ def _note(
 ) -> None:
     """Notes one object, and the error regions in it, each with its own surroundings. All arrays are cut to `wide`."""
     pixels = int(inside.sum())
-    votes = np.bincount(found[inside], minlength=findings.num_classes)
+    votes = np.bincount(predicted_labels[inside], minlength=findings.num_classes)
     hit, votes[label] = float(votes[label] / pixels), 0
     taken_for, contrast = int(votes.argmax()) if votes.any() else label, 0.0
     if ring.any():
@@ -163,26 +168,28 @@ def _note(
     if pixels <= 0.1 * total:  # a patch of a tenth of the picture is a place, not a thing in it
         findings.objects.append(Object(name, index, label, pixels, pixels / total, hit, taken_for, contrast, wide))
     mistaken = inner & inside
-    for predicted in np.unique(found[mistaken]).tolist():
-        for box, patch in _patches(mistaken & (found == predicted), least):
-            place = (box[0] + wide[0], box[1] + wide[1], box[2] + wide[0], box[3] + wide[1])
-            elsewhere = (inside & (found != predicted)) | ring  # the error's own fringe is no surrounding of it
-            shares = _around(box, patch, found, elsewhere, reach)
-            findings.regions.append(Region(name, index, label, predicted, int(patch.sum()), place, shares))
+    for predicted in np.unique(predicted_labels[mistaken]).tolist():
+        for box, patch in _patches(mistaken & (predicted_labels == predicted), least):
+            picture_box = (box[0] + wide[0], box[1] + wide[1], box[2] + wide[0], box[3] + wide[1])
+            elsewhere = (
+                inside & (predicted_labels != predicted)
+            ) | ring  # the error's own fringe is no surrounding of it
+            shares = _around(box, patch, predicted_labels, elsewhere, reach)
+            findings.regions.append(Region(name, index, label, predicted, int(patch.sum()), picture_box, shares))
 
 
 def _around(
-    box: Box, patch: NDArray[np.bool_], found: NDArray[np.uint8], counted: NDArray[np.bool_], reach: int
+    box: Box, patch: NDArray[np.bool_], predicted: NDArray[np.uint8], counted: NDArray[np.bool_], reach: int
 ) -> dict[int, float]:
     """Share of each predicted class within `reach` px of a patch."""
-    wide = _grown(box, reach, found.shape)
+    wide = _grown(box, reach, predicted.shape)
     here = np.zeros((wide[2] - wide[0], wide[3] - wide[1]), np.uint8)
     here[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]] = patch
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     ring = (cv2.dilate(here, kernel) > 0) & (here == 0) & counted[_slices(wide)]
     if not ring.any():
         return {}
-    classes, counts = np.unique(found[_slices(wide)][ring], return_counts=True)
+    classes, counts = np.unique(predicted[_slices(wide)][ring], return_counts=True)
     return dict(zip(classes.tolist(), (counts / ring.sum()).tolist(), strict=True))
 
 

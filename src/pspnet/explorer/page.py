@@ -36,7 +36,7 @@ class Picture:
 
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
-    found: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
 
 
 def write_page(path: Path, report: ExplorerReport, space: LabelSpace, pictures: dict[int, Picture]) -> None:
@@ -176,7 +176,7 @@ def views_of(picture: Picture, box: Box, space: LabelSpace) -> tuple[NDArray[np.
     area = slice(top, top + side), slice(left, left + side)
     image = cv2.resize(picture.image[area], (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     views = [np.ascontiguousarray(image)]
-    for values in (picture.labels, picture.found):
+    for values in (picture.labels, picture.predicted):
         coloured = cv2.resize(space.palette[values[area]], (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST)
         known = cv2.resize((values[area] != IGNORE).astype(np.uint8), (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST)
         blended = cv2.addWeighted(image, 0.35, coloured, 0.65, 0)

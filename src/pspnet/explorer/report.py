@@ -207,7 +207,7 @@ def _missed(findings: Findings) -> list[Missed]:
     by_class: dict[int, list[Object]] = defaultdict(list)
     for one in findings.objects:
         by_class[one.label].append(one)
-    found = []
+    classes_missed = []
     for label, objects in by_class.items():
         if len(objects) < 3:
             continue  # shares of one or two objects say nothing
@@ -216,7 +216,7 @@ def _missed(findings: Findings) -> list[Missed]:
         faint = np.array([o.contrast for o in objects]) <= np.median([o.contrast for o in objects])
         wrong = [o.taken_for for o, m in zip(objects, missed, strict=True) if m]
         commonest = max(set(wrong), key=wrong.count) if wrong else label
-        found.append(
+        classes_missed.append(
             Missed(
                 label,
                 len(objects),
@@ -228,7 +228,7 @@ def _missed(findings: Findings) -> list[Missed]:
                 commonest,
             )
         )
-    return sorted(found, key=lambda m: -m.missed)
+    return sorted(classes_missed, key=lambda m: -m.missed)
 
 
 def _share(missed: np.ndarray, members: np.ndarray) -> float | None:

@@ -39,11 +39,11 @@ def write_onnx_precision(
         onnx.save(_halved(onnx.load(str(source))), str(path))
     else:
         _quantize(source, path, images)
-    made = onnx.load(str(path))
-    kept = {entry.key: entry.value for entry in made.metadata_props}
-    del made.metadata_props[:]
-    onnx.helper.set_model_props(made, {**kept, **metadata})
-    onnx.save(made, str(path))
+    graph = onnx.load(str(path))
+    kept = {entry.key: entry.value for entry in graph.metadata_props}
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, {**kept, **metadata})
+    onnx.save(graph, str(path))
 
 
 def _quantize(source: Path, path: Path, images: Sequence[NDArray[Any]]) -> None:

@@ -77,7 +77,7 @@ def compare(
     """The written file, opened again, against the source in float32."""
     with _trusted():
         exported = Segmenter.load(path)
-    found = []
+    comparisons = []
     model = segmenter.model.cpu().eval()
     for number, (share_h, share_w) in enumerate(SIZES[: 1 if fixed else None]):
         image = images[number % len(images)]
@@ -94,7 +94,7 @@ def compare(
             )
         given = exported.logits(batch)
         equal = (wanted.argmax(1) == given.argmax(1)) & torch.isfinite(given).all(dim=1)
-        found.append(
+        comparisons.append(
             Parity(
                 image.shape[0],
                 image.shape[1],
@@ -103,7 +103,7 @@ def compare(
                 float(equal.float().mean()),
             )
         )
-    return exported.engine.name, tuple(found)
+    return exported.engine.name, tuple(comparisons)
 
 
 def quality_of(segmenter: Segmenter, path: Path, dataset: Dataset) -> Quality:

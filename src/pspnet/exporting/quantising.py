@@ -67,9 +67,9 @@ class QualityJudge:
     def __call__(self, compiled: Any, places: Iterable[int]) -> tuple[float, list[float]]:
         engine = CompiledOpenVino(compiled)
         tried = Segmenter(self.segmenter.config, self.segmenter.card, engine=engine)
-        found = assess(tried, Subset(self.dataset, list(places)), EvaluationConfig(resamples=0))
+        evaluation = assess(tried, Subset(self.dataset, list(places)), EvaluationConfig(resamples=0))
         single = [
             PerImage([name], [row]).total()
-            for name, row in zip(found.per_image.names, found.per_image.rows, strict=True)
+            for name, row in zip(evaluation.per_image.names, evaluation.per_image.rows, strict=True)
         ]
-        return found.scores.mean_iou, [float(np.nan_to_num(mean_of_known(areas.iou))) for areas in single]
+        return evaluation.scores.mean_iou, [float(np.nan_to_num(mean_of_known(areas.iou))) for areas in single]

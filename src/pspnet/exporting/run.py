@@ -114,33 +114,33 @@ def export(
     example = torch.from_numpy(as_float(samples[0])[None])
     fixed = segmenter.config.pointrend
     with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
-        made = folder / path.name
+        part = folder / path.name
         header = header_text(segmenter.config, segmenter.card)
         if suffix == ".pt2":
-            write_pt2(network, example, fixed, made, header)
+            write_pt2(network, example, fixed, part, header)
         else:
-            onnx_file = made.with_suffix(".onnx")
+            onnx_file = part.with_suffix(".onnx")
             metadata = for_onnx(segmenter.card, header)
             write_onnx(network, example, fixed, onnx_file, metadata)
             if suffix == ".xml":
                 judge = QualityJudge(segmenter, dataset, max_drop) if accuracy_aware and dataset and max_drop else None
-                write_openvino(onnx_file, made, precision, calibration, header, judge, model_info(segmenter.card))
+                write_openvino(onnx_file, part, precision, calibration, header, judge, model_info(segmenter.card))
                 onnx_file.unlink()
             elif precision != "fp32":
-                onnx_file = made.rename(made.with_suffix(".fp32.onnx"))
-                write_onnx_precision(onnx_file, made, precision, calibration, metadata)
+                onnx_file = part.rename(part.with_suffix(".fp32.onnx"))
+                write_onnx_precision(onnx_file, part, precision, calibration, metadata)
                 onnx_file.unlink()
         bound = BOUNDS[precision] if bound is None else bound
         engine, parity, quality = "not run", tuple[Parity, ...](), None
         if check and not argmax:
-            engine, parity = compare(segmenter, made, judged, fixed)
+            engine, parity = compare(segmenter, part, judged, fixed)
             worst = min(parity, key=lambda p: p.label_agreement)
             if not worst.label_agreement >= bound:
                 raise ExportError(
                     f"'{path}': the {precision} export agrees with its source on {worst.label_agreement:.4%} of the labels "
                     f"at {worst.height} x {worst.width} px; {bound:.4%} was asked. Nothing was written"
                 )
-            quality = None if dataset is None else quality_of(segmenter, made, dataset)
+            quality = None if dataset is None else quality_of(segmenter, part, dataset)
             if quality is not None and quality.loses_more(1.0 if max_drop is None else max_drop):
                 asked = "" if max_drop is None else f"; at most {100 * max_drop:.2f} were asked (max_drop)"
                 more = precision == "int8" and not accuracy_aware

@@ -53,10 +53,10 @@ def export_labels(
     network = GraphNetwork(segmenter.model, "photo_labels")
     example = torch.zeros(1, *(size or EXAMPLE_PX), segmenter.config.in_bands, dtype=torch.uint8)
     with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
-        made = folder / path.name
+        part = folder / path.name
         header = header_text(segmenter.config, segmenter.card)
-        write_onnx(network, example, size is not None, made, for_onnx(segmenter.card, header))
-        session = onnxruntime.InferenceSession(str(made), providers=["CPUExecutionProvider"])
+        write_onnx(network, example, size is not None, part, for_onnx(segmenter.card, header))
+        session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
         equal = []
         for height, width in [size] if size else TRIAL_PX:
             image = _noise(height, width, segmenter.config.in_bands)

@@ -13,6 +13,7 @@ What a command reads from a folder is listed by `listing.py`; where there are li
 """
 
 from pspnet.files.atomic import new_file, new_files, new_folder, own_folder, write_bytes, write_text
+from pspnet.files.cache import cache_folder, keep_note, read_note
 from pspnet.files.listing import Listing, list_files
 from pspnet.files.locks import locked, wait_for_lock
 from pspnet.files.output_checks import Inputs, check_folder, check_output, check_output_folder, named_files
@@ -23,9 +24,11 @@ __all__ = [
     "LONGEST_NAME",
     "Inputs",
     "Listing",
+    "cache_folder",
     "check_folder",
     "check_output",
     "check_output_folder",
+    "keep_note",
     "list_files",
     "locked",
     "named_files",
@@ -33,6 +36,7 @@ __all__ = [
     "new_files",
     "new_folder",
     "own_folder",
+    "read_note",
     "reason",
     "wait_for_lock",
     "write_bytes",

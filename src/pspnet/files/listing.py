@@ -39,22 +39,22 @@ def list_files(folder: str | Path, suffixes: Sequence[str], skip: Callable[[Path
     and __MACOSX of a Mac), links to nothing, pipes, and files with other endings. skip: says why another file is left
     out, "" to keep it. Raises DataError where the folder cannot be listed.
     """
-    found = Listing()
+    listing = Listing()
     folder, endings = Path(folder), {suffix.lower() for suffix in suffixes}
     count = 0
 
-    def walk(place: Path, above: tuple[str, ...]) -> None:
+    def walk(current: Path, above: tuple[str, ...]) -> None:
         nonlocal count
         count += 1
         if count > MOST_FOLDERS:
             raise DataError(f"'{folder}' has more than {MOST_FOLDERS:,} folders, links between them counted")
         try:
-            with os.scandir(place) as entries:
+            with os.scandir(current) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            raise DataError(f"'{place}' cannot be listed: {error.strerror or error}") from error
+            raise DataError(f"'{current}' cannot be listed: {error.strerror or error}") from error
         for entry in inside:
-            path = place / entry.name
+            path = current / entry.name
             hidden = entry.name.startswith(".") or entry.name == "__MACOSX"
             if _is_folder(entry):
                 real = os.path.realpath(path)
@@ -62,19 +62,19 @@ def list_files(folder: str | Path, suffixes: Sequence[str], skip: Callable[[Path
                     walk(path, (*above, real))
             elif path.suffix.lower() not in endings:
                 if not hidden:
-                    found.pass_over(path.suffix.lower() or "without an ending", path)
+                    listing.pass_over(path.suffix.lower() or "without an ending", path)
             elif hidden:
-                found.pass_over("hidden", path)
+                listing.pass_over("hidden", path)
             elif not path.is_file():
-                found.pass_over("no file (a link to nothing, a pipe)", path)
+                listing.pass_over("no file (a link to nothing, a pipe)", path)
             elif skip is not None and (why := skip(path)):
-                found.pass_over(why, path)
+                listing.pass_over(why, path)
             else:
-                found.files.append(path)
+                listing.files.append(path)
 
     walk(folder, (os.path.realpath(folder),))
-    found.files.sort()
-    return found
+    listing.files.sort()
+    return listing
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -66,7 +66,7 @@ def check_folder(folder: str | Path) -> None:
     """Refuses a folder for outputs that neither exists nor can be made, or may not be written to. Raises OutputError."""
     folder = Path(folder)
     with writing(folder):
-        near = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        near = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
         if not near.is_dir():
             raise OutputError(f"'{folder}' cannot be written: '{near}' is a file, not a folder", exit_code=2)
         if not os.access(near, os.W_OK):
@@ -116,14 +116,14 @@ def named_files(text: str | Path) -> list[str]:
         return []
     cuts = [i for i, character in enumerate(whole) if character in '/:,"{}?&='][:200]
     cuts.append(len(whole))
-    found = []
+    pieces = []
     for start in [0, *cuts]:
         for begin in (start, start + 1):  # with a leading slash and without
             for end in cuts:
                 piece = whole[begin:end]
                 if piece.strip("/") and os.path.isfile(piece):
-                    found.append(re.sub("^/+", "/", piece))
-    return list(dict.fromkeys(found))
+                    pieces.append(re.sub("^/+", "/", piece))
+    return list(dict.fromkeys(pieces))
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

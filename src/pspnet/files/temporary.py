@@ -34,12 +34,12 @@ def sweep(folder: Path) -> None:
         return
     _swept[key] = now
     for name in os.listdir(folder):
-        found = _LEFTOVER.search(name)
-        if found is None or found[2] != host():
+        leftover = _LEFTOVER.search(name)
+        if leftover is None or leftover[2] != host():
             continue
         path = folder / name
         with suppress(OSError):
-            if not at_work(int(found[1]), path.lstat().st_mtime):
+            if not at_work(int(leftover[1]), path.lstat().st_mtime):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pspnet.errors import ConfigError, require
-from pspnet.files import new_files
+from pspnet.files import cache_folder, new_files
 from pspnet.nn import PSPNet
 
 KEPT_GRAPHS = 6  # a ResNet-50's is 190 MB; the graph that was used longest ago goes first
@@ -107,14 +107,7 @@ def kept_onnx(model: PSPNet) -> Path:
         write_onnx(GraphNetwork(model, "coarse"), example, False, part / path.name, {})
     for old in sorted(folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime)[:-KEPT_GRAPHS]:
         old.unlink(missing_ok=True)
-        old.with_suffix(".json").unlink(missing_ok=True)
     return path
-
-
-def cache_folder() -> Path:
-    """Where graphs are kept: PSPNET_CACHE, else `pspnet` in the user's cache folder."""
-    given = os.environ.get("PSPNET_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pspnet"
 
 
 def fingerprint(model: PSPNet) -> str:

@@ -6,26 +6,24 @@ kept in the cache folder (`pspnet.nn.graphs`), and so is what `auto` decided the
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import statistics
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.model import ModelConfig
-from pspnet.errors import ConfigError, MissingExtraError, OutputError, missing
-from pspnet.files import write_text
+from pspnet.errors import ConfigError, MissingExtraError, missing
+from pspnet.files import keep_note, read_note
 from pspnet.installation import available
 from pspnet.machine import processor_name
 from pspnet.nn import PSPNet
-from pspnet.nn.graphs import cache_folder, fingerprint, kept_onnx
+from pspnet.nn.graphs import fingerprint, kept_onnx
 from pspnet.predict.arrays import Device, Engine, best_class, on_device, to_numpy
 from pspnet.predict.engines import CompiledEngine, TorchEngine, computes_bfloat16, gpu_name, has_bfloat16, pick_device
 from pspnet.predict.exported import OnnxEngine, OpenVinoEngine
@@ -117,7 +115,7 @@ def choose_engine(model: PSPNet, device: Device, precision: str = "auto") -> tup
     refused. The first time takes as long as a graph does (10 to 60 s) and a dozen images.
     """
     names = ("torch", "openvino", "onnxruntime") if device.type == "cpu" else ("torch", "compile")
-    note = cache_folder() / f"{fingerprint(model)}.json"
+    note = f"engine-{fingerprint(model)}.json"
     circumstances = [_hardware(device), precision, thread_count(), {n: _release(n) for n in names}]
     remembered = _remembered(note, circumstances)
     if remembered:
@@ -203,21 +201,16 @@ def _release(name: str) -> str:
     return version(package) if available(package) else ""
 
 
-def _remembered(note: Path, circumstances: list[object]) -> Choice | None:
+def _remembered(note: str, circumstances: list[object]) -> Choice | None:
+    kept = read_note(note)
     try:
-        kept = json.loads(note.read_text(encoding="utf-8"))
         if kept["circumstances"] != circumstances:
             return None
         return Choice(kept["engine"], tuple(Trial(**trial) for trial in kept["trials"]), remembered=True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None  # nothing kept, or by another release: it is measured again
 
 
-def _remember(note: Path, circumstances: list[object], choice: Choice) -> None:
+def _remember(note: str, circumstances: list[object], choice: Choice) -> None:
     trials = [asdict(trial) for trial in choice.trials]
-    try:
-        write_text(
-            note, json.dumps({"engine": choice.engine, "trials": trials, "circumstances": circumstances}, indent=1)
-        )
-    except OutputError as error:  # a read-only home: the next start measures again
-        log.info("the choice of engine could not be kept: %s", error)
+    keep_note(note, {"engine": choice.engine, "trials": trials, "circumstances": circumstances})

@@ -21,7 +21,6 @@ from pspnet.data.catalog import available_splits, open_dataset
 from pspnet.data.doctor import check_dataset, check_splits
 from pspnet.data.layouts.raster import RasterWindows
 from pspnet.data.layouts.raster_blocks import blocks_of, divide
-from pspnet.data.layouts.raster_tables import STORE
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError
 from pspnet.georaster.grids import Grid
 from pspnet.georaster.labels import RasterLabels
@@ -261,8 +260,9 @@ def test_nodata_in_the_image_is_ignored_and_filled_with_the_mean(tmp_path: Path)
 def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
     write_raster(tmp_path / "labels" / "town.tif", codes(truth())[None])
+    files = sorted(tmp_path.rglob("*"))
     first = open_all(tmp_path).statistics
-    assert (tmp_path / "images" / STORE).is_file()
+    assert sorted(tmp_path.rglob("*")) == files  # they are kept in the cache, not in somebody's data
     monkeypatch.setattr("pspnet.data.layouts.raster_tables._measure", lambda *_: pytest.fail("measured again"))
     assert open_all(tmp_path).statistics == first
 

@@ -97,8 +97,8 @@ def _full_scale(sample: Sample) -> int:
         if stores_deep(path):
             pixels = read_image(path, bands=None, dtype="native")
             scale = scale_of(pixels)
-            own = round(float(pixels.max()) * 255 / scale) == int(sample.image.max())
-            return scale if own else 0  # else the option full_scale said what is white
+            scaled_by_file = round(float(pixels.max()) * 255 / scale) == int(sample.image.max())
+            return scale if scaled_by_file else 0  # else the option full_scale said what is white
     return 0
 
 

@@ -126,12 +126,12 @@ class ClassifiedTiles(Dataset):
         return (path for chip in self.chips for path in (*chip.images, chip.label))
 
     def _labels(self, chip: Chip) -> NDArray[np.uint8]:
-        own = self.tables[chip.folder]
-        labels = read_labels(chip.label, own)
-        if own.names == self.label_space.names:
+        folder_table = self.tables[chip.folder]
+        labels = read_labels(chip.label, folder_table)
+        if folder_table.names == self.label_space.names:
             return labels
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
-        table[: own.num_classes] = [self.label_space.index(name) for name in own.names]
+        table[: folder_table.num_classes] = [self.label_space.index(name) for name in folder_table.names]
         return table[labels]
 
     def grid(self, index: int) -> Grid | None:
@@ -143,17 +143,17 @@ class ClassifiedTiles(Dataset):
         planes: dict[tuple[int, int], NDArray[Any]] = {}
         valid: NDArray[np.bool_] | None = None
         for file, path in enumerate(chip.images):
-            own = sorted({band for f, band in self._places if f == file})
-            if not own:
+            bands_read = sorted({band for f, band in self._places if f == file})
+            if not bands_read:
                 continue
-            pixels, known = read_whole(path, own)
-            planes |= {(file, band): plane for band, plane in zip(own, pixels, strict=True)}
+            pixels, known = read_whole(path, bands_read)
+            planes |= {(file, band): plane for band, plane in zip(bands_read, pixels, strict=True)}
             if known is not None:
                 valid = known if valid is None else valid & known
         shapes = {plane.shape for plane in planes.values()}
         if len(shapes) > 1:
             raise ImageError(f"'{chip.images[-1]}' has another size than '{chip.images[0]}'")
-        return np.stack([planes[place] for place in self._places], axis=-1), valid
+        return np.stack([planes[position] for position in self._places], axis=-1), valid
 
 
 def _band_names(

@@ -54,15 +54,15 @@ def pair_up(folder: Path) -> list[Chip]:
     more = {path.stem: path for path in _chips_in(second)} if second else {}
     chips, faults = [], []
     for image in there:
-        found = [mapped[image.name.lower()]] if image.name.lower() in mapped else by_name.get(image.stem, [])
-        if len(found) != 1:
-            what = "has no labels" if not found else "has labels in several folders"
+        partners = [mapped[image.name.lower()]] if image.name.lower() in mapped else by_name.get(image.stem, [])
+        if len(partners) != 1:
+            what = "has no labels" if not partners else "has labels in several folders"
             faults.append(f"'{image}' {what}")
         elif second and image.stem not in more:
             faults.append(f"'{image}' has no second image in '{second}'")
         else:
             extra = (more[image.stem],) if second else ()
-            chips.append(Chip(folder, f"{folder.name}/{image.stem}", (image, *extra), found[0]))
+            chips.append(Chip(folder, f"{folder.name}/{image.stem}", (image, *extra), partners[0]))
     if faults or not chips:
         listed = "\n  ".join(faults[:10]) or "there is no image"
         raise DataError(
@@ -111,17 +111,17 @@ def _chips_in(folder: Path) -> list[Path]:
 
 
 def _by_name(labels: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for path in _chips_in(labels):
-        found.setdefault(path.stem, []).append(path)
-    return found
+        paths.setdefault(path.stem, []).append(path)
+    return paths
 
 
 def _read_map(table: Path, images: Path, labels: Path) -> dict[str, Path]:
     """map.txt as image's file name -> label file; lines whose files are not there are passed over."""
     if not table.is_file():
         return {}
-    found: dict[str, Path] = {}
+    label_of: dict[str, Path] = {}
     for line in table.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         parts = line.replace("\\", "/").split()
         if len(parts) < 2:
@@ -129,8 +129,8 @@ def _read_map(table: Path, images: Path, labels: Path) -> dict[str, Path]:
         inner = parts[1].split("/", 1)[-1]
         label = labels / inner
         if (images / parts[0].split("/", 1)[-1]).is_file() and label.is_file():
-            found[parts[0].rsplit("/", 1)[-1].lower()] = label
-    return found
+            label_of[parts[0].rsplit("/", 1)[-1].lower()] = label
+    return label_of
 
 
 def _boxes(chips: Sequence[Chip]) -> list[Box | None]:

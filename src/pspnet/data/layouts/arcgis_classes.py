@@ -27,11 +27,11 @@ def merged_classes(
     Exports that number a class differently are matched by name, with a warning. Raises LabelError where no label holds a
     class.
     """
-    found = {folder: _classes_of(folder, part, chips) for folder, part in metadata.items()}
-    names = {normal_name(name): name for classes in found.values() for name, _ in classes.values()}
+    classes_of = {folder: _classes_of(folder, part, chips) for folder, part in metadata.items()}
+    names = {normal_name(name): name for classes in classes_of.values() for name, _ in classes.values()}
     if not names:
         raise LabelError(f"'{chips[0].folder}': no label holds a class; all are 0")
-    lists_zero = any(0 in classes for classes in found.values())
+    lists_zero = any(0 in classes for classes in classes_of.values())
     if background is not None or (len(names) == 1 and not lists_zero):
         if background is None:
             warnings.warn(
@@ -39,23 +39,23 @@ def merged_classes(
                 "would leave nothing to tell apart",
                 stacklevel=5,
             )
-        for classes in found.values():
+        for classes in classes_of.values():
             classes[0] = (background or "background", (0, 0, 0))
     whole: dict[str, tuple[int, str, Colour | None]] = {}  # by name: value, name, colour
     other_values: dict[str, dict[str, int]] = {}
-    for folder, classes in found.items():
+    for folder, classes in classes_of.items():
         for value, (name, colour) in sorted(classes.items()):
             first, title, known = whole.setdefault(normal_name(name), (value, name, colour))
             whole[normal_name(name)] = first, title, known or colour
             other_values.setdefault(title, {}).setdefault(folder.name, value)
     differing = {name: values for name, values in other_values.items() if len(set(values.values())) > 1}
     if differing:
-        told = "; ".join(
+        listed = "; ".join(
             f"{name}: " + ", ".join(f"{value} in {folder}" for folder, value in values.items())
             for name, values in list(differing.items())[:5]
         )
         warnings.warn(
-            f"the exports number {len(differing)} classes differently ({told}); they are matched by name. Maps hold the "
+            f"the exports number {len(differing)} classes differently ({listed}); they are matched by name. Maps hold the "
             "first export's values",
             stacklevel=5,
         )
@@ -65,21 +65,21 @@ def merged_classes(
             owners.setdefault(value, {}).setdefault(name, folder_name)
     shared = {value: names_of for value, names_of in owners.items() if len(names_of) > 1}
     if shared and not differing:
-        told = "; ".join(
+        listed = "; ".join(
             f"{value} is " + " and ".join(f"{name} in {folder}" for name, folder in names_of.items())
             for value, names_of in list(shared.items())[:5]
         )
         warnings.warn(
-            f"one value means several classes: {told}. They are kept apart by name; maps hold a free value for the later one",
+            f"one value means several classes: {listed}. They are kept apart by name; maps hold a free value for the later one",
             stacklevel=5,
         )
-    space = _space(_numbered(list(whole.values())), any(0 in classes for classes in found.values()))
+    space = _space(_numbered(list(whole.values())), any(0 in classes for classes in classes_of.values()))
     titles = {key: title for key, (_, title, _) in whole.items()}
     tables = {
         folder: _space({value: (titles[normal_name(name)], None) for value, (name, _) in classes.items()}, 0 in classes)
         if classes
         else space
-        for folder, classes in found.items()
+        for folder, classes in classes_of.items()
     }
     return space, tables
 
@@ -99,10 +99,10 @@ def _classes_of(folder: Path, metadata: TileMetadata, chips: Sequence[Chip]) -> 
     return classes
 
 
-def _numbered(found: Sequence[tuple[int, str, Colour | None]]) -> Classes:
+def _numbered(rows: Sequence[tuple[int, str, Colour | None]]) -> Classes:
     """Each class with the first export's value; one whose value is taken gets the next that is free."""
     classes: Classes = {}
-    for value, name, colour in found:
+    for value, name, colour in rows:
         free = value
         while free in classes or free == IGNORE:
             free = max([*classes, value]) + 1 if free == value else free + 1

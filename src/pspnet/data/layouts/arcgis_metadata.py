@@ -97,16 +97,16 @@ def _colour(value: Any) -> Colour | None:
 
 def _classes_of_stats(path: Path) -> dict[int, tuple[str, Colour | None]]:
     """Rows `name value images pixels min mean max` under the line `cls name ...`; names may hold blanks."""
-    found: dict[int, tuple[str, Colour | None]] = {}
+    classes: dict[int, tuple[str, Colour | None]] = {}
     if not path.is_file():
-        return found
+        return classes
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     header = next((i for i, line in enumerate(lines) if line.strip().lower().startswith("cls name")), len(lines))
     for line in lines[header + 1 :]:
         row = re.fullmatch(r"\s*(.+?)\s+(\d+)(?:\s+[-+\d.eE]+){5}\s*", line)
         if row:
-            found[int(row[2])] = (row[1], None)
-    return found
+            classes[int(row[2])] = (row[1], None)
+    return classes
 
 
 def _unlike(classes: Mapping[int, tuple[str, Colour | None]]) -> dict[int, tuple[str, Colour | None]]:

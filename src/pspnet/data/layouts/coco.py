@@ -88,8 +88,8 @@ def coco(
 def coco_splits(root: Path) -> tuple[str, ...]:
     """The splits whose annotations are there; train and val for an export that is not divided."""
     root = existing(root)
-    found = tuple(split for split in SPLITS if divided(root, split) is not None)
-    return found or (("train", "val") if undivided(root) is not None else ())
+    splits = tuple(split for split in SPLITS if divided(root, split) is not None)
+    return splits or (("train", "val") if undivided(root) is not None else ())
 
 
 def coco_stuff(root: Path, split: str = "train") -> PairedFiles:
@@ -140,8 +140,8 @@ def _pictures(files: CocoFiles, data: dict[str, Any], drawn: DrawnLabels) -> tup
         if path.is_file():
             pairs.append(Pair(name, path, file))
         else:
-            told = f"'{path}' does not exist, but '{file}' lists it"
-            faults.append(Fault("error", "missing", str(path), told, "Add the image or take it out of the JSON"))
+            message = f"'{path}' does not exist, but '{file}' lists it"
+            faults.append(Fault("error", "missing", str(path), message, "Add the image or take it out of the JSON"))
     data["names"] = ids
     return pairs, faults
 
@@ -153,8 +153,8 @@ def _stem(image: dict[str, Any]) -> str:
 def _file(folder: Path, name: str) -> Path:
     """Where a listed image lies: as listed, or by its name alone (tools write the paths of their own machines)."""
     listed = folder / name.replace("\\", "/")
-    beside = folder / PurePosixPath(name.replace("\\", "/")).name
-    return beside if not listed.is_file() and beside.is_file() else listed
+    by_name = folder / PurePosixPath(name.replace("\\", "/")).name
+    return by_name if not listed.is_file() and by_name.is_file() else listed
 
 
 def _objects(
@@ -203,17 +203,17 @@ def _objects(
     faults = drawn.faults(file) + undrawn
     if homeless:
         count = sum(homeless.values())
-        told = f"'{file}': {count} annotations belong to images that it does not list: {some(list(homeless))}"
+        message = f"'{file}': {count} annotations belong to images that it does not list: {some(list(homeless))}"
         mend = "Was the list of images cut, or were ids renumbered? Their pixels are missing from the labels"
-        faults.append(Fault("warning", "objects_of_no_image", str(file), told, mend))
+        faults.append(Fault("warning", "objects_of_no_image", str(file), message, mend))
     only = [name for name, marked in crowds.items() if all(marked)]
     if only and not crowds_too:
-        told = (
+        message = (
             f"'{file}': every object of {some(only, 'the class', 'the classes')} is marked iscrowd "
             f"({sum(len(crowds[name]) for name in only)} objects), so that it is ignored throughout"
         )
         mend = "CVAT and Datumaro mark brush masks so: the option crowds=objects draws them"
-        faults.append(Fault("warning", "crowds", str(file), told, mend))
+        faults.append(Fault("warning", "crowds", str(file), message, mend))
     return faults
 
 

@@ -22,18 +22,18 @@ def id_text(value: Any) -> str:
 
 def read_categories(file: Path, data: dict[str, Any]) -> dict[str, tuple[int, str]]:
     """Category key -> (code, name). Ids that are no whole numbers get numbers. Raises DataError for an id twice."""
-    found: dict[str, tuple[int, str]] = {}
+    categories: dict[str, tuple[int, str]] = {}
     for number, category in enumerate(data["categories"], start=1):
         if category.get("id") is None or category.get("name") is None:
             raise DataError(f"'{file}': category {number} has no {'id' if category.get('id') is None else 'name'}")
         key, name = id_text(category["id"]), str(category["name"]).strip()
-        if key in found and found[key][1] != name:
+        if key in categories and categories[key][1] != name:
             raise DataError(
-                f"'{file}': the category id {key} is both {found[key][1]!r} and {name!r}; give each its own"
+                f"'{file}': the category id {key} is both {categories[key][1]!r} and {name!r}; give each its own"
             )
-        found[key] = (int(key) if key.isdigit() else -number, name)
-    taken = max((code for code, _ in found.values()), default=0)
-    return {key: (code if code >= 0 else taken - code, name) for key, (code, name) in found.items()}
+        categories[key] = (int(key) if key.isdigit() else -number, name)
+    taken = max((code for code, _ in categories.values()), default=0)
+    return {key: (code if code >= 0 else taken - code, name) for key, (code, name) in categories.items()}
 
 
 def classes_of(
@@ -48,15 +48,15 @@ def classes_of(
         by_code = table.codes.index(0) if 0 in table.codes and not zero else None
         background = by_name if by_name is not None else by_code
         return table, IGNORE if background is None else background
-    own = LabelSpace.named("coco")
-    if dict(categories.values()) == dict(zip(own.codes[1:], own.names[1:], strict=True)):
-        return own, 0
+    coco = LabelSpace.named("coco")
+    if dict(categories.values()) == dict(zip(coco.codes[1:], coco.names[1:], strict=True)):
+        return coco, 0
     # Roboflow writes the project's name as category 0, which no object has
-    kept = {key: value for key, value in categories.items() if value[0] != 0 or key in used}
-    ground = next((value for value in kept.values() if normal_name(value[1]) in _BACKGROUND), None)
-    code = ground[0] if ground else 0 if not zero else max(code for code, _ in kept.values()) + 1
+    used_categories = {key: value for key, value in categories.items() if value[0] != 0 or key in used}
+    ground = next((value for value in used_categories.values() if normal_name(value[1]) in _BACKGROUND), None)
+    code = ground[0] if ground else 0 if not zero else max(code for code, _ in used_categories.values()) + 1
     rows: dict[str, list[int]] = {}
-    for own_code, name in sorted(kept.values()):
+    for own_code, name in sorted(used_categories.values()):
         if ground is None or own_code != ground[0]:
             rows.setdefault(name, []).append(own_code)
     if not rows:

@@ -24,18 +24,18 @@ class CocoFiles:
 
 
 def find_files(root: Path, split: str, images: str | None, annotations: str | None) -> CocoFiles | None:
-    found = divided(root, split) or undivided(root)
+    files = divided(root, split) or undivided(root)
     if annotations:
-        folder = root / images if images else found.folder if found else root
+        folder = root / images if images else files.folder if files else root
         return CocoFiles(folder, root / annotations)
-    return None if found is None else CocoFiles(root / images if images else found.folder, found.file, found.undivided)
+    return None if files is None else CocoFiles(root / images if images else files.folder, files.file, files.undivided)
 
 
 def divided(root: Path, split: str) -> CocoFiles | None:
     for name in dict.fromkeys((*SPLITS.get(split, ()), split, *OTHER_NAMES.get(split, ()))):
-        beside = root / name / "_annotations.coco.json"
-        if beside.is_file():
-            return CocoFiles(beside.parent, beside)
+        roboflow_file = root / name / "_annotations.coco.json"
+        if roboflow_file.is_file():
+            return CocoFiles(roboflow_file.parent, roboflow_file)
         for file in (root / "annotations" / f"instances_{name}.json", root / "annotations" / f"{name}.json"):
             for folder in (root / "images" / name, root / name):
                 if file.is_file() and folder.is_dir():

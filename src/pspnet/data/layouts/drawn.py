@@ -48,7 +48,7 @@ def dataset_of(
 ) -> PairedFiles:
     """A split of annotated pictures. Classes: the table's; else `names` in their order; else those met, sorted. What nobody
     outlined is the class "background", or IGNORE where a table has none."""
-    found = list(faults)
+    faults_seen = list(faults)
     if not pictures:
         raise DataError(f"'{root}' holds no annotated pictures; look at the folder and the format")
     divided = {picture.split for picture in pictures} != {""}
@@ -63,8 +63,10 @@ def dataset_of(
     for picture in chosen:
         drawn.add_picture(picture.name, picture.image, picture.size)
         if not picture.image.is_file():
-            told = f"'{picture.image}' does not exist, but '{picture.source}' annotates it"
-            found.append(Fault("error", "missing", str(picture.image), told, "Add the image or remove its annotations"))
+            message = f"'{picture.image}' does not exist, but '{picture.source}' annotates it"
+            faults_seen.append(
+                Fault("error", "missing", str(picture.image), message, "Add the image or remove its annotations")
+            )
             continue
         pairs.append(Pair(picture.name, picture.image, picture.source))
         for item, name in zip(picture.objects, picture.names, strict=True):
@@ -74,12 +76,14 @@ def dataset_of(
                 label = background
             drawn.add(picture.name, replace(item, label=label))
     for name, count in unknown.items():
-        told = f"'{root}': {count} objects of {name!r}, which the class table does not have, are left as background"
-        found.append(Fault("warning", "unknown_class", str(root), told, "Add it to the table if it is a class"))
-    found += drawn.faults(root)
+        message = f"'{root}': {count} objects of {name!r}, which the class table does not have, are left as background"
+        faults_seen.append(
+            Fault("warning", "unknown_class", str(root), message, "Add it to the table if it is a class")
+        )
+    faults_seen += drawn.faults(root)
     if not divided:
         pairs = held_out(pairs, split, val_share, root)
-    return PairedFiles(f"{root} ({split})", pairs, space, decode=drawn.decode, exif=exif, faults=found)
+    return PairedFiles(f"{root} ({split})", pairs, space, decode=drawn.decode, exif=exif, faults=faults_seen)
 
 
 def splits_of(pictures: Sequence[Annotated]) -> tuple[str, ...]:
@@ -114,12 +118,12 @@ def _space(
         ground = next((index for name, index in index_of.items() if name in BACKGROUND), IGNORE)
         return table, ground, dict.fromkeys(IGNORED, IGNORE) | index_of
     met = names if names is not None else sorted({name for picture in pictures for name in picture.names})
-    kept: dict[str, str] = {}
+    name_of: dict[str, str] = {}
     for name in met:
         if normal_name(name) not in BACKGROUND | IGNORED:
-            kept.setdefault(normal_name(name), name)
-    if not kept:
+            name_of.setdefault(normal_name(name), name)
+    if not name_of:
         raise DataError(f"'{root}': the annotations name no class besides background; export them with their labels")
-    space = LabelSpace(("background", *kept.values()), ((0, 0, 0), *distinct_colours(len(kept))))
-    index_of = {key: 1 + index for index, key in enumerate(kept)}
+    space = LabelSpace(("background", *name_of.values()), ((0, 0, 0), *distinct_colours(len(name_of))))
+    index_of = {key: 1 + index for index, key in enumerate(name_of)}
     return space, 0, index_of | dict.fromkeys(BACKGROUND, 0) | dict.fromkeys(IGNORED, IGNORE)

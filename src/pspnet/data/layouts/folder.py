@@ -87,14 +87,14 @@ def folder_splits(root: Path, images: str = "images") -> tuple[str, ...]:
     root = existing(root)
     table = _pairs_file(root)
     if table is not None:
-        found = {row["split"] for row in _csv_rows(table)}
-        return _ordered(found) if found != {""} else ("train", "val")
-    found = {path.parent.name for path in root.glob(f"*/{images}") if path.is_dir()}
-    found = found or {
+        splits = {row["split"] for row in _csv_rows(table)}
+        return _ordered(splits) if splits != {""} else ("train", "val")
+    splits = {path.parent.name for path in root.glob(f"*/{images}") if path.is_dir()}
+    splits = splits or {
         path.name for path in (root / images).glob("*") if path.is_dir() and not path.name.startswith(".")
     }
-    found = found or {path.stem for path in _lists(root)}
-    return _ordered({usual_name(name, found) for name in found}) if found else ("train", "val")
+    splits = splits or {path.stem for path in _lists(root)}
+    return _ordered({usual_name(name, splits) for name in splits}) if splits else ("train", "val")
 
 
 def usual_name(name: str, names: Collection[str]) -> str:
@@ -107,8 +107,10 @@ def usual_name(name: str, names: Collection[str]) -> str:
 
 def spelled(split: str, there: Callable[[str], bool]) -> str:
     """The spelling of a split that is there: its own, or another usual one ("valid" for "val")."""
-    found = (name for name in (split, *OTHER_NAMES.get(split, ())) for name in (name, name.capitalize()) if there(name))
-    return next(found, split)
+    spellings = (
+        name for name in (split, *OTHER_NAMES.get(split, ())) for name in (name, name.capitalize()) if there(name)
+    )
+    return next(spellings, split)
 
 
 def existing(root: Path) -> Path:
@@ -133,9 +135,9 @@ def looks_like(root: Path) -> tuple[str, str] | None:
         ("label_studio", "project-*-at-*.json"),
     )
     for format, pattern in signs:
-        found = next(root.glob(pattern), None)
-        if found is not None:
-            return format, f"'{found.relative_to(root).as_posix()}'"
+        match = next(root.glob(pattern), None)
+        if match is not None:
+            return format, f"'{match.relative_to(root).as_posix()}'"
     return None
 
 
@@ -166,31 +168,31 @@ def _csv_rows(table: Path) -> list[dict[str, str]]:
     columns, rows = csv_table(read_text(table), str(table), "image,label[,split]")
     if "image" not in columns or "label" not in columns:
         raise DataError(f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]")
-    found = [dict(zip(columns, row, strict=False)) for _, row in rows]
+    records = [dict(zip(columns, row, strict=False)) for _, row in rows]
     return [
         {key: row.get(key, "").replace("\\", "/") for key in ("image", "label")}
-        | {"split": usual_name(row.get("split", ""), {other.get("split", "") for other in found})}
-        for row in found
+        | {"split": usual_name(row.get("split", ""), {other.get("split", "") for other in records})}
+        for row in records
     ]
 
 
 def read_list(file: Path) -> list[str]:
     """Names of a list, one a line, with or without ending; where a line holds two files (DeepLab's lists), the first's."""
-    found = []
+    names = []
     for line in read_text(file).splitlines():
         name = line.strip().replace("\\", "/")
         words = name.split()
         if len(words) == 2 and all(Path(word).suffix.lower() in IMAGE_SUFFIXES for word in words):
             name = words[0]
         if name and not name.startswith("#"):
-            found.append(name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_SUFFIXES else name)
-    return found
+            names.append(name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_SUFFIXES else name)
+    return names
 
 
 def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], list[Fault]]:
     rows = _csv_rows(table)
     pairs, faults = [], []
-    seen: set[str] = set()
+    names: set[str] = set()
     for number, row in enumerate(rows, start=2):
         if row["split"] and split not in (row["split"], "all"):
             continue
@@ -217,7 +219,7 @@ def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], l
                     "Name its label file or remove the line",
                 )
             )
-        if name in seen:
+        if name in names:
             faults.append(
                 Fault(
                     "error",
@@ -227,7 +229,7 @@ def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], l
                     "Keep one line for each image",
                 )
             )
-        seen.add(name)
+        names.add(name)
         pairs.append(Pair(name, image, label if row["label"] else None))
     if not any(row["split"] for row in rows):
         pairs = held_out(pairs, split, val_share, table)

@@ -141,12 +141,12 @@ def cut_tiles(name: str, root: Path, progress: Progress | None = None) -> list[s
 def _tile_of(path: Path, name: str) -> tuple[str, str]:
     """(tile, "image" | "label" | "") by the publisher's names; height models and other bands are neither."""
     if name == "potsdam":  # top_potsdam_2_10_RGB.tif, top_potsdam_2_10_label.tif, top_potsdam_2_10_label_noBoundary.tif
-        found = re.fullmatch(r"top_potsdam_(\d+_\d+)_(RGB|label|label_noBoundary)", path.stem)
-        return (found[1], "image" if found[2] == "RGB" else "label") if found else ("", "")
-    found = re.fullmatch(r"top_mosaic_09cm_(area\d+)(_noBoundary)?", path.stem)
-    if not found:
+        match = re.fullmatch(r"top_potsdam_(\d+_\d+)_(RGB|label|label_noBoundary)", path.stem)
+        return (match[1], "image" if match[2] == "RGB" else "label") if match else ("", "")
+    match = re.fullmatch(r"top_mosaic_09cm_(area\d+)(_noBoundary)?", path.stem)
+    if not match:
         return "", ""
-    return found[1], "image" if path.parent.name == "top" else "label"  # both have one name, in different folders
+    return match[1], "image" if path.parent.name == "top" else "label"  # both have one name, in different folders
 
 
 def _cut(root: Path, split: str, tile: str, image_path: Path, label_path: Path) -> int:

@@ -62,15 +62,15 @@ def _pictures(root: Path, file: Path) -> tuple[list[Annotated], list[Fault]]:
             f"'{file}' is no export of Label Studio's (JSON, JSON-MIN): a list of tasks with their picture and annotations"
         )
     images = {path.name: path for path in files_in(root)}
-    found: list[Annotated] = []
+    pictures: list[Annotated] = []
     faults: list[Fault] = []
     doubled = []
     for number, task in enumerate(tasks):
         where = f"task {task.get('id', number)}"
         name = _name(task["data"])
         if not name:
-            told = f"'{file}': {where} names no picture in its data"
-            faults.append(Fault("error", "image", str(file), told, "Export pictures, or remove the task"))
+            message = f"'{file}': {where} names no picture in its data"
+            faults.append(Fault("error", "image", str(file), message, "Export pictures, or remove the task"))
             continue
         # Label Studio puts eight digits and a hyphen before the name of what was uploaded
         image = images.get(name) or images.get(name.partition("-")[2]) or root / "images" / name
@@ -80,15 +80,17 @@ def _pictures(root: Path, file: Path) -> tuple[list[Annotated], list[Fault]]:
         if len(done) > 1:
             doubled.append(name)
         objects, names, size = _results(done[0].get("result") or [], where, file, faults)
-        found.append(Annotated(PurePosixPath(name).stem, image, file, size, objects, names))
+        pictures.append(Annotated(PurePosixPath(name).stem, image, file, size, objects, names))
     if doubled:
-        told = f"'{file}': {len(doubled)} pictures were annotated more than once, such as '{doubled[0]}': the first one counts"
-        faults.append(Fault("warning", "annotated_twice", str(file), told, "Delete the others, or export them apart"))
-    left = len(tasks) - len(found)
+        message = f"'{file}': {len(doubled)} pictures were annotated more than once, such as '{doubled[0]}': the first one counts"
+        faults.append(
+            Fault("warning", "annotated_twice", str(file), message, "Delete the others, or export them apart")
+        )
+    left = len(tasks) - len(pictures)
     if left:
-        told = f"'{file}': {left} of {len(tasks)} tasks without an annotation are left out"
-        faults.append(Fault("warning", "left_out", str(file), told, "Annotate them, if they are to count"))
-    return found, faults
+        message = f"'{file}': {left} of {len(tasks)} tasks without an annotation are left out"
+        faults.append(Fault("warning", "left_out", str(file), message, "Annotate them, if they are to count"))
+    return pictures, faults
 
 
 def _whole_task(task: dict[str, Any]) -> dict[str, Any]:
@@ -127,9 +129,9 @@ def _results(
             continue  # a choice, a text, a relation: no region
         size = int(item["original_height"]), int(item["original_width"])
         if item.get("image_rotation"):
-            told = f"'{file}': {title} was drawn on the picture turned by {item['image_rotation']} degrees"
+            message = f"'{file}': {title} was drawn on the picture turned by {item['image_rotation']} degrees"
             faults.append(
-                Fault("error", "turned", str(file), told, "Turn the picture back in the tool, and export again")
+                Fault("error", "turned", str(file), message, "Turn the picture back in the tool, and export again")
             )
             continue
         with undrawable(faults, file, title):

@@ -36,16 +36,16 @@ def labelme_splits(root: Path) -> tuple[str, ...]:
 
 
 def _pictures(root: Path) -> tuple[list[Annotated], list[Fault]]:
-    found: list[Annotated] = []
+    pictures: list[Annotated] = []
     faults: list[Fault] = []
     for file in files_in(root, (".json",)):
         content = read_json(file)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             continue  # another program's
         given = PureWindowsPath(str(content.get("imagePath") or "")).name
-        beside = [file.with_name(given)] if given else []
-        beside += [file.with_suffix(ending) for ending in (".jpg", ".jpeg", ".png", ".tif", ".bmp")]
-        image = next((path for path in beside if path.is_file()), beside[0])
+        candidates = [file.with_name(given)] if given else []
+        candidates += [file.with_suffix(ending) for ending in (".jpg", ".jpeg", ".png", ".tif", ".bmp")]
+        image = next((path for path in candidates if path.is_file()), candidates[0])
         sizes = content.get("imageHeight"), content.get("imageWidth")
         size = (int(sizes[0]), int(sizes[1])) if all(isinstance(v, int) and v > 0 for v in sizes) else None  # type: ignore[arg-type]
         objects, names = [], []
@@ -55,8 +55,8 @@ def _pictures(root: Path) -> tuple[list[Annotated], list[Fault]]:
                 objects.append(_shape(shape, f"shape {number} ({label})", size))
                 names.append(label)
         name = file.relative_to(root).with_suffix("").as_posix()
-        found.append(Annotated(name, image, file, size, objects, names, part_of(file, root)))
-    return found, faults
+        pictures.append(Annotated(name, image, file, size, objects, names, part_of(file, root)))
+    return pictures, faults
 
 
 def _shape(shape: dict[str, Any], name: str, size: tuple[int, int] | None) -> DrawnObject:

@@ -42,8 +42,8 @@ def loveda(root: Path, split: str = "train", *, area: Literal["both", "urban", "
         raise no_split(root, split, loveda_splits(root))
     pairs, faults = [], []
     for name in _AREAS if area == "both" else (area.capitalize(),):
-        found, more = match(base / name / "images_png", base / name / "masks_png", labels_optional=split == "test")
-        pairs += [replace(pair, name=f"{name}/{pair.name}") for pair in found]
+        matched, more = match(base / name / "images_png", base / name / "masks_png", labels_optional=split == "test")
+        pairs += [replace(pair, name=f"{name}/{pair.name}") for pair in matched]
         faults += more
     return PairedFiles(f"{root} ({split})", pairs, LabelSpace.named("loveda"), faults=faults)
 

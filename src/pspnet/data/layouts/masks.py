@@ -32,9 +32,9 @@ def roboflow_masks(root: Path, split: str = "train", *, exif: bool = True) -> Pa
 def roboflow_masks_splits(root: Path) -> tuple[str, ...]:
     """The splits there are."""
     names = [path.parent.name for path in sorted(existing(root).glob("*/_classes.csv"))]
-    found = {usual_name(name, names) for name in names}
-    return tuple(name for name in ("train", "val", "test") if name in found) + tuple(
-        sorted(found - {"train", "val", "test"})
+    splits = {usual_name(name, names) for name in names}
+    return tuple(name for name in ("train", "val", "test") if name in splits) + tuple(
+        sorted(splits - {"train", "val", "test"})
     )
 
 

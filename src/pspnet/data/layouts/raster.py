@@ -250,7 +250,7 @@ class RasterWindows(Dataset):
             for i in (0.1, 0.5, 0.9)
             for j in (0.1, 0.5, 0.9)
         ]
-        return share * float(np.mean([self._has_data(number, place) for place in places]))
+        return share * float(np.mean([self._has_data(number, piece) for piece in places]))
 
     def _has_data(self, number: int, window: Window) -> bool:
         try:

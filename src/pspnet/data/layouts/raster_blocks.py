@@ -51,8 +51,8 @@ def divide(blocks: Sequence[Block], names: Sequence[str], split: str, val_share:
     they hold about `val_share` of the labelled pixels; at least one is, and one is not. "all": every block."""
 
     def rank(block: Block) -> bytes:
-        place = block.window
-        return hashlib.sha256(f"{seed} {names[block.image]} {place.top} {place.left}".encode()).digest()
+        window = block.window
+        return hashlib.sha256(f"{seed} {names[block.image]} {window.top} {window.left}".encode()).digest()
 
     if split == "all":
         return list(blocks)

@@ -23,12 +23,12 @@ def raster_splits(root: Path) -> tuple[str, ...]:
     """The splits that a folder or a CSV of rasters has."""
     root = existing(root)
     if root.suffix.lower() == ".csv":
-        found = {row["split"] for row in _rows(root)}
-        return _ordered(found) if found != {""} else ("train", "val")
+        splits = {row["split"] for row in _rows(root)}
+        return _ordered(splits) if splits != {""} else ("train", "val")
     if root.is_dir():
-        found = {path.parent.name for path in root.glob("*/images") if path.is_dir()}
-        if found:
-            return _ordered(found)
+        splits = {path.parent.name for path in root.glob("*/images") if path.is_dir()}
+        if splits:
+            return _ordered(splits)
     return "train", "val"
 
 
@@ -39,14 +39,14 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
         divided = any(row["split"] for row in rows)
         if divided and split != "all" and split not in {row["split"] for row in rows}:
             raise no_split(root, split, raster_splits(root))
-        found = [
+        rasters = [
             (root.parent / row["image"], root.parent / row["labels"])
             for row in rows
             if not divided or split in (row["split"], "all")
         ]
-        for path in (path for pair in found for path in pair):
+        for path in (path for pair in rasters for path in pair):
             existing(path)
-        return found, divided
+        return rasters, divided
     if root.is_file():
         return [(root, existing(root.parent / labels))], False
     splits = {path.parent.name for path in root.glob(f"*/{images}") if path.is_dir()}
@@ -63,11 +63,11 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
 
 def _pairs(base: Path, images: str, labels: str) -> Files:
     folder, target = existing(base / images), base / labels
-    found = [folder] if folder.is_file() else list_files(folder, RASTER_SUFFIXES).files
-    if not found:
+    paths = [folder] if folder.is_file() else list_files(folder, RASTER_SUFFIXES).files
+    if not paths:
         raise DataError(f"'{folder}' holds no raster ({', '.join(RASTER_SUFFIXES)})")
     if target.is_file() or is_vector(target):
-        return [(image, target) for image in found]
+        return [(image, target) for image in paths]
     existing(target)
     by_name: dict[str, list[Path]] = {}
     # a File Geodatabase is a folder; what lies in it has none of these endings
@@ -75,7 +75,7 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
     for path in [*list_files(target, (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)).files, *geodatabases]:
         by_name.setdefault(path.stem, []).append(path)
     faults = []
-    for image in found:
+    for image in paths:
         labels_there = by_name.get(image.stem, [])
         if len(labels_there) != 1:
             what = "has no labels" if not labels_there else f"has several: {', '.join(p.name for p in labels_there)}"
@@ -84,9 +84,9 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
             )
     if faults:
         raise DataError(
-            f"{len(faults)} of {len(found)} images lack their labels:\n  " + "\n  ".join(faults[:10]), tuple(faults)
+            f"{len(faults)} of {len(paths)} images lack their labels:\n  " + "\n  ".join(faults[:10]), tuple(faults)
         )
-    return [(image, by_name[image.stem][0]) for image in found]
+    return [(image, by_name[image.stem][0]) for image in paths]
 
 
 def _rows(table: Path) -> list[Mapping[str, str]]:
@@ -128,19 +128,19 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
         if len(counts) > 1:
             listed = "; ".join(f"'{Path(path).name}' has {count}" for count, path in sorted(counts.items()))
             raise DataError(f"the images have different numbers of bands: {listed}. Name those to use in bands")
-    found: list[tuple[int, ...]] = []
+    numbers_of: list[tuple[int, ...]] = []
     for info in infos:
-        told = first.differences(info, numbers)
-        if told:
+        differences = first.differences(info, numbers)
+        if differences:
             raise DataError(
-                f"'{info.path}' has {' and '.join(told)}, which '{first.path}' has: their values cannot be compared. "
+                f"'{info.path}' has {' and '.join(differences)}, which '{first.path}' has: their values cannot be compared. "
                 "Convert one, or train on them in data sets of their own"
             )
         try:
-            found.append(numbers if info.names == first.names else find_bands(info, names, numbers))
+            numbers_of.append(numbers if info.names == first.names else find_bands(info, names, numbers))
         except RasterError as error:
             raise DataError(f"{error}. '{first.path}', the first image, has {', '.join(names)}") from error
-    return found, names
+    return numbers_of, names
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.errors import ConfigError, DataError, OutputError, require
-from pspnet.files import write_text
+from pspnet.errors import ConfigError, DataError, require
+from pspnet.files import keep_note, read_note
 from pspnet.georaster.grids import BandReader, colours_of, open_raster
 from pspnet.georaster.labels import label_picture
 from pspnet.georaster.vectors import field_values, is_vector
@@ -23,7 +25,6 @@ from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace, read_classes
 from pspnet.tiling import Window, windows
 
 PLACES, PLACE_PX = 5, 256  # windows along each side of a raster that its bands are measured on, and their size
-STORE = "band_statistics.json"
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class BandStatistics:
 
 
 def band_statistics(images: Sequence[Path], indexes: Sequence[Sequence[int]], nodata: float | None) -> BandStatistics:
-    """indexes: the band numbers of each image. Measured once on windows spread over the rasters, then read from band_statistics.json beside them.
+    """indexes: the band numbers of each image. Measured once on windows spread over the rasters, then kept in the cache
+    (`pspnet.files.cache`): opening a data set writes nothing into it.
 
-    A raster that changed is measured again. Where the folder cannot be written to, nothing is stored. Raises DataError
-    where no window holds data.
+    A raster that changed is measured again. Raises DataError where no window holds data.
     """
     parts = []
     for folder in dict.fromkeys(image.parent for image in images):
-        store = folder / STORE
-        known = _stored(store)
+        note = f"bands-{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:24]}.json"
+        known = read_note(note)
         fresh = {}
         for image, numbers in zip(images, indexes, strict=True):
             if image.parent != folder:
@@ -56,7 +57,7 @@ def band_statistics(images: Sequence[Path], indexes: Sequence[Sequence[int]], no
             fresh[key] = known[key] if key in known else _measure(image, numbers, nodata)
             parts.append(np.array(fresh[key], np.float64))
         if not fresh.keys() <= known.keys():
-            _keep(store, {**known, **fresh})
+            keep_note(note, {**known, **fresh})
     with_data = [part for part in parts if part[0, 0] > 0]
     if not with_data:
         raise DataError(
@@ -77,23 +78,23 @@ def band_statistics(images: Sequence[Path], indexes: Sequence[Sequence[int]], no
 def _measure(image: Path, indexes: Sequence[int], nodata: float | None) -> list[list[float]]:
     """Rows: count, sum, sum of squares, least, greatest; a column for each band."""
     count = len(indexes)
-    found = np.zeros((5, count))
-    found[3], found[4] = np.inf, -np.inf
+    moments = np.zeros((5, count))
+    moments[3], moments[4] = np.inf, -np.inf
     with open_raster(str(image)) as dataset:
         reader = BandReader(dataset, indexes, [0.0] * count, nodata)
         height, width = min(PLACE_PX, dataset.height), min(PLACE_PX, dataset.width)
         rows = np.unique(np.linspace(0, dataset.height - height, PLACES).astype(int)).tolist()
         columns = np.unique(np.linspace(0, dataset.width - width, PLACES).astype(int)).tolist()
-        for place in (Window(row, column, height, width) for row in rows for column in columns):
-            for pixels, valid in _readable(reader, place):
+        for window in (Window(row, column, height, width) for row in rows for column in columns):
+            for pixels, valid in _readable(reader, window):
                 values = (pixels if valid is None else pixels[:, valid]).reshape(count, -1).astype(np.float64)
                 if values.shape[1]:
-                    found[:3] += [np.full(count, values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]
-                    found[3] = np.minimum(found[3], values.min(axis=1))
-                    found[4] = np.maximum(found[4], values.max(axis=1))
-    if not found[0, 0]:
-        found[3:] = 0
-    return found.tolist()
+                    moments[:3] += [np.full(count, values.shape[1]), values.sum(axis=1), (values**2).sum(axis=1)]
+                    moments[3] = np.minimum(moments[3], values.min(axis=1))
+                    moments[4] = np.maximum(moments[4], values.max(axis=1))
+    if not moments[0, 0]:
+        moments[3:] = 0
+    return moments.tolist()
 
 
 def _readable(reader: BandReader, window: Window) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
@@ -107,19 +108,6 @@ def _readable(reader: BandReader, window: Window) -> Iterator[tuple[NDArray[Any]
     for part in parts:
         with suppress(errors.RasterioIOError):
             yield reader.read(Window(window.top + part.top, window.left + part.left, part.height, part.width))
-
-
-def _stored(store: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(store.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _keep(store: Path, content: dict[str, Any]) -> None:
-    with suppress(OutputError):  # a folder that only can be read: it is measured again the next time
-        write_text(store, json.dumps(content))
 
 
 def classes_of(
@@ -181,9 +169,9 @@ def _codes(path: Path, codes: dict[int, str], colours: dict[int, tuple[int, int,
     with open_raster(str(path)) as dataset:
         palette = dataset.colormap(1) if colours_of(dataset)[0] == "palette" else {}
         names = json.loads(dataset.tags().get("CLASSES", "{}"))
-        for _, place in dataset.block_windows(1):
-            known = dataset.read_masks(1, window=place) > 0
-            picture = label_picture(dataset, dataset.read(window=place)[:, known][:, None], str(path))
+        for _, window in dataset.block_windows(1):
+            known = dataset.read_masks(1, window=window) > 0
+            picture = label_picture(dataset, dataset.read(window=window)[:, known][:, None], str(path))
             for code in np.unique(codes_of(picture, str(path))).tolist():
                 if code not in codes:
                     codes[code] = str(names.get(str(code), f"class_{code}"))

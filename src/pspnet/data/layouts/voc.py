@@ -61,8 +61,8 @@ def finish_voc(root: Path, progress: Progress | None = None) -> list[str]:
     if not sbd.is_dir():
         return ["SBD's archive (benchmark.tgz) was not given: there is no split trainaug"]
     base, space = _base(root), LabelSpace.named("voc")
-    own = {path.stem for path in (base / "SegmentationClass").glob("*.png")}
-    added = [path for path in sorted((sbd / "cls").glob("*.mat")) if path.stem not in own]
+    own_names = {path.stem for path in (base / "SegmentationClass").glob("*.png")}
+    added = [path for path in sorted((sbd / "cls").glob("*.mat")) if path.stem not in own_names]
     for done, path in enumerate(added, start=1):
         target = base / "SegmentationClassAug" / f"{path.stem}.png"
         if not target.is_file():
@@ -71,7 +71,7 @@ def finish_voc(root: Path, progress: Progress | None = None) -> list[str]:
             )
         if progress is not None:
             progress(done, len(added))
-    for name in sorted(own):  # where both have labels, VOC's are finer
+    for name in sorted(own_names):  # where both have labels, VOC's are finer
         write_bytes(
             base / "SegmentationClassAug" / f"{name}.png", (base / "SegmentationClass" / f"{name}.png").read_bytes()
         )

@@ -60,7 +60,7 @@ def _images(root: Path) -> list[Path]:
 
 
 def _pictures(root: Path, names: dict[int, str]) -> tuple[list[Annotated], list[Fault]]:
-    found: list[Annotated] = []
+    pictures: list[Annotated] = []
     faults: list[Fault] = []
     bare = []
     for image in _images(root):
@@ -79,15 +79,17 @@ def _pictures(root: Path, names: dict[int, str]) -> tuple[list[Annotated], list[
         else:
             bare.append(image)
         name = image.relative_to(root).with_suffix("").as_posix()
-        found.append(
+        pictures.append(
             Annotated(name, image, file if file.is_file() else image, size, objects, classes, part_of(image, root))
         )
     if bare:
-        told = f"'{root}': {len(bare)} of {len(found)} pictures have no text file, such as '{bare[0]}': all background"
-        faults.append(
-            Fault("warning", "no_objects", str(bare[0]), told, "As YOLO reads them; annotate them or take them out")
+        message = (
+            f"'{root}': {len(bare)} of {len(pictures)} pictures have no text file, such as '{bare[0]}': all background"
         )
-    return found, faults
+        faults.append(
+            Fault("warning", "no_objects", str(bare[0]), message, "As YOLO reads them; annotate them or take them out")
+        )
+    return pictures, faults
 
 
 def _read(

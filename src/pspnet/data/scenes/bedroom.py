@@ -62,14 +62,14 @@ def _wall(canvas: Canvas, rng: Random, edge: float) -> None:
             rng.uniform(0.06, 0.09),
             rng.uniform(0.12, 0.15),
         )
-        place = canvas.part(0.35, 0.65, 0.02, 0.24)
+        picture = canvas.part(0.35, 0.65, 0.02, 0.24)
         for inset, tone in (
             (0.0, pick(rng, _WOODS, 12)),
             (0.01, colour(226, 222, 212)),
             (0.026, pick(rng, _CLOTHS, 30)),
         ):
             left, right, top, foot = u - half + inset, u + half - inset, v + inset, v + tall - inset
-            place.paint(place.polygon([(left, top), (right, top), (right, foot), (left, foot)]), tone, None)
+            picture.paint(picture.polygon([(left, top), (right, top), (right, foot), (left, foot)]), tone, None)
     if rng.random() < 0.7:  # two lamps, or none: they say nothing either
         u, v = rng.uniform(0.09, 0.13), rng.uniform(0.09, 0.12)
         _lamp(canvas, u, v)

@@ -123,13 +123,13 @@ def _ways(canvas: Canvas, rng: Random, horizon: float, middle: float, sky: Array
     mirrored = np.ascontiguousarray(canvas.image[:, row - rows : row][:, ::-1])
     blurred = (cv2.blur(plane, (3, max(3, canvas.size // 24))) for plane in mirrored)
     bank = np.stack(list(blurred))
-    seen = 0.42 * smoothstep(ground.v[:rows], shore + 0.30, shore)
+    strength = 0.42 * smoothstep(ground.v[:rows], shore + 0.30, shore)
     split = round(middle * canvas.size)
     for here, way in ((slice(0, split), facts.left), (slice(split, canvas.size), facts.right)):
         mirror = mix(sky * 0.92, pick(rng, _DEPTHS, 8), smoothstep(ground.v, shore - 0.05, 1.0))
         part = ground.image[:, :, here]
         part[:] = mirror
-        part[:, :rows] += (bank[:, :, here] - part[:, :rows]) * seen
+        part[:, :rows] += (bank[:, :, here] - part[:, :rows]) * strength
         part *= streaks[:, here]
         ground.labels[:, here] = WATER if way == "water" else ROAD
 
