@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
 
+from pspnet.errors import ConfigError
 from pspnet.server import ServerSettings, create_app
 from pspnet.server.origin_checks import refused
 from pspnet.server.request_checks import is_key
@@ -95,6 +96,31 @@ def test_the_application_asks_and_can_be_told_not_to() -> None:
         assert http.get("/metrics", headers={"origin": "http://evil.example"}).status_code == 403
     with TestClient(create_app(settings=ServerSettings(any_host=True))) as http:
         assert http.get("/healthz", headers={"host": "evil.example", "origin": "http://a.b"}).status_code == 200
+
+
+def test_an_origin_that_is_allowed_may_ask_and_read() -> None:
+    page = "https://maps.example.org"
+    settings = ServerSettings(hosts=("testserver",), origins=(page,))
+    with TestClient(create_app(settings=settings)) as http:
+        asked = {"origin": page, "access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+        preflight = http.options("/v1/segment", headers=asked)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == page
+        found = http.get("/healthz", headers={"origin": page, "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"})
+        assert found.status_code == 200
+        assert found.headers["access-control-allow-origin"] == page
+        assert "x-mean-confidence" in found.headers["access-control-expose-headers"]
+        for other in ("https://maps.example.org.evil.example", "http://maps.example.org", "null"):
+            assert http.get("/healthz", headers={"origin": other}).status_code == 403
+            assert http.options("/v1/segment", headers={**asked, "origin": other}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "maps.example.org", "https://maps.example.org/", "https://Maps.example.org", ""]
+)
+def test_what_is_no_origin_is_refused_at_the_start(origin: str) -> None:
+    with pytest.raises(ConfigError, match="origins"):
+        ServerSettings(origins=(origin,))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ def serve(
             help="Host name, besides localhost and IP addresses, under which the server may be asked; repeat it."
         ),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin whose pages may ask from a browser (CORS), such as https://maps.example.org; repeat it."
+        ),
+    ] = None,
     any_host: Annotated[
         bool, typer.Option("--any-host", help="Answer every host name, and pages of other origins in a browser.")
     ] = False,
@@ -94,6 +100,7 @@ def serve(
         decoders=decoders,
         api_keys=keys,
         hosts=_host_names(host, allow_host or []),
+        origins=tuple(origin.lower().rstrip("/") for origin in allow_origin or ()),
         any_host=any_host,
     )
     named = name_models(models)

@@ -1,31 +1,23 @@
-"""The application: routes, and the way of one request through them."""
+"""The application: its routes, and what stands before them."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
-from starlette.types import Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse
 
 from pspnet import __version__
-from pspnet.server.admission import Bodies, Gate
-from pspnet.server.batching import Batcher, BatchJob, Found
-from pspnet.server.decoding import DecoderPool
-from pspnet.server.logs import Observed, logger
-from pspnet.server.metrics import Metrics
-from pspnet.server.models import Library, Source, describe
+from pspnet.server.docs_page import POLICY, docs_page
+from pspnet.server.logs import Observed
+from pspnet.server.models import Source, describe
 from pspnet.server.negotiation import Format, choose_format
 from pspnet.server.problems import Problem, add_handlers
 from pspnet.server.request_checks import Checked, is_key
-from pspnet.server.responses import Wanted, make_answer, pick_classes
+from pspnet.server.responses import Wanted
 from pspnet.server.schema import (
     BODY,
     REFUSALS,
@@ -36,13 +28,9 @@ from pspnet.server.schema import (
     ServedModel,
     State,
 )
+from pspnet.server.service import Service
 from pspnet.server.settings import ServerSettings
-from pspnet.server.sizes import brought_back, brought_to, wished_size
-from pspnet.server.uploads import as_known, check, decode, read_body
-
-T = TypeVar("T")
-SLICE = 256 * 1024  # bytes of an answer that wait for its reader
-HELPERS = 2  # threads that encode; the libraries release the interpreter's lock meanwhile
+from pspnet.server.sizes import wished_size
 
 ModelName = Annotated[str | None, Query(description="Name of the model; the first where it is left out.")]
 
@@ -66,135 +54,20 @@ def create_app(models: Mapping[str, Source] | None = None, settings: ServerSetti
     )
     app.state.service = service
     app.state.draining = False
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["accept", "authorization", "content-type", "x-api-key"],
+            expose_headers=["x-model", "x-batch-size", "x-mean-confidence", "x-request-id", "retry-after"],
+        )
     app.add_middleware(Checked, settings=settings)
     app.add_middleware(Observed, owner=app, metrics=service.metrics)
     add_handlers(app)
     _add_routes(app, service)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
-
-
-class Service:
-    """What the routes share: models, gate, batcher, helpers."""
-
-    def __init__(self, models: Mapping[str, Source], settings: ServerSettings) -> None:
-        self.settings = settings
-        self.library = Library(models, settings)
-        self.gate, self.bodies = Gate(settings), Bodies(settings)
-        self.decoders = DecoderPool(settings.decoders, settings.max_pixels)
-        self.metrics = Metrics(lambda: self.gate.requests, lambda: self.batcher.waiting(), lambda: self.library.ready)
-        self.batcher = Batcher(settings, lambda: self.gate.preparing, self.metrics.batch)
-        self.helpers = ThreadPoolExecutor(HELPERS, "pspnet-helper")
-
-    @asynccontextmanager
-    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        stop = threading.Event()
-        opening = threading.Thread(target=self._open, args=(stop,), name="pspnet-opening", daemon=True)
-        self.batcher.start()
-        opening.start()
-        if self.library.sources:
-            await self.decoders.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            self.decoders.close()
-            self.batcher.stop()
-            self.helpers.shutdown()
-
-    def _open(self, stop: threading.Event) -> None:
-        began = time.monotonic()
-        self.library.open_all(stop)
-        if self.library.failure is not None:
-            logger.error("models cannot be opened", extra={"fields": {"reason": str(self.library.failure)}})
-        elif self.library.ready:
-            fields = {"models": list(self.library.opened), "seconds": round(time.monotonic() - began, 2)}
-            logger.info("ready", extra={"fields": fields})
-
-    async def help(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs it in a helper thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.helpers, work, *arguments)
-
-    async def segment(
-        self, request: Request, model: str | None, wanted: Wanted, class_names: list[str] | None, deadline_s: float
-    ) -> Response:
-        """One request, from its place in the queue to its answer."""
-        notes = request.scope["pspnet"]
-        name, segmenter = self.library.find(model)
-        notes |= {"model": name, "format": wanted.format}
-        wanted = replace(wanted, classes=pick_classes(class_names, segmenter))
-        stages: dict[str, float] = {}
-        notes["stages"] = stages
-        began, part = time.monotonic(), "slow_body"
-
-        def passed(stage: str) -> None:
-            stages[stage] = time.monotonic() - began - sum(stages.values())
-
-        self.gate.check()
-        with ExitStack() as held:
-            try:
-                async with asyncio.timeout(deadline_s):
-                    body = held.enter_context(self.bodies.enter())
-                    data = await read_body(request, self.settings, body)
-                    part = "deadline"
-                    upload = check(data, self.settings)
-                    notes |= {"bytes_in": len(data), "width": upload.width, "height": upload.height}
-                    passed("read")
-                    ticket = held.enter_context(self.gate.enter())
-                    ticket.take_pixels(upload.pixels)
-                    left_s = began + deadline_s - time.monotonic()
-                    pixels = await decode(upload, segmenter, self.decoders, left_s)
-                    del data, upload
-                    body.give_back()
-                    pixels = await self.help(as_known, pixels, segmenter)
-                    passed("decode")
-                    seen = await self.help(brought_to, pixels, segmenter, wanted.size)
-                    job = BatchJob(name, segmenter, seen, wanted.needs_confidence, began + deadline_s)
-                    self.batcher.submit(job)
-                    ticket.hand_over()
-                    found = await _result_or_gone(job, request)
-                    stages |= {"wait": found.waited_s, "compute": found.computed_s}
-                    notes["batch"] = found.batch
-                    found = await self.help(brought_back, found, pixels)
-                    answer = await self.help(make_answer, found, pixels, segmenter, wanted)
-                    passed("encode")
-            except TimeoutError:
-                raise Problem(
-                    part, f"{deadline_s:g} s passed; send less, allow more, or come when it is quieter"
-                ) from None
-        headers = {"x-model": name, "x-batch-size": str(found.batch), "vary": "accept", **answer.headers}
-        return Sliced(answer.body, headers=headers, media_type=answer.media_type)
-
-
-class Sliced(Response):
-    """A response that is handed to the connection as the client takes it, instead of all at once."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        body = memoryview(self.body)
-        for at in range(0, max(1, len(body)), SLICE):
-            more = at + SLICE < len(body)
-            await send({"type": "http.response.body", "body": bytes(body[at : at + SLICE]), "more_body": more})
-
-
-async def _result_or_gone(job: BatchJob, request: Request) -> Found:
-    """The batcher's result. Cancels the job when the client closes the connection, or the deadline passes."""
-    result = asyncio.ensure_future(asyncio.wrap_future(job.future))
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not result.done():
-            raise Problem("gone", "the client closed the connection")
-        return result.result()
-    finally:
-        gone.cancel()
-        if not result.done():
-            result.cancel()  # reaches job.future, which the batcher then skips
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
@@ -302,6 +175,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         if not library.ready:
             raise Problem("not_ready", f"{len(library.opened)} of {len(library.sources)} models are open", 2)
         return {"status": "ready"}
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()), headers={"content-security-policy": POLICY})
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:

@@ -17,8 +17,11 @@ _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#@\s]+)")
 LOCAL = frozenset(("localhost",))
 
 
-def refused(scope: MutableMapping[str, Any], hosts: Collection[str]) -> tuple[int, str] | None:
-    """(status, why) for a request that is not answered; None for one that may pass. hosts: known names, in lower case."""
+def refused(
+    scope: MutableMapping[str, Any], hosts: Collection[str], origins: Collection[str] = ()
+) -> tuple[int, str] | None:
+    """(status, why) for a request that is not answered; None for one that may pass. hosts: known names, in lower case.
+    origins: those whose pages may ask, besides this server's own."""
     values: dict[bytes, list[str]] = {}
     for name, value in scope.get("headers", []):
         values.setdefault(name.lower(), []).append(value.decode("latin-1"))
@@ -32,10 +35,13 @@ def refused(scope: MutableMapping[str, Any], hosts: Collection[str]) -> tuple[in
             return 400, f"the Host header {host[:80]!r} is no host name"
         if not _known(name[1], hosts):
             return 403, f"the host name {name[1][:80]!r} is not known here; start with --allow-host NAME to allow it"
-    for origin in values.get(b"origin", []):
+    told = values.get(b"origin", [])
+    if len(told) == 1 and told[0].strip().lower() in origins:
+        return None
+    for origin in told:
         place = _ORIGIN.fullmatch(origin.strip().lower())
         if place is None or place[1] != host:
-            return 403, f"requests of another origin ({origin[:80]!r}) are refused"
+            return 403, f"requests of another origin ({origin[:80]!r}) are refused; --allow-origin allows one"
     site, mode = values.get(b"sec-fetch-site", [""])[0], values.get(b"sec-fetch-mode", [""])[0]
     if site == "cross-site" and (mode != "navigate" or scope.get("method", "GET") not in ("GET", "HEAD")):
         return 403, "requests of another site are refused"

@@ -22,6 +22,7 @@ class Checked:
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app, self.any_host = app, settings.any_host
         self.hosts = frozenset(host.lower() for host in settings.hosts)
+        self.origins = frozenset(settings.origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._problem(scope) if scope["type"] == "http" else None
@@ -41,7 +42,7 @@ class Checked:
             )
         if self.any_host:
             return None
-        found = refused(scope, self.hosts)
+        found = refused(scope, self.hosts, self.origins)
         if found is None:
             return None
         return Problem("bad_request" if found[0] == 400 else "other_origin", found[1])

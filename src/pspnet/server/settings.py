@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from pydantic import Field, model_validator
@@ -47,6 +48,9 @@ class ServerSettings(Settings):
     hosts: tuple[str, ...] = Field(
         (), description="Host names, besides localhost and IP addresses, under which the server may be asked."
     )
+    origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may ask from a browser (CORS), such as https://maps.example.org."
+    )
     any_host: bool = Field(False, description="Answer every host name and pages of every origin.")
     api_keys: tuple[str, ...] = Field((), description="Keys that /v1 asks for; none: open to all.")
 
@@ -62,6 +66,12 @@ class ServerSettings(Settings):
                 f"max_mib = {self.max_mib:g} is above queue_mib = {self.queue_mib:g}: a body could never be read; raise "
                 "the queue's or lower the body's"
             )
+        for origin in self.origins:
+            if re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin) is None:
+                raise ValueError(
+                    f"origins: {origin!r} is none; write scheme and host in lower case, such as https://maps.example.org or "
+                    "http://localhost:3000, without a path"
+                )
         if any(not key.strip() or not key.isascii() for key in self.api_keys):
             raise ValueError("api_keys: a key is empty or has letters beyond ASCII, which no header can carry")
         return self
