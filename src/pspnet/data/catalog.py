@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pspnet.data.archives import PublishedArchive
 from pspnet.data.dataset import Dataset
 from pspnet.data.faults import errors_of
+from pspnet.data.image_files import ImageReading
 from pspnet.data.layouts import (
     ade20k,
     arcgis,
@@ -32,6 +33,7 @@ from pspnet.data.layouts import (
     voc,
     yolo,
 )
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import ConfigError, DataError, did_you_mean, parsing
 from pspnet.labels import LabelSpace
 
@@ -57,12 +59,24 @@ class Layout:
     submit: Callable[[Path, str, NDArray[np.uint8]], Path] | None = None
 
     def options(self) -> list[str]:
-        """Names of the options that `open` takes."""
-        return [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        """Names of the options that the layout takes: its own, and how image files are read."""
+        own = [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        return own + [name for name in self._reading() if name not in own]
+
+    def _reading(self) -> Mapping[str, Any]:
+        """The options of every layout of image files, with their types."""
+        reads_images = get_type_hints(self.open)["return"] is PairedFiles
+        return get_type_hints(ImageReading, include_extras=True) if reads_images else {}
+
+    def opened(self, root: Path, split: str, options: Mapping[str, Any]) -> Dataset:
+        """Opens a split with options that were checked."""
+        reading = {name: value for name, value in options.items() if name in self._reading()}
+        dataset = self.open(root, split, **{name: value for name, value in options.items() if name not in reading})
+        return dataset.read_as(ImageReading(**reading)) if reading and isinstance(dataset, PairedFiles) else dataset
 
     def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options in the types that `open` declares. Raises ConfigError naming the option, its value and what it takes."""
-        hints = get_type_hints(self.open, include_extras=True)
+        hints = {**get_type_hints(self.open, include_extras=True), **self._reading()}
         checked = {}
         for name, value in options.items():
             types = TypeAdapter(hints[name])
@@ -153,7 +167,7 @@ def open_unchecked(format: str, root: str | Path | None = None, split: str = "tr
     if root is None:
         raise ConfigError(f"format = {format}: give the folder of the data set")
     with parsing(root, DataError, f"cannot be opened as {format}", "Look at its files, or name another format"):
-        return layout.open(Path(root), split, **options)
+        return layout.opened(Path(root), split, options)
 
 
 def available_splits(format: str, root: str | Path | None = None) -> tuple[str, ...]:

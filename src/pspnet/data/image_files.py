@@ -7,16 +7,35 @@ mean something else (8 bits among 16, another scale), is an ImageError that name
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
 from pspnet.georaster.whole import read_bands, read_whole
 from pspnet.images import is_raster, read_image
+
+
+@dataclass(frozen=True)
+class ImageReading:
+    """Options that every layout of image files takes.
+
+    bands: of photographs 3 (RGB, also None), 1 or 4; of rasters a list of numbers, from 1, None: all. dtype: "uint8", or
+    "native" to keep deep photographs as they are; rasters always are. exif: turn photographs as their EXIF orientation
+    says; False where labels were drawn on the pixels as stored. full_scale: what is white in 16-bit photographs that are
+    read as 8 bits; None: told from each file's largest value.
+    """
+
+    bands: Literal[1, 3, 4] | Sequence[int] | None = None
+    dtype: Literal["uint8", "native"] = "uint8"
+    exif: bool = True
+    full_scale: Annotated[int, Field(ge=1, le=65_535)] | None = None
+
 
 Valid = NDArray[np.bool_] | None  # (H, W): where there is data; None: everywhere
 
@@ -84,21 +103,9 @@ class Rasters:
         return np.ascontiguousarray(pixels.transpose(1, 2, 0)), valid
 
 
-def image_files(
-    paths: Sequence[Path],
-    bands: Literal[1, 3, 4] | Sequence[int] | None,
-    dtype: Literal["uint8", "native"],
-    exif: bool,
-    full_scale: int | None = None,
-) -> ImageFiles:
-    """How a data set's images are read. full_scale: the 16-bit value that becomes 255; None: each by its own. bands: 1, 3 or 4 for photographs (None: 3); band numbers for rasters (None: all).
-
-    Raises ConfigError where `bands` is of the other kind.
-    """
-    if dtype not in ("uint8", "native"):
-        raise ConfigError(f"dtype = {dtype!r}: 'uint8' or 'native'")
-    if bands is not None and not isinstance(bands, int) and not isinstance(bands, Sequence):
-        raise ConfigError(f"bands = {bands!r}: 1, 3 or 4 for photographs, a list of band numbers for rasters")
+def image_files(paths: Sequence[Path], reading: ImageReading) -> ImageFiles:
+    """How a data set's images are read, by the first of them. Raises ConfigError where `bands` is of the other kind."""
+    bands = reading.bands
     if paths and is_raster(paths[0]):
         info = read_bands(paths[0])
         if isinstance(bands, int):
@@ -110,4 +117,4 @@ def image_files(
         return Rasters(info, bands)
     if bands is not None and (not isinstance(bands, int) or bands not in (1, 3, 4)):
         raise ConfigError(f"bands = {bands!r}: a photograph is read with 1, 3 or 4; rasters take a list of numbers")
-    return Photographs(3 if bands is None else bands, dtype, exif, full_scale)
+    return Photographs(3 if bands is None else bands, reading.dtype, reading.exif, reading.full_scale)

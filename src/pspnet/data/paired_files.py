@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import Fault, fault_of
-from pspnet.data.image_files import image_files
+from pspnet.data.image_files import ImageReading, image_files
 from pspnet.errors import ConfigError, DataError, LabelError, parsing
 from pspnet.files import list_files
 from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_label, read_labels
@@ -63,10 +63,7 @@ def decoder(name: str, label_space: LabelSpace) -> LabelDecoder:
 class PairedFiles(Dataset):
     """A data set of pairs (a Dataset). `faults` holds what was wrong with the listing: pairs that lack a half, ...
 
-    bands: of photographs 3 (RGB), 1 or 4, as in `read_image`; of rasters a list of numbers, None: all. dtype: "uint8", or
-    "native" to keep deep photographs as they are; rasters always are. exif: turn photographs as their EXIF orientation
-    says; False where labels were drawn on the pixels as stored. full_scale: what is white in 16-bit photographs that are
-    read as 8 bits (None: told from each file's largest value). What is nodata in a raster is IGNORE in its labels.
+    reading: how images are read; `read_as` gives the same data set read in another way. What is nodata in a raster is IGNORE in its labels.
     """
 
     def __init__(
@@ -76,24 +73,26 @@ class PairedFiles(Dataset):
         label_space: LabelSpace,
         *,
         decode: LabelDecoder = decode_codes,
-        bands: Literal[1, 3, 4] | Sequence[int] | None = None,
-        dtype: Literal["uint8", "native"] = "uint8",
-        exif: bool = True,
-        full_scale: int | None = None,
+        reading: ImageReading = ImageReading(),
         faults: Iterable[Fault] = (),
     ) -> None:
         self.name = name
         self.pairs = tuple(pairs)
         self.label_space = label_space
-        self.images = image_files([pair.image for pair in self.pairs[:1]], bands, dtype, exif, full_scale)
-        self.bands, self.band_names, self.band_numbers = (
-            self.images.bands,
-            self.images.band_names,
-            self.images.band_numbers,
-        )
-        self.band_info = self.images.band_info
+        self._read_as(reading)
         self.faults = tuple(faults)
         self.decode = decode
+
+    def read_as(self, reading: ImageReading) -> PairedFiles:
+        """A copy whose images are read in another way. Raises ConfigError and ImageError, as `image_files`."""
+        other = copy.copy(self)
+        other._read_as(reading)
+        return other
+
+    def _read_as(self, reading: ImageReading) -> None:
+        self.images = image_files([pair.image for pair in self.pairs[:1]], reading)
+        self.bands, self.band_names = self.images.bands, self.images.band_names
+        self.band_numbers, self.band_info = self.images.band_numbers, self.images.band_info
 
     def __len__(self) -> int:
         return len(self.pairs)

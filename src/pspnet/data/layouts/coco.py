@@ -55,7 +55,6 @@ def coco(
     annotations: str | None = None,
     classes: str | Path | None = None,
     crowds: Literal["ignored", "objects"] = "ignored",
-    exif: bool = True,
     val_share: float = 0.2,
 ) -> PairedFiles:
     """Opens a split of polygons.
@@ -63,7 +62,7 @@ def coco(
     images, annotations: folder and JSON file below the root, where they lie elsewhere. classes: a table whose codes are
     category ids; its class "background", or code 0 where no category has the id 0, is what nobody outlined; None: the
     JSON's categories. Categories that the table lacks are background. crowds: "objects" draws what is marked iscrowd, as
-    CVAT and Datumaro mark every brush mask. exif: False where polygons were drawn on the pixels as stored. val_share: of an
+    CVAT and Datumaro mark every brush mask. val_share: of an
     export that is not divided. Raises DataError when there is no such split or the JSON cannot be read.
     """
     root = existing(root)
@@ -82,7 +81,7 @@ def coco(
         pairs = held_out(pairs, split, val_share, root)
     if not pairs and not faults:
         faults.append(Fault("error", "empty", str(files.file), f"'{files.file}' lists no images", "Export it again"))
-    return PairedFiles(f"{root} ({split})", pairs, space, decode=drawn.decode, exif=exif, faults=faults)
+    return PairedFiles(f"{root} ({split})", pairs, space, decode=drawn.decode, faults=faults)
 
 
 def coco_splits(root: Path) -> tuple[str, ...]:

@@ -44,7 +44,6 @@ def dataset_of(
     val_share: float,
     faults: Iterable[Fault] = (),
     names: Sequence[str] | None = None,
-    exif: bool = True,
 ) -> PairedFiles:
     """A split of annotated pictures. Classes: the table's; else `names` in their order; else those met, sorted. What nobody
     outlined is the class "background", or IGNORE where a table has none."""
@@ -83,7 +82,7 @@ def dataset_of(
     faults_seen += drawn.faults(root)
     if not divided:
         pairs = held_out(pairs, split, val_share, root)
-    return PairedFiles(f"{root} ({split})", pairs, space, decode=drawn.decode, exif=exif, faults=faults_seen)
+    return PairedFiles(f"{root} ({split})", pairs, space, decode=drawn.decode, faults=faults_seen)
 
 
 def splits_of(pictures: Sequence[Annotated]) -> tuple[str, ...]:

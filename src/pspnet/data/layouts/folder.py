@@ -13,12 +13,10 @@ and "all" is everything.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from pspnet.class_tables import csv_table, read_text
 from pspnet.data.faults import Fault
@@ -34,7 +32,6 @@ OTHER_NAMES = {
     "val": ("valid", "validation", "validate", "dev"),
     "test": ("testing",),
 }
-FullScale = Annotated[int, Field(ge=1, le=65_535)]
 
 
 def folder(
@@ -47,16 +44,12 @@ def folder(
     labels: str = "labels",
     image_suffix: str = "",
     label_suffix: str = "",
-    bands: Literal[1, 3, 4] | Sequence[int] | None = None,
-    dtype: Literal["uint8", "native"] = "uint8",
-    exif: bool = True,
-    full_scale: FullScale | None = None,
     val_share: float = 0.2,
 ) -> PairedFiles:
     """Opens a split. classes: a table's file or name; None: classes.csv or classes.json in the root.
 
     decode: labels hold "codes" (grey, palette) or "colours". images, labels: the folders' names. image_suffix,
-    label_suffix: what follows the shared name ('_sat', '_mask'). bands, dtype, exif, full_scale: as PairedFiles. A test split may lack labels.
+    label_suffix: what follows the shared name ('_sat', '_mask'). A test split may lack labels.
     Raises DataError when there is no such split, ConfigError when the class table is missing or wrong.
     """
     if not 0 < val_share < 1:
@@ -74,10 +67,6 @@ def folder(
         pairs,
         label_space,
         decode=decode_labels,
-        bands=bands,
-        dtype=dtype,
-        exif=exif,
-        full_scale=full_scale,
         faults=faults,
     )
 

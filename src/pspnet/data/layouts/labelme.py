@@ -23,11 +23,11 @@ from pspnet.images import decode_image
 
 
 def labelme(
-    root: Path, split: str = "train", *, classes: str | Path | None = None, exif: bool = True, val_share: float = 0.2
+    root: Path, split: str = "train", *, classes: str | Path | None = None, val_share: float = 0.2
 ) -> PairedFiles:
     """Opens a split. classes: a table; None: the labels that the files name, sorted, and background."""
     pictures, faults = _pictures(existing(root))
-    return dataset_of(root, split, pictures, classes, val_share, faults, exif=exif)
+    return dataset_of(root, split, pictures, classes, val_share, faults)
 
 
 def labelme_splits(root: Path) -> tuple[str, ...]:

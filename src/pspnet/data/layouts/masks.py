@@ -18,7 +18,7 @@ MASK = "_mask"
 _LISTS = Path("ImageSets") / "Segmentation"
 
 
-def roboflow_masks(root: Path, split: str = "train", *, exif: bool = True) -> PairedFiles:
+def roboflow_masks(root: Path, split: str = "train") -> PairedFiles:
     """Opens a split of Roboflow's masks. Raises DataError when it is not there."""
     root = existing(root)
     name = spelled(split, lambda part: (root / part / "_classes.csv").is_file())
@@ -26,7 +26,7 @@ def roboflow_masks(root: Path, split: str = "train", *, exif: bool = True) -> Pa
     if not table.is_file():
         raise no_split(root, split, roboflow_masks_splits(root))
     pairs, faults = match(root / name, root / name, label_suffix=MASK, labels_optional=split == "test")
-    return PairedFiles(f"{root} ({split})", pairs, read_classes(table), exif=exif, faults=faults)
+    return PairedFiles(f"{root} ({split})", pairs, read_classes(table), faults=faults)
 
 
 def roboflow_masks_splits(root: Path) -> tuple[str, ...]:
