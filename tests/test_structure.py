@@ -70,6 +70,7 @@ DOORS = {
     "fastapi": {"server"},
     "gradio": {"playground"},
     "ray": {"predict"},
+    "scipy": {"data"},
 }
 
 
@@ -273,6 +274,26 @@ def test_class_names_are_unique() -> None:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+# They say nothing of what they hold; name the content (labels, window, path, message, match ...).
+NO_NAMES = {"found", "made", "told", "kept", "seen", "sure", "place", "beside", "own"}
+
+
+def test_variables_are_called_after_what_they_hold() -> None:
+    wrong = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = ""
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                name = node.id
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                name = node.attr
+            elif isinstance(node, ast.arg):
+                name = node.arg
+            if name.strip("_") in NO_NAMES:
+                wrong.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}: {name}")
+    assert wrong == []
 
 
 def test_no_id_of_a_document_that_is_not_here() -> None:

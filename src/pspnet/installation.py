@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 # top-level module -> the extra that brings it, for imports that no `require` stands before
 EXTRA_OF = {
     **dict.fromkeys(("torch", "timm", "safetensors", "jaxtyping", "huggingface_hub"), "torch"),
-    **dict.fromkeys(("lightning", "lightning_fabric", "tensorboard", "matplotlib"), "train"),
+    **dict.fromkeys(("lightning", "lightning_fabric", "tensorboard", "matplotlib", "scipy"), "train"),
     **dict.fromkeys(("rasterio", "pyogrio", "shapely", "pyproj"), "raster"),
     **dict.fromkeys(("onnx", "onnxscript", "openvino", "nncf"), "export"),
     **dict.fromkeys(("fastapi", "uvicorn", "multipart", "prometheus_client", "httpx"), "serve"),
@@ -55,21 +55,21 @@ def install_command(extra: str) -> str:
 
 def requirements_of(installed: Distribution, extra: str) -> list[str]:
     """The third parties' requirements of an extra, those of the extras that it includes too."""
-    found: list[str] = []
-    waiting, seen = [extra], set[str]()
+    requirements: list[str] = []
+    waiting, visited = [extra], set[str]()
     while waiting:
         name = waiting.pop()
-        seen.add(name)
+        visited.add(name)
         for line in installed.requires or ():
             requirement, _, condition = (part.strip() for part in line.partition(";"))
             if not re.search(rf"""extra\s*==\s*["']{re.escape(name)}["']""", condition):
                 continue
-            own = re.match(r"pspnet\s*\[(.*?)\]", requirement)
-            if own:
-                waiting += [one.strip() for one in own[1].split(",") if one.strip() not in seen]
-            elif requirement not in found:
-                found.append(requirement)
-    return found
+            nested = re.match(r"pspnet\s*\[(.*?)\]", requirement)
+            if nested:
+                waiting += [one.strip() for one in nested[1].split(",") if one.strip() not in visited]
+            elif requirement not in requirements:
+                requirements.append(requirement)
+    return requirements
 
 
 def _origin(installed: Distribution | None) -> tuple[bool, str] | None:

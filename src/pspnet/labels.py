@@ -194,13 +194,13 @@ class LabelSpace:
         """The same classes in the order of their codes, which is the order that a network was trained with where only
         the codes are known."""
         order = sorted(range(self.num_classes), key=lambda index: self.codes[index])
-        place = {old: new for new, old in enumerate(order)}
+        new_index = {old: new for new, old in enumerate(order)}
         return replace(
             self,
             names=tuple(self.names[i] for i in order),
             colours=tuple(self.colours[i] for i in order),
             codes=tuple(self.codes[i] for i in order),
-            aliases={code: place[index] for code, index in self.aliases.items()},
+            aliases={code: new_index[index] for code, index in self.aliases.items()},
         )
 
     @classmethod

@@ -60,8 +60,8 @@ class SegmentationLoss(nn.Module):
                 total = total + config.cross_entropy * mean_over_pixels(pixels, labels, config.reduction)
             if config.ohem:
                 hard = hard_pixels(log_probabilities, labels, config.ohem_threshold, config.ohem_min_share)
-                kept = labels.masked_fill(~hard, IGNORE)
-                total = total + config.ohem * mean_over_pixels(pixels * hard, kept, config.reduction)
+                easy_ignored = labels.masked_fill(~hard, IGNORE)
+                total = total + config.ohem * mean_over_pixels(pixels * hard, easy_ignored, config.reduction)
         if config.focal:
             pixels = focal_pixels(log_probabilities, labels, weights, config.focal_gamma)
             total = total + config.focal * mean_over_pixels(pixels, labels, config.reduction)
@@ -172,11 +172,11 @@ class _SlimCrossEntropy(torch.autograd.Function):
                 index = index.where(counted, 0)
                 share = (counted if weights is None else counted * weights[index]) / count  # (pixels,)
                 index, share = index.unsqueeze(dim), share.unsqueeze(dim)
-                found = maps[where].float().contiguous().log_softmax(dim)
-                own = found.gather(dim, index)
-                total -= (own * share).sum()
+                log_probabilities = maps[where].float().contiguous().log_softmax(dim)
+                of_label = log_probabilities.gather(dim, index)
+                total -= (of_label * share).sum()
                 if slots is not None:
-                    slots[where] = found.exp_().scatter_(dim, index, own.exp() - 1).mul_(share)
+                    slots[where] = log_probabilities.exp_().scatter_(dim, index, of_label.exp() - 1).mul_(share)
         ctx.save_for_backward(*(() if gradient is None else (gradient,)))
         return total
 

@@ -31,7 +31,7 @@ def printable(text: str) -> str:
     >>> printable("\\x1b[31mred.png")
     '\\\\x1b[31mred.png'
     """
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def show_any_text() -> None:

@@ -181,8 +181,8 @@ def profile(length: int, overlap: int, fall_off: FallOff) -> NDArray[np.float32]
     """
     if fall_off == "flat" or overlap < 1:
         return np.ones(length, np.float32)
-    place = np.arange(1, length + 1, dtype=np.float64)
-    ramp = np.minimum(np.minimum(place, place[::-1]) / (overlap + 1), 1.0)
+    position = np.arange(1, length + 1, dtype=np.float64)
+    ramp = np.minimum(np.minimum(position, position[::-1]) / (overlap + 1), 1.0)
     return (ramp if fall_off == "linear" else np.sin(0.5 * np.pi * ramp) ** 2).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from pspnet.data import archives
 from pspnet.data.archives import PublishedArchive, unpack, verify
 from pspnet.data.catalog import LAYOUTS, Layout, open_dataset
 from pspnet.data.layouts import isprs
-from pspnet.data.matfile import read_mat_field
+from pspnet.data.layouts.voc import read_mat_field
 from pspnet.data.prepare import how_to_get, prepare
 from pspnet.errors import ConfigError, DataError, LabelError
 from pspnet.images import read_image, read_label, write_png
@@ -243,9 +243,9 @@ def test_a_field_of_a_mat_file(name: str) -> None:
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(read_mat_field(MAT / f"{name}.mat", "GTcls", "CategoriesPresent"), [[1], [2]])
-    with pytest.raises(LabelError, match=r"has no GTcls\.Nothing"):
+    with pytest.raises(LabelError, match=r"holds no array GTcls\.Nothing"):
         read_mat_field(MAT / f"{name}.mat", "GTcls", "Nothing")
-    with pytest.raises(LabelError, match=r"has no GTinst\.Segmentation"):
+    with pytest.raises(LabelError, match=r"holds no array GTinst\.Segmentation"):
         read_mat_field(MAT / f"{name}.mat", "GTinst", "Segmentation")
     with pytest.raises(LabelError, match="not numeric"):
         read_mat_field(MAT / f"{name}.mat", "GTcls", "Boundaries")

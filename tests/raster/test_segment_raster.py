@@ -330,7 +330,7 @@ def test_areas_that_miss_or_are_empty_are_refused(tmp_path: Path) -> None:
         segment_raster(make_segmenter(), source, tmp_path / "out.tif", aoi=(2.9, 50.0, 3.0, 50.1), aoi_crs="EPSG:4326")
     with pytest.raises(RasterError, match=r"\(500000, 5599920, 500080, 5600000\).*in degrees\? .*aoi_crs=EPSG:4326"):
         segment_raster(make_segmenter(), source, tmp_path / "out.tif", aoi=(2.9, 50.0, 3.0, 50.6))
-    with pytest.raises(RasterError, match=r"'EPSG:99999' is no coordinate system"):
+    with pytest.raises(RasterError, match=r"'EPSG:99999', which is no coordinate system"):
         segment_raster(make_segmenter(), source, tmp_path / "out.tif", aoi=(2.9, 50.0, 3.0, 50.6), aoi_crs="EPSG:99999")
     empty = tmp_path / "empty.geojson"
     empty.write_text('{"type": "FeatureCollection", "features": []}')

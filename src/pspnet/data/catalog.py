@@ -60,8 +60,8 @@ class Layout:
 
     def options(self) -> list[str]:
         """Names of the options that the layout takes: its own, and how image files are read."""
-        own = [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        return own + [name for name in self._reading() if name not in own]
+        own_options = [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        return own_options + [name for name in self._reading() if name not in own_options]
 
     def _reading(self) -> Mapping[str, Any]:
         """The options of every layout of image files, with their types."""

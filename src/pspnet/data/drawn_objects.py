@@ -178,8 +178,8 @@ def undrawable(faults: list[Fault], file: Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = f"'{file}': {what} cannot be drawn ({reason_of(error)})"
-        faults.append(Fault("error", "object", str(file), told, DRAW_AGAIN))
+        message = f"'{file}': {what} cannot be drawn ({reason_of(error)})"
+        faults.append(Fault("error", "object", str(file), message, DRAW_AGAIN))
 
 
 def ring_of(numbers: Iterable[Any]) -> Ring:

@@ -75,9 +75,9 @@ def export_deepness(
     metadata = for_onnx(segmenter.card, header_text(segmenter.config, segmenter.card))
     metadata |= deepness_metadata(segmenter.card, tile_px, overlap_percent)
     with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
-        made = folder / path.name
-        write_onnx(network, example, True, made, metadata)
-        agreement = _agreement(segmenter, made, tile_px)
+        part = folder / path.name
+        write_onnx(network, example, True, part, metadata)
+        agreement = _agreement(segmenter, part, tile_px)
         if agreement < LEAST_EQUAL:
             raise ExportError(
                 f"'{path}': {agreement:.4%} of the labels are equal to the source's; {LEAST_EQUAL:.2%} is asked. Nothing was written"
@@ -111,5 +111,5 @@ def _agreement(segmenter: Segmenter, path: Path, tile_px: int) -> float:
     image = cv2.resize(small, (tile_px, tile_px), interpolation=cv2.INTER_CUBIC).reshape(tile_px, tile_px, bands)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)[None]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": planes / np.float32(255)})
-    return float((found.argmax(1) == segmenter.labels(planes)[0]).mean())
+    (output,) = session.run(None, {"images": planes / np.float32(255)})
+    return float((output.argmax(1) == segmenter.labels(planes)[0]).mean())

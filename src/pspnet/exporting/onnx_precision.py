@@ -40,9 +40,9 @@ def write_onnx_precision(
     else:
         _quantize(source, path, images)
     graph = onnx.load(str(path))
-    kept = {entry.key: entry.value for entry in graph.metadata_props}
+    known_metadata = {entry.key: entry.value for entry in graph.metadata_props}
     del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, {**kept, **metadata})
+    onnx.helper.set_model_props(graph, {**known_metadata, **metadata})
     onnx.save(graph, str(path))
 
 

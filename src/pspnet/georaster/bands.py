@@ -108,13 +108,15 @@ class BandInfo:
             warnings.warn(
                 f"'{dataset.name}' holds several rasters, and the first is read. Name another: {inside}", stacklevel=3
             )
-        told = [(text or "").strip().lower() for text in dataset.descriptions]
-        given = [text for text in told if text]
+        descriptions = [(text or "").strip().lower() for text in dataset.descriptions]
+        given = [text for text in descriptions if text]
         if len(set(given)) < len(given):  # one text for several bands tells none apart
-            told = [""] * len(told)
-        names = [text or (colour if colour in _COLOURS else "") for text, colour in zip(told, colours, strict=True)]
+            descriptions = [""] * len(descriptions)
+        names = [
+            text or (colour if colour in _COLOURS else "") for text, colour in zip(descriptions, colours, strict=True)
+        ]
         if any(names.count(name) > 1 for name in names if name):
-            names = told
+            names = descriptions
         alpha = tuple(i for i, colour in enumerate(colours, start=1) if colour == "alpha")
         return cls(
             dataset.name,
@@ -146,7 +148,7 @@ class BandInfo:
 
     def differences(self, other: BandInfo, numbers: Sequence[int]) -> list[str]:
         """Why pixels of `other` cannot be compared with this file's, as sentences' parts; empty where nothing is known."""
-        found = []
+        differences = []
         for what, ours, theirs in (
             ("type", self.dtypes, other.dtypes),
             ("scale", self.scales, other.scales),
@@ -154,10 +156,10 @@ class BandInfo:
         ):
             mine, its = ([values[n - 1] for n in numbers if n <= len(values)] for values in (ours, theirs))
             if mine != its:
-                found.append(f"{what} {_listed(its)} instead of {_listed(mine)}")
+                differences.append(f"{what} {_listed(its)} instead of {_listed(mine)}")
         if self.palette != other.palette:
-            found.append("a palette" if other.palette else "no palette")
-        return found
+            differences.append("a palette" if other.palette else "no palette")
+        return differences
 
 
 def find_bands(
@@ -194,12 +196,12 @@ def find_bands(
         return tuple(exact)
     numbered = [_NUMBERED.fullmatch(name.lower()) for name in names]
     if all(numbered):
-        found = tuple(int(match[1]) for match in numbered if match)
-        if max(found) > info.count or set(found) & set(info.alpha):
+        found_numbers = tuple(int(match[1]) for match in numbered if match)
+        if max(found_numbers) > info.count or set(found_numbers) & set(info.alpha):
             raise RasterError(
                 f"'{info.path}' has the bands 1 to {info.count}; the model reads {listed}: give bands=..."
             )
-        return found
+        return found_numbers
     there = _meanings(info.names, names)
     needed = _meanings(names, info.names)
     if any(info.names[n - 1] and not _NUMBERED.fullmatch(info.names[n - 1]) for n in info.plain):
@@ -250,19 +252,19 @@ def compare_bands(model: Sequence[str], data: Sequence[str]) -> str:
 def _meanings(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """What each name means, "" where that is unknown. others: the names on the other side, which may tell the sensor."""
     sensor = _sensor(names)
-    found = []
+    meanings = []
     for name in names:
         text = name.strip().lower()
         match = _SENSOR_BAND.fullmatch(text)
         if match and not _NUMBERED.fullmatch(text):
-            found.append(sensor.get(match[3], ""))
+            meanings.append(sensor.get(match[3], ""))
         elif _NUMBERED.fullmatch(text):
             # a position says nothing about the spectrum; among positions it is the number that counts
             positions = any(_NUMBERED.fullmatch(other.strip().lower()) for other in others)
-            found.append(text if positions else "")
+            meanings.append(text if positions else "")
         else:
-            found.append(_word(text))
-    return found
+            meanings.append(_word(text))
+    return meanings
 
 
 def _word(text: str) -> str:

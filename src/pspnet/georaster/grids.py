@@ -150,15 +150,17 @@ def grid_of(dataset: Any) -> Grid:
             "read. Is its header damaged? Else cut it into parts: gdal_translate -srcwin"
         )
     if dataset.transform.is_identity:
-        told = ""
+        by_what = ""
         if dataset.gcps[0]:
-            told = "ground control points, not by a grid; warp it first: gdalwarp IN.tif OUT.tif"
+            by_what = "ground control points, not by a grid; warp it first: gdalwarp IN.tif OUT.tif"
         elif dataset.crs is not None and dataset.rpcs is not None:
-            told = "rational polynomial coefficients (RPC), not by a grid; warp it first: gdalwarp -rpc IN.tif OUT.tif"
+            by_what = (
+                "rational polynomial coefficients (RPC), not by a grid; warp it first: gdalwarp -rpc IN.tif OUT.tif"
+            )
         elif dataset.tags(ns="GEOLOCATION"):
-            told = "geolocation arrays, not by a grid; warp it first: gdalwarp -geoloc IN OUT.tif"
-        if told:
-            raise RasterError(f"'{dataset.name}' is placed by {told}")
+            by_what = "geolocation arrays, not by a grid; warp it first: gdalwarp -geoloc IN OUT.tif"
+        if by_what:
+            raise RasterError(f"'{dataset.name}' is placed by {by_what}")
         if dataset.crs is not None:
             raise RasterError(
                 f"'{dataset.name}' has the coordinate system {dataset.crs.to_string()[:60]} and no grid (its pixels lie at "

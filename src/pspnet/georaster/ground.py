@@ -51,8 +51,8 @@ class PixelAreas:
         by_row = np.stack([np.interp(rows + 0.5, ys, areas[:, j]) for j in range(len(xs))], axis=1)  # (rows, nodes)
         at = np.clip(np.searchsorted(xs, columns + 0.5) - 1, 0, len(xs) - 2)
         share = (columns + 0.5 - xs[at]) / (xs[at + 1] - xs[at])
-        found: Areas = by_row[:, at] * (1 - share) + by_row[:, at + 1] * share
-        return found
+        row_areas: Areas = by_row[:, at] * (1 - share) + by_row[:, at + 1] * share
+        return row_areas
 
     def _lattice(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Areas]:
         if self._nodes is None:
@@ -106,21 +106,21 @@ def widened(geometries: NDArray[Any], width_m: float, crs: Any) -> NDArray[Any]:
     if is_plane(crs):
         return np.asarray(shapely.buffer(geometries, width_m / 2 / unit_metres(crs)))
     pyproj = require("pyproj", "raster")
-    own = pyproj.CRS.from_wkt(crs.to_wkt())
-    degrees = pyproj.Transformer.from_crs(own, own.geodetic_crs, always_xy=True)
+    datum_crs = pyproj.CRS.from_wkt(crs.to_wkt())
+    degrees = pyproj.Transformer.from_crs(datum_crs, datum_crs.geodetic_crs, always_xy=True)
     boxes = shapely.bounds(geometries)
     middle = degrees.transform((boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2)
     lon, lat = (
-        np.asarray(part) * own.geodetic_crs.axis_info[0].unit_conversion_factor * 180 / np.pi for part in middle
+        np.asarray(part) * datum_crs.geodetic_crs.axis_info[0].unit_conversion_factor * 180 / np.pi for part in middle
     )
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise RasterError(f"lines or points lie outside of what {own.name!r} can show")
+        raise RasterError(f"lines or points lie outside of what {datum_crs.name!r} can show")
     cells = np.round(np.column_stack([lon, lat]) / CELL_DEGREES).astype(np.int64)
     middles, of = np.unique(cells, axis=0, return_inverse=True)
     result = np.asarray(geometries, object).copy()
     for number, (x, y) in enumerate(middles * CELL_DEGREES):
         plane = pyproj.CRS.from_proj4(f"+proj=aeqd +lon_0={x} +lat_0={np.clip(y, -90, 90)} +datum=WGS84 +units=m")
-        there = pyproj.Transformer.from_crs(own, plane, always_xy=True)
+        there = pyproj.Transformer.from_crs(datum_crs, plane, always_xy=True)
         which = np.flatnonzero(of.ravel() == number)
         flat = shapely.transform(result[which], lambda p, t=there: np.column_stack(t.transform(p[:, 0], p[:, 1])))
         wide = shapely.buffer(flat, width_m / 2)
@@ -136,17 +136,17 @@ class _Ellipsoid:
     def __init__(self, crs: Any) -> None:
         pyproj = require("pyproj", "raster")
         try:
-            own = pyproj.CRS.from_wkt(crs.to_wkt())
-            self.to_degrees = pyproj.Transformer.from_crs(own, own.geodetic_crs, always_xy=True)
-            self.geod = own.get_geod()
+            datum_crs = pyproj.CRS.from_wkt(crs.to_wkt())
+            self.to_degrees = pyproj.Transformer.from_crs(datum_crs, datum_crs.geodetic_crs, always_xy=True)
+            self.geod = datum_crs.get_geod()
             # a geographic system may count in radians or gons
-            self.degrees = own.geodetic_crs.axis_info[0].unit_conversion_factor * 180 / np.pi
+            self.degrees = datum_crs.geodetic_crs.axis_info[0].unit_conversion_factor * 180 / np.pi
         except (pyproj.exceptions.ProjError, AttributeError, IndexError) as error:
             raise RasterError(
                 f"areas cannot be computed in the coordinate system {crs.to_string()[:80]!r} ({error}); leave polygons "
                 "out, or warp the raster first: gdalwarp -t_srs EPSG:..."
             ) from error
-        method = "" if own.coordinate_operation is None else own.coordinate_operation.method_name.lower()
+        method = "" if datum_crs.coordinate_operation is None else datum_crs.coordinate_operation.method_name.lower()
         upright = "oblique" not in method and "transverse" not in method and "gauss" not in method
         self.is_cylindrical = crs.is_geographic or (
             upright
@@ -158,7 +158,7 @@ class _Ellipsoid:
         lon, lat = self.to_degrees.transform(xs.ravel(), ys.ravel())
         lon, lat = np.reshape(lon, (-1, 4)) * self.degrees, np.reshape(lat, (-1, 4)) * self.degrees
         areas = np.zeros(len(lon))
-        seen = np.isfinite(lon).all(axis=1) & np.isfinite(lat).all(axis=1)
-        for place in np.flatnonzero(seen):
-            areas[place] = abs(self.geod.polygon_area_perimeter(lon[place], lat[place])[0])
+        visible = np.isfinite(lon).all(axis=1) & np.isfinite(lat).all(axis=1)
+        for row in np.flatnonzero(visible):
+            areas[row] = abs(self.geod.polygon_area_perimeter(lon[row], lat[row])[0])
         return areas.reshape(xs.shape[:-1])

@@ -120,19 +120,19 @@ def label_picture(dataset: Any, values: NDArray[Any], path: str) -> LabelPicture
     return LabelPicture(plain.transpose(1, 2, 0), alpha)
 
 
-def _sampled(dataset: Any, own: Grid, grid: Grid) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _sampled(dataset: Any, own_grid: Grid, grid: Grid) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """(bands, h, w) values under the centres of a grid in the same coordinate system, and where there are any."""
     rows, columns = np.mgrid[: grid.height, : grid.width]
     # a centre that lies on a border between two label pixels up to rounding belongs to the one after it, everywhere
-    x, y = own.to_pixels(*grid.to_map(columns + 0.5, rows + 0.5))
+    x, y = own_grid.to_pixels(*grid.to_map(columns + 0.5, rows + 0.5))
     columns, rows = np.floor(x + 1e-6).astype(np.int64), np.floor(y + 1e-6).astype(np.int64)
-    known = (rows >= 0) & (rows < own.height) & (columns >= 0) & (columns < own.width)
+    known = (rows >= 0) & (rows < own_grid.height) & (columns >= 0) & (columns < own_grid.width)
     values: NDArray[Any] = np.zeros((dataset.count, *known.shape), dataset.dtypes[0])
     if not known.any():
         return values, known
     top, left = int(rows[known].min()), int(columns[known].min())
-    place = Window(top, left, int(rows[known].max()) - top + 1, int(columns[known].max()) - left + 1)
-    around = ((place.top, place.bottom), (place.left, place.right))
+    source_window = Window(top, left, int(rows[known].max()) - top + 1, int(columns[known].max()) - left + 1)
+    around = ((source_window.top, source_window.bottom), (source_window.left, source_window.right))
     at = rows[known] - top, columns[known] - left
     values[:, known] = dataset.read(window=around)[:, at[0], at[1]]
     known[known] = dataset.read_masks(1, window=around)[at] > 0

@@ -25,12 +25,12 @@ def parts_of(source: str | Path) -> tuple[str, ...]:
     """
     if _REMOTE.search(str(source)):
         return ()  # not opened: GDAL remembers a server's silence as a file that does not exist
-    found: dict[str, None] = {}
+    parts: dict[str, None] = {}
 
     def add(name: str) -> None:
         for file in named_files(name):
             if os.path.isfile(file):
-                found.setdefault(os.path.abspath(file))
+                parts.setdefault(os.path.abspath(file))
 
     def look(name: str, depth: int) -> None:
         add(name)
@@ -40,13 +40,13 @@ def parts_of(source: str | Path) -> tuple[str, ...]:
         if name.lower().endswith(".vrt"):
             files += _named_in(Path(name))
         for file in files:
-            new = os.path.abspath(file) not in found
+            new = os.path.abspath(file) not in parts
             add(file)
             if new and depth < DEEPEST and file.lower().endswith(".vrt"):
                 look(file, depth + 1)
 
     look(str(source), 0)
-    return tuple(found)
+    return tuple(parts)
 
 
 def state_of(source: str | Path) -> list[list[str | int]]:

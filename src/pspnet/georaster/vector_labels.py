@@ -94,8 +94,8 @@ class VectorLabels:
         near = np.sort(self._tree().query(box))
         if len(near):
             parts = shapely.clip_by_rect(self.geometries[near], *grid.bounds)  # a country's outline need not be walked
-            kept = shapely.area(parts) > 0
-            burned = list(zip(parts[kept], self.values[near][kept].tolist(), strict=True))
+            has_area = shapely.area(parts) > 0
+            burned = list(zip(parts[has_area], self.values[near][has_area].tolist(), strict=True))
             if burned:
                 features.rasterize(burned, out=labels, transform=grid.transform)
         if self.area is not None:
@@ -123,10 +123,10 @@ def _indices(
     by_code = {str(code): index for index, code in enumerate(space.codes)} | dict.fromkeys(
         map(str, space.ignored_codes), IGNORE
     )
-    found, unknown = np.zeros(len(features.values), np.int64), dict[str, int]()
-    for place, value in enumerate(features.values):
+    indices, unknown = np.zeros(len(features.values), np.int64), dict[str, int]()
+    for position, value in enumerate(features.values):
         if value is None:
-            found[place] = IGNORE
+            indices[position] = IGNORE
             continue
         text = (
             str(int(value))
@@ -137,7 +137,7 @@ def _indices(
         if index is None:
             unknown[text] = unknown.get(text, 0) + 1
         else:
-            found[place] = index
+            indices[position] = index
     empty = sum(value is None for value in features.values)
     if empty:
         warnings.warn(
@@ -150,7 +150,7 @@ def _indices(
             f"'{path}': the field {field!r} has values that no class has: {listed}. Classes: "
             f"{', '.join(space.names)}. Add them to the class table, or name them in ignored"
         )
-    return found
+    return indices
 
 
 def _with_width(geometries: NDArray[Any], width_m: float, crs: Any, path: str) -> NDArray[Any]:

@@ -71,11 +71,11 @@ def read_features(
     geometries[broken] = shapely.make_valid(geometries[broken])
     mixed = broken & polygons
     geometries[mixed] = [_areas_of(geometry) for geometry in geometries[mixed]]
-    kept = ~polygons | (shapely.area(geometries) > 0)
-    _tell(name, int((~kept).sum()), "no area (its corners lie on a line)")
+    is_used = ~polygons | (shapely.area(geometries) > 0)
+    _tell(name, int((~is_used).sum()), "no area (its corners lie on a line)")
     if bounds is not None:
-        kept &= shapely.intersects(geometries, shapely.box(*bounds))
-    return Features(geometries[kept], None if values is None else values[kept])
+        is_used &= shapely.intersects(geometries, shapely.box(*bounds))
+    return Features(geometries[is_used], None if values is None else values[is_used])
 
 
 def field_values(path: str | Path, field: str, layer: str | None = None) -> list[Any]:
@@ -110,7 +110,7 @@ def _read(
         if field is not None and field not in fields:
             raise RasterError(f"'{name}' has no field {field!r}; it has: {', '.join(fields) or 'none'}")
         columns = [] if field is None else [stored[fields.index(field)]]
-        meta, _, wkb, found = pyogrio.raw.read(name, layer=layer, columns=columns, force_2d=True, **options)
+        meta, _, wkb, field_values = pyogrio.raw.read(name, layer=layer, columns=columns, force_2d=True, **options)
     except UnicodeDecodeError as error:
         if recode or not name.lower().endswith(".shp"):
             raise RasterError(f"'{name}' holds text in another encoding than it says: {error}") from error
@@ -123,7 +123,7 @@ def _read(
         raise RasterError(f"'{name}' is a table without geometries")
     if field is None:
         return meta, wkb, None
-    column = found[0]
+    column = field_values[0]
     if recode and column.dtype == object:
         column = np.array([_recoded(value) if isinstance(value, str) else value for value in column], object)
     return meta, wkb, column

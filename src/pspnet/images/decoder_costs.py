@@ -47,8 +47,8 @@ def _check_scans(data: bytes) -> None:
             exif += length
     if exif > MAX_EXIF:
         raise HeaderError(f"{exif:,} bytes of Exif (one segment has 65,533)")
-    while (found := _JPEG_MARKER.search(data, at)) is not None:
-        marker, at = data[found.start() + 1], found.end()
+    while (match := _JPEG_MARKER.search(data, at)) is not None:
+        marker, at = data[match.start() + 1], match.end()
         if marker == 0xD9:
             return
         if marker == 0x01 or marker == 0xD8:

@@ -99,10 +99,10 @@ class DecoderProcess:
         wanted = {"name": name, "bands": bands, "dtype": dtype, "max_pixels": pixels, "cpu": cpu}
         try:
             _send(self._process.stdin, wanted, data)
-            told = _receive_head(self._process.stdout)
-            if "error" in told:
-                raise ImageError(str(told["error"])[:500])
-            return self._result(told, name, size, bands)
+            head = _receive_head(self._process.stdout)
+            if "error" in head:
+                raise ImageError(str(head["error"])[:500])
+            return self._result(head, name, size, bands)
         except (OSError, EOFError, ValueError) as error:
             self.kill()
             spent = time.monotonic() - began
@@ -114,8 +114,8 @@ class DecoderProcess:
             if stop is not None:
                 stop.cancel()
 
-    def _result(self, told: dict[str, Any], name: str, size: tuple[int, int], bands: int | None) -> NDArray[Any]:
-        shape, kind = [int(side) for side in told["shape"]], str(told["dtype"])
+    def _result(self, head: dict[str, Any], name: str, size: tuple[int, int], bands: int | None) -> NDArray[Any]:
+        shape, kind = [int(side) for side in head["shape"]], str(head["dtype"])
         turned = sorted(shape[:2]) == sorted(size)
         if not turned or len(shape) != 3 or shape[2] not in ((bands,) if bands else (1, 3, 4)) or kind not in _TYPES:
             self.kill()

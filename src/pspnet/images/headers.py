@@ -116,10 +116,10 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _run_end(data: bytes, at: int) -> int:
     """Where a run of 0xFF that begins at `at` ends."""
-    found = _NOT_FILL.search(data, at)
-    if found is None:
+    match = _NOT_FILL.search(data, at)
+    if match is None:
         raise HeaderError("it ends before its first scan")
-    return found.start()
+    return match.start()
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
@@ -158,23 +158,23 @@ def tiff_directory(data: bytes | mmap, start: int | None) -> dict[int, tuple[int
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     if count > MAX_TAGS:
         raise HeaderError(f"a directory of {count:,} tags (at most {MAX_TAGS:,} are read)")
-    found: dict[int, tuple[int, int, int]] = {}
+    directory: dict[int, tuple[int, int, int]] = {}
     total = 0
     for number in range(count):
         at = start + head + number * entry
         tag, kind = struct.unpack_from(order + "HH", data, at)
         (values,) = struct.unpack_from(word, data, at + 4)
-        place = at + (12 if big else 8)
-        if tag in found:
+        start_of_values = at + (12 if big else 8)
+        if tag in directory:
             raise HeaderError(f"its tag {tag} comes twice")
         size = values * (_TYPE_BYTES[kind] if kind < len(_TYPE_BYTES) else 1)
         if size > inline:
             total += size
-            (place,) = struct.unpack_from(word, data, place)
-        found[tag] = (kind, values, place)
+            (start_of_values,) = struct.unpack_from(word, data, start_of_values)
+        directory[tag] = (kind, values, start_of_values)
     if total > len(data):
         raise HeaderError("the values of its tags are together longer than the file")
-    return found
+    return directory
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

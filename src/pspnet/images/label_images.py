@@ -191,11 +191,11 @@ def codes_of(picture: LabelPicture, source: str, label_space: LabelSpace | None 
 def _compare_palette(values: NDArray[Any], palette: NDArray[np.uint8], label_space: LabelSpace, source: str) -> None:
     """Refuses a palette that gives a code in the picture the colour of another class. Other colours mean nothing."""
     owner = {colour: index for index, colour in enumerate(label_space.colours)}
-    place = {code: index for index, code in enumerate(label_space.codes)}
+    index_of = {code: index for index, code in enumerate(label_space.codes)}
     for code in np.flatnonzero(np.bincount(values.ravel(), minlength=1)).tolist():
         colour = tuple(palette[code].tolist()) if code < len(palette) else None
         other = None if colour is None else owner.get(colour)
-        index = place.get(code)
+        index = index_of.get(code)
         if other is not None and index is not None and colour != label_space.colours[index]:
             raise LabelError(
                 f"'{source}' shows code {code} in the colour of {label_space.names[other]!r}, but the class table calls it "

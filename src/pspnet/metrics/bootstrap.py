@@ -117,9 +117,9 @@ def intervals(
         areas = _areas(sums, absent)
         return areas.summary() | {f"class {k}": areas.iou[:, k] for k in range(areas.hits.shape[1])}
 
-    found = bootstrap(per_image.rows, summary, resamples, level, seed)
-    classes = [interval for name, interval in found.items() if name.startswith("class ")]
-    return {name: interval for name, interval in found.items() if not name.startswith("class ")}, classes
+    bounds = bootstrap(per_image.rows, summary, resamples, level, seed)
+    classes = [interval for name, interval in bounds.items() if name.startswith("class ")]
+    return {name: interval for name, interval in bounds.items() if not name.startswith("class ")}, classes
 
 
 def compare(
@@ -140,13 +140,13 @@ def compare(
             f"the two models saw different images ({len(apart)} differ, such as '{apart[0]}'); "
             "evaluate both on the same data set and split"
         )
-    place = {name: index for index, name in enumerate(second.names)}
-    one, two = first.counts, second.counts[[place[name] for name in first.names]]
+    index_of = {name: index for index, name in enumerate(second.names)}
+    one, two = first.counts, second.counts[[index_of[name] for name in first.names]]
     draws = _draws(len(one), resamples, seed)
     flat = [counts.reshape(len(counts), -1).astype(np.float64) for counts in (one, two)]
     values = [_areas(counts.sum(0, keepdims=True), absent).summary() for counts in flat]
     drawn = [_areas(draws @ counts, absent).summary() for counts in flat]
-    found = {}
+    intervals_of = {}
     for name, before in values[0].items():
         if name == "mean_f1_of_found":  # it may be higher for a model that finds fewer classes: no verdict hangs on it
             continue
@@ -154,8 +154,8 @@ def compare(
         low, high = _range(differences, level)
         known = differences[~np.isnan(differences)]
         better = float(((known > 0) + 0.5 * (known == 0)).mean()) if len(known) else float("nan")
-        found[name] = Difference(float(values[1][name][0] - before[0]), low, high, better)
-    return found
+        intervals_of[name] = Difference(float(values[1][name][0] - before[0]), low, high, better)
+    return intervals_of
 
 
 def _draws(images: int, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -181,6 +181,6 @@ def _range(values: NDArray[np.float64], level: float) -> tuple[float, float]:
 
 def worst(per_image: PerImage, count: int) -> Sequence[tuple[str, float]]:
     """The images of lowest mean IoU over the classes they show, lowest first."""
-    found = per_image.areas().summary()["mean_iou"]
-    order = np.argsort(np.where(np.isnan(found), np.inf, found), kind="stable")
-    return [(per_image.names[i], float(found[i])) for i in order[:count] if not np.isnan(found[i])]
+    scores = per_image.areas().summary()["mean_iou"]
+    order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")
+    return [(per_image.names[i], float(scores[i])) for i in order[:count] if not np.isnan(scores[i])]

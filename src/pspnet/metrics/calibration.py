@@ -26,10 +26,10 @@ class CalibrationCounter:
     def update(self, labels: NDArray[Any], predictions: NDArray[Any], confidence: NDArray[np.float32]) -> None:
         """One image: (H, W) labels or IGNORE, predictions, and the predicted class's probability."""
         counted = labels != IGNORE
-        sure = confidence[counted].astype(np.float64)
-        place = np.minimum((sure * self.bins).astype(np.int64), self.bins - 1)
+        certainty = confidence[counted].astype(np.float64)
+        bin_of = np.minimum((certainty * self.bins).astype(np.int64), self.bins - 1)
         right = labels[counted] == predictions[counted]
-        sums = [np.bincount(place, weights, self.bins) for weights in (None, sure, right)]
+        sums = [np.bincount(bin_of, weights, self.bins) for weights in (None, certainty, right)]
         self.rows.append(np.concatenate(sums).astype(np.float64))
 
     def totals(self) -> NDArray[np.float64]:
@@ -42,18 +42,18 @@ class CalibrationCounter:
         calibration_error: ECE. overconfidence: mean confidence minus accuracy (below 0: too modest).
         """
         sums = np.sum(self.rows, axis=0) if totals is None else totals
-        pixels, sure, right = np.split(sums, 3, axis=-1)
+        pixels, confidence, right = np.split(sums, 3, axis=-1)
         number = pixels.sum(-1)
         return {
-            "calibration_error": ratio(np.abs(right - sure).sum(-1), number),
-            "overconfidence": ratio((sure - right).sum(-1), number),
+            "calibration_error": ratio(np.abs(right - confidence).sum(-1), number),
+            "overconfidence": ratio((confidence - right).sum(-1), number),
         }
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the scores and the reliability diagram's points (bins without pixels are left out)."""
-        pixels, sure, right = self.totals()
+        pixels, confidence, right = self.totals()
         filled = pixels > 0
-        points = zip(sure[filled] / pixels[filled], right[filled] / pixels[filled], pixels[filled], strict=True)
+        points = zip(confidence[filled] / pixels[filled], right[filled] / pixels[filled], pixels[filled], strict=True)
         return {
             **{name: float(value) for name, value in self.summary().items()},
             "reliability": [{"confidence": float(c), "accuracy": float(a), "pixels": int(n)} for c, a, n in points],
@@ -71,11 +71,11 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
         raise ConfigError("the temperature needs labelled pixels; there are none")
     values, truth = logits[counted].astype(np.float64), labels[counted].astype(np.int64)
     values -= values.max(1, keepdims=True)
-    own = values[np.arange(len(truth)), truth]
+    true_logits = values[np.arange(len(truth)), truth]
 
     def loss(log_temperature: float) -> float:
         scale = np.exp(-log_temperature)
-        return float((np.log(np.exp(values * scale).sum(1)) - own * scale).mean())
+        return float((np.log(np.exp(values * scale).sum(1)) - true_logits * scale).mean())
 
     low, high = -np.log(20.0), np.log(20.0)
     golden = (np.sqrt(5) - 1) / 2

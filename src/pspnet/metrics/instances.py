@@ -164,14 +164,14 @@ class InstanceCounter:
         votes = np.bincount(which * 256 + labels[marked].astype(np.int64), minlength=len(size) * 256).reshape(-1, 256)
         classes = votes.argmax(1)
         counted = (classes < number) & self.evaluated[np.minimum(classes, number - 1)]
-        own = np.where(counted, classes, 0)
-        found = predictions[marked].astype(np.int64)
-        known = found < number
-        category = np.where(known, self.category_of[np.where(known, found, 0)], -2)
-        hits = np.bincount(which, found == own[which], len(size)) / size
-        same = np.bincount(which, category == self.category_of[own][which], len(size)) / size
+        counted_classes = np.where(counted, classes, 0)
+        predicted = predictions[marked].astype(np.int64)
+        known = predicted < number
+        category = np.where(known, self.category_of[np.where(known, predicted, 0)], -2)
+        hits = np.bincount(which, predicted == counted_classes[which], len(size)) / size
+        same = np.bincount(which, category == self.category_of[counted_classes][which], len(size)) / size
         weights = (np.ones(len(size)), size, hits, same)
-        return tuple(np.bincount(own[counted], w[counted], number).astype(np.float64) for w in weights)
+        return tuple(np.bincount(counted_classes[counted], w[counted], number).astype(np.float64) for w in weights)
 
     def _average_size(self) -> NDArray[np.float64]:
         number = len(self.rules.names)

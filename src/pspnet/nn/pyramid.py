@@ -73,10 +73,10 @@ class PyramidPooling(nn.Module):
         conv = self.fusion.conv
         split = [self.width] * len(self.bins)
         if self.input_first:
-            own, *parts = torch.split(conv.weight, [self.in_channels, *split], dim=1)
+            feature_part, *parts = torch.split(conv.weight, [self.in_channels, *split], dim=1)
         else:
-            *parts, own = torch.split(conv.weight, [*split, self.in_channels], dim=1)
-        fused = F.conv2d(features, own, conv.bias, padding=conv.padding)
+            *parts, feature_part = torch.split(conv.weight, [*split, self.in_channels], dim=1)
+        fused = F.conv2d(features, feature_part, conv.bias, padding=conv.padding)
         return fused + folded_terms(pooled, parts, features, self.align_corners)
 
 

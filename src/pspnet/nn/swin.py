@@ -265,8 +265,8 @@ def shift_mask(rows: int, columns: int, window: int, shift: int, like: Tensor) -
     roll joined."""
 
     def stripes(count: int) -> Tensor:  # the last window of an axis holds two stripes that come from opposite borders
-        place = torch.arange(count * window, device=like.device)
-        return (place >= (count - 1) * window).long() + (place >= count * window - shift).long()
+        position = torch.arange(count * window, device=like.device)
+        return (position >= (count - 1) * window).long() + (position >= count * window - shift).long()
 
     regions = 3 * stripes(rows)[:, None] + stripes(columns)[None, :]
     cells = split_windows(regions[None, :, :, None], rows, columns, window).squeeze(-1)  # (n, N)

@@ -33,12 +33,12 @@ def upsample_labels(
     labels = torch.empty((len(coarse), *size), dtype=torch.uint8, device=coarse.device)
     certainty = torch.empty((len(coarse), *size), device=coarse.device) if confidence else None
     for image, planes in enumerate(coarse):  # one image at a time bounds the memory whatever the batch
-        found = None if confidence else _from_candidates(planes, size, align_corners)
-        if found is not None:
-            labels[image] = found
+        candidates = None if confidence else _from_candidates(planes, size, align_corners)
+        if candidates is not None:
+            labels[image] = candidates
         else:
-            sure = None if certainty is None else certainty[image]
-            _by_strips(planes, labels[image], sure, align_corners, temperature, strip_rows)
+            image_certainty = None if certainty is None else certainty[image]
+            _by_strips(planes, labels[image], image_certainty, align_corners, temperature, strip_rows)
     return labels, certainty
 
 

@@ -63,7 +63,7 @@ def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
     index = np.cumsum(starts.ravel(), dtype=np.int32).reshape(labels.shape)
     index -= 1
     first = np.flatnonzero(starts)
-    own = labels.ravel()[first]
+    label_of_run = labels.ravel()[first]
     # two runs that touch begin to do so where one of them begins
     touching = starts[1:] | starts[:-1]
     touching &= labels[1:] == labels[:-1]
@@ -71,7 +71,7 @@ def find_runs(labels: NDArray[np.uint8]) -> LabelRuns:
     at = np.flatnonzero(touching)
     flat = index.ravel()
     links = (flat[at].astype(np.int64), flat[at + width].astype(np.int64))  # + width: the pixel below
-    return LabelRuns(index, first, own, np.diff(first, append=labels.size), links)
+    return LabelRuns(index, first, label_of_run, np.diff(first, append=labels.size), links)
 
 
 def connected(count: int, a: Ids, b: Ids) -> Ids:

@@ -49,13 +49,13 @@ class Roots:
             raise ConfigError(f"{what} = {str(text)!r}: a path holds no zero byte")
         if ".." in given.parts:
             raise ConfigError(f"{what} = '{text}': '..' is refused; write the path from the root on")
-        found = Path(os.path.realpath(self.folders[0] / given))
-        if not self.holds(found):
+        path = Path(os.path.realpath(self.folders[0] / given))
+        if not self.holds(path):
             raise ConfigError(
                 f"{what} = '{text}' lies outside the folders of this page: {', '.join(map(str, self.folders))}. Choose a "
                 "file below them, or start the playground with another --root"
             )
-        return found
+        return path
 
     def shown(self, path: str | Path) -> str:
         """A path as the page writes it: from the first root where it lies there."""
@@ -64,14 +64,14 @@ class Roots:
 
     def subfolders(self, depth: int = 3) -> list[str]:
         """Folders below the roots, as the page writes them: not hidden ones, and links only to places inside."""
-        found: list[str] = []
+        names: list[str] = []
         level = list(self.folders)
         for _ in range(depth):
             level = [child for parent in level for child in _children(parent) if self.holds(child)]
-            found += [self.shown(child) for child in level]
-            if len(found) > MAX_FOLDERS:
+            names += [self.shown(child) for child in level]
+            if len(names) > MAX_FOLDERS:
                 break
-        return sorted(found[:MAX_FOLDERS])
+        return sorted(names[:MAX_FOLDERS])
 
     def resolve_settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of a run with every path in them resolved. Raises ConfigError for one outside.
@@ -81,12 +81,12 @@ class Roots:
         resolved = copy.deepcopy(dict(values))
         for name in (*path_fields(TrainConfig), *MAYBE_PATHS):
             *parents, leaf = name.split(".")
-            place: Any = resolved
+            node: Any = resolved
             for part in parents:
-                place = place.get(part) if isinstance(place, dict) else None
-            given = place.get(leaf) if isinstance(place, dict) else None
+                node = node.get(part) if isinstance(node, dict) else None
+            given = node.get(leaf) if isinstance(node, dict) else None
             if given and str(given) not in ("random", "imagenet", *bundled_models()):
-                place[leaf] = str(self.path(given, name))
+                node[leaf] = str(self.path(given, name))
         data = resolved.get("data") or {}
         if data.get("root"):
             self.check_links(Path(data["root"]))
@@ -112,18 +112,18 @@ class Roots:
     def _class_table(self, text: str, root: str | None) -> Path:
         """The class table that an option names: beside the data where it is there, else from the first root."""
         folder = Path(root) if root else self.folders[0]
-        beside = (folder if folder.is_dir() else folder.parent) / Path(text).expanduser()
-        return self.path(beside if beside.is_file() else text, "classes")
+        in_data_folder = (folder if folder.is_dir() else folder.parent) / Path(text).expanduser()
+        return self.path(in_data_folder if in_data_folder.is_file() else text, "classes")
 
     def check_links(self, root: Path) -> None:
         """Refuses a data set's folder in which a link leads outside, before anything in it is read."""
-        seen: set[str] = set()
+        visited: set[str] = set()
         waiting, entries = [str(root)] if root.is_dir() else [], 0
         while waiting:
             folder = os.path.realpath(waiting.pop())
-            if folder in seen:
+            if folder in visited:
                 continue
-            seen.add(folder)
+            visited.add(folder)
             try:
                 listed = list(os.scandir(folder))
             except OSError:  # may not be read: whoever reads it says so
@@ -150,25 +150,25 @@ class Roots:
                 )
 
 
-def _paths_in(value: Any, seen: set[int] | None = None, depth: int = 0) -> Iterator[Path]:
+def _paths_in(value: Any, visited: set[int] | None = None, depth: int = 0) -> Iterator[Path]:
     """Every Path that an object of this package holds, in its attributes, lists and tables."""
-    seen = set() if seen is None else seen
-    if id(value) in seen or depth > 12:
+    visited = set() if visited is None else visited
+    if id(value) in visited or depth > 12:
         return
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, Path):
         yield value
     elif isinstance(value, dict):
         for inner in value.values():
-            yield from _paths_in(inner, seen, depth + 1)
+            yield from _paths_in(inner, visited, depth + 1)
     elif isinstance(value, (list, tuple, set, frozenset)):
         for inner in value:
             if not isinstance(inner, (int, float, str)):
-                yield from _paths_in(inner, seen, depth + 1)
+                yield from _paths_in(inner, visited, depth + 1)
     elif type(value).__module__.startswith("pspnet."):
         names = [*getattr(value, "__dict__", {}), *getattr(type(value), "__slots__", ())]
         for name in names:
-            yield from _paths_in(getattr(value, name, None), seen, depth + 1)
+            yield from _paths_in(getattr(value, name, None), visited, depth + 1)
 
 
 def _children(folder: Path) -> list[Path]:

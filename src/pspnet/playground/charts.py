@@ -62,8 +62,8 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{tick:g}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step {last:g}</text>')
     legend = []
-    for line, own in zip(lines, colours, strict=False):
-        colour = f"rgb{tuple(line.colour or own)}"
+    for line, line_colour in zip(lines, colours, strict=False):
+        colour = f"rgb{tuple(line.colour or line_colour)}"
         points = [point for point in thinned(line.points) if math.isfinite(point[1])]
         if not points:
             continue

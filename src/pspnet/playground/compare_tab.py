@@ -46,42 +46,42 @@ def add_compare(context: Context, page: Any) -> None:
         both = gr.Button("Compare the two, image by image", variant="primary", elem_id="compare-both")
         failures = gr.Button("Show how the second fails", elem_id="compare-failures")
     status = gr.HTML(elem_id="compare-status")
-    found = gr.HTML(elem_id="compare-found")
+    result = gr.HTML(elem_id="compare-found")
     explored = gr.HTML(elem_id="compare-explored")
-    seen = gr.State({})
+    shown_state = gr.State({})
 
-    def refresh(chosen: list[str] | None, one: str | None, two: str | None, seen: dict[str, Any]) -> list[Any]:
+    def refresh(chosen: list[str] | None, one: str | None, two: str | None, shown_state: dict[str, Any]) -> list[Any]:
         names = context.runs.names()
         states = [state for state in (_state(context, name) for name in names) if state is not None]
-        if seen.get("names") != names:  # a run came or went: what was chosen stays, as far as it is there
-            new = [n for n in names if n not in seen.get("names", names)]
-            kept = [n for n in names if n in (chosen or []) or n in new] or names[:4]
-            one, two = chosen_pair(names, one, two, seen.get("pair"))
+        if shown_state.get("names") != names:  # a run came or went: what was chosen stays, as far as it is there
+            new = [n for n in names if n not in shown_state.get("names", names)]
+            selected = [n for n in names if n in (chosen or []) or n in new] or names[:4]
+            one, two = chosen_pair(names, one, two, shown_state.get("pair"))
             changes = [
-                gr.update(choices=names, value=kept),
+                gr.update(choices=names, value=selected),
                 gr.update(choices=names, value=one),
                 gr.update(choices=names, value=two),
             ]
         else:
-            kept, changes = chosen or [], [gr.skip()] * 3
+            selected, changes = chosen or [], [gr.skip()] * 3
         pair = default_pair(names)
         now = {
             "names": names,
             "pair": pair,
             "table": run_table(context, states),
-            "curves": curves_together(context, kept),
+            "curves": curves_together(context, selected),
         }
         return [
-            now["table"] if now["table"] != seen.get("table") else gr.skip(),
-            now["curves"] if now["curves"] != seen.get("curves") else gr.skip(),
+            now["table"] if now["table"] != shown_state.get("table") else gr.skip(),
+            now["curves"] if now["curves"] != shown_state.get("curves") else gr.skip(),
             *changes,
             now,
         ]
 
     events = {
         "fn": told(refresh),
-        "inputs": [shown, first, second, seen],
-        "outputs": [table, curves, shown, first, second, seen],
+        "inputs": [shown, first, second, shown_state],
+        "outputs": [table, curves, shown, first, second, shown_state],
         "show_progress": "hidden",
     }
     page.load(**events, api_name=False)
@@ -118,7 +118,7 @@ def add_compare(context: Context, page: Any) -> None:
     both.click(
         told(compare),
         [first, second],
-        [status, found],
+        [status, result],
         show_progress="minimal",
         show_progress_on=[status],
         api_name="compare_two",

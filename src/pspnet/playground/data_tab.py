@@ -193,30 +193,34 @@ def _samples(opened: dict[str, Dataset]) -> str:
 
 def _shares(split: str, dataset: Dataset, progress: Any) -> str:
     try:
-        found = dataset_statistics(
+        statistics = dataset_statistics(
             dataset, progress=lambda done, total: progress((done, total), desc=f"counting {split}")
         )
     except DataError as error:
         return charts.panel(split, charts.note(str(error), bad=True))
-    return charts.panel(f"{split}: what it is made of", share_chart(found))
+    return charts.panel(f"{split}: what it is made of", share_chart(statistics))
 
 
-def share_chart(found: Statistics) -> str:
+def share_chart(statistics: Statistics) -> str:
     """Sizes, and each class's share of pixels and of images."""
-    height, width = found.height, found.width
+    height, width = statistics.height, statistics.width
     cards = charts.facts(
         [
-            ("images", f"{found.images}"),
-            ("with labels", f"{found.labelled}"),
+            ("images", f"{statistics.images}"),
+            ("with labels", f"{statistics.labelled}"),
             ("height, px", _span(height)),
             ("width, px", _span(width)),
-            ("pixels not labelled", f"{found.ignored_share:.1%}"),
+            ("pixels not labelled", f"{statistics.ignored_share:.1%}"),
         ]
     )
     rows = [
-        (name, share, f"{share:.1%} · {images / max(found.labelled, 1):.0%}", colour)
+        (name, share, f"{share:.1%} · {images / max(statistics.labelled, 1):.0%}", colour)
         for name, share, images, colour in zip(
-            found.label_space.names, found.class_shares, found.class_images, found.label_space.colours, strict=True
+            statistics.label_space.names,
+            statistics.class_shares,
+            statistics.class_images,
+            statistics.label_space.colours,
+            strict=True,
         )
     ]
     rows.sort(key=lambda row: -row[1])

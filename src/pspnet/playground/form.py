@@ -65,26 +65,26 @@ def open_choice(choices: Sequence[str] = (), **options: Any) -> Any:
 def fields_of(settings: type[Settings], only: Sequence[str] | None = None) -> list[Field]:
     """Every field of settings, nested ones with dotted names, from their JSON schema. only: these, in this order."""
     schema = settings.model_json_schema()
-    found = {field.name: field for field in _fields(schema, schema.get("$defs", {}), "", None)}
-    return list(found.values()) if only is None else [found[name] for name in only]
+    field_of = {field.name: field for field in _fields(schema, schema.get("$defs", {}), "", None)}
+    return list(field_of.values()) if only is None else [field_of[name] for name in only]
 
 
 def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any], parent: str, given: Any) -> list[Field]:
-    found: list[Field] = []
+    fields: list[Field] = []
     for name, node in schema["properties"].items():
         default = given[name] if isinstance(given, Mapping) and name in given else node.get("default")
         options = [_resolved(option, defs) for option in node.get("anyOf") or node.get("oneOf") or [node]]
         inner = [option for option in options if "properties" in option]
         if inner:  # of a union every model's fields, each once: which of them apply depends on other settings
             for option in inner:
-                found += [
+                fields += [
                     f
                     for f in _fields(option, defs, f"{parent}{name}.", default)
-                    if f.name not in {g.name for g in found}
+                    if f.name not in {g.name for g in fields}
                 ]
         else:
-            found.append(_field(f"{parent}{name}", node.get("description", ""), options, default))
-    return found
+            fields.append(_field(f"{parent}{name}", node.get("description", ""), options, default))
+    return fields
 
 
 def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -150,10 +150,10 @@ def read(
         if hidden(field, values) or _same(value, field.default):
             continue
         *parents, leaf = field.name.split(".")
-        place = result
+        node = result
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
+            node = node.setdefault(parent, {})
+        node[leaf] = value
     return result
 
 

@@ -51,20 +51,20 @@ class Guard:
         try:
             await self.app(scope, receive, send)
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
+            frame = traceback.extract_tb(error.__traceback__)[-1]
             log.warning(
                 "a request ended with %s (%s:%d): %s",
                 type(error).__name__,
-                place.filename,
-                place.lineno,
+                frame.filename,
+                frame.lineno,
                 scope.get("path"),
             )
 
     def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """(status, message) for a request that is refused; None for one that may pass."""
-        found = refused(scope, self.hosts)
-        if found is not None:
-            return found
+        refusal = refused(scope, self.hosts)
+        if refusal is not None:
+            return refusal
         path = scope.get("path", "")
         raw = scope.get("raw_path", b"").decode("latin-1")
         for text in (path, unquote(path), unquote(unquote(raw))):

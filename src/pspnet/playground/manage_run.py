@@ -33,8 +33,8 @@ def run_settings(context: Context, name: str | None) -> dict[str, Any]:
         values = dict(read_yaml(source))
     except Exception as error:  # whatever somebody wrote there
         raise TrainingError(f"the settings of the run '{name}' cannot be read: {error}") from error
-    for own in ("run_dir", "name"):
-        values.pop(own, None)
+    for name_field in ("run_dir", "name"):
+        values.pop(name_field, None)
     return values
 
 
@@ -60,12 +60,12 @@ def rename(context: Context, name: str | None, new: str) -> str:
     return new
 
 
-def delete(context: Context, name: str | None, sure: bool) -> None:
+def delete(context: Context, name: str | None, confirmed: bool) -> None:
     """Removes a run's folder with its models. sure: whoever asks has said so a second time."""
     state = context.runs.state(name or "")
     if state.active or state.status == "queued":
         raise TrainingError(f"the run '{name}' is {state.status}; stop it first")
-    if not sure:
+    if not confirmed:
         raise ConfigError(
             f"tick 'delete it for good' first: the models of '{name}' go with it, and nothing brings them back"
         )

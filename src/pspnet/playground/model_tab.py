@@ -154,7 +154,7 @@ def add_model(page: Any, settings: type[ModelConfig] = ModelConfig) -> ModelPlac
 
 def grouped(fields: Sequence[Field]) -> dict[str, list[Field]]:
     """The fields by GROUPS, in the groups' own order; a field that nobody grouped comes under "More"."""
-    found: dict[str, list[Field]] = {title: [] for title in GROUPS}
+    groups: dict[str, list[Field]] = {title: [] for title in GROUPS}
     for field in fields:
         title = next(
             (
@@ -164,11 +164,11 @@ def grouped(fields: Sequence[Field]) -> dict[str, list[Field]]:
             ),
             "More",
         )
-        found[title].append(field)
-    for title, members in found.items():
+        groups[title].append(field)
+    for title, members in groups.items():
         order = list(GROUPS[title])
         members.sort(key=lambda f: order.index(f.name) if f.name in order else len(order))
-    return found
+    return groups
 
 
 def hidden(field: Field, values: Mapping[str, Any]) -> bool:

@@ -38,8 +38,8 @@ class RunQueue:
     def names(self) -> list[str]:
         """Every run of the folder, the latest first. Empty where the folder is gone."""
         try:
-            found = [p for p in self.folder.iterdir() if self._is_run(p)]
-            return [p.name for p in sorted(found, key=lambda p: -_changed(p))]
+            folders = [p for p in self.folder.iterdir() if self._is_run(p)]
+            return [p.name for p in sorted(folders, key=lambda p: -_changed(p))]
         except OSError:
             return []
 
@@ -186,17 +186,17 @@ class RunQueue:
 
 
 @contextmanager
-def plain_words(place: Path) -> Iterator[None]:
+def plain_words(path: Path) -> Iterator[None]:
     """Turns what the system says about a file into what a reader can do about it."""
     try:
         yield
     except OSError as error:
-        raise TrainingError(in_plain_words(error, place)) from error
+        raise TrainingError(in_plain_words(error, path)) from error
 
 
-def in_plain_words(error: OSError, place: Path | str = "") -> str:
+def in_plain_words(error: OSError, path: Path | str = "") -> str:
     """A full disk, a folder that is gone and the like, said plainly, with the next step."""
-    where = error.filename or place
+    where = error.filename or path
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full: '{where}' could not be written. Free some space, then try again"
     if error.errno == errno.ENOENT:

@@ -109,15 +109,15 @@ _TEXTS, _WHOLE = ("status", "message", "host", "how"), ("pid", "step", "steps")
 
 def _clean(values: dict[str, Any]) -> dict[str, Any]:
     """What a file of a run says, without what is not of the kind that it should be: somebody else may have written it."""
-    kept: dict[str, Any] = {}
+    cleaned: dict[str, Any] = {}
     for name, value in values.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if name in _TEXTS:
             if isinstance(value, str):
-                kept[name] = value
+                cleaned[name] = value
         elif number and abs(value) < 2**62:
-            kept[name] = int(value) if name in _WHOLE else float(value)
-    return kept
+            cleaned[name] = int(value) if name in _WHOLE else float(value)
+    return cleaned
 
 
 def is_of_run(pid: int, path: Path) -> bool:

@@ -77,7 +77,7 @@ def worst_picture(
     for name, value in worst(per_image, count):
         sample = dataset[per_image.names.index(name)]
         assert sample.labels is not None
-        found = segmenter.segment(sample.image, confidence=False).labels
-        rows.append(shrink(PictureExample(name, np.moveaxis(sample.image, -1, 0), sample.labels, found)))
+        predicted = segmenter.segment(sample.image, confidence=False).labels
+        rows.append(shrink(PictureExample(name, np.moveaxis(sample.image, -1, 0), sample.labels, predicted)))
         captions.append(f"{name}: {100 * value:.1f} %")
     return draw(rows, dataset.label_space), captions

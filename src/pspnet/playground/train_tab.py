@@ -91,7 +91,7 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
                     new_name = gr.Textbox(label="New name", max_lines=1, elem_id="train-new-name", scale=2)
                     renaming = gr.Button("Rename", elem_id="train-rename", scale=1, size="sm")
                 with gr.Row(equal_height=True):
-                    sure = gr.Checkbox(False, label="delete it for good", elem_id="train-sure", scale=2)
+                    confirm = gr.Checkbox(False, label="delete it for good", elem_id="train-sure", scale=2)
                     deleting = gr.Button("Delete", elem_id="train-delete", variant="stop", scale=1, size="sm")
             with gr.Accordion("Log of the run", open=False, elem_id="train-log-place"):
                 log = gr.Textbox(
@@ -102,16 +102,16 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
                     elem_id="train-log",
                     container=False,
                 )
-    seen = gr.State({})
-    views = [chosen, status, curves, picture, queue, log, stop, resume, seen]
+    shown_state = gr.State({})
+    views = [chosen, status, curves, picture, queue, log, stop, resume, shown_state]
     every, asked_all = [*fields, *every], [*asked, *more_of]
 
     def begin(choice: dict[str, Any], text: str, *shown: Any) -> tuple[Any, ...]:
-        own, network = shown[: len(every)], shown[len(every) :]
+        own_fields, network = shown[: len(every)], shown[len(every) :]
         changes = [form.update(field, True, None) for field in every]
         try:
             config = TrainConfig.model_validate(
-                settings(context, every, own, text, choice, read_model(model.fields, network))
+                settings(context, every, own_fields, text, choice, read_model(model.fields, network))
             )
             name = context.runs.submit(config)
         except ConfigError as error:
@@ -127,17 +127,17 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
         [chosen, faults, *asked_all],
         show_progress="hidden",
         api_name="train_start",
-    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
     stop.click(
         told(lambda name: context.runs.stop(_one(name))), chosen, None, api_name="train_stop", show_progress="hidden"
-    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
     resume.click(
         told(lambda name: context.runs.resume(_one(name))),
         chosen,
         None,
         api_name="train_resume",
         show_progress="hidden",
-    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
 
     def take(name: str | None) -> list[Any]:
         values = manage_run.run_settings(context, _one(name))
@@ -160,16 +160,16 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
 
     renaming.click(
         told(change_name), [chosen, new_name], [chosen, new_name], show_progress="hidden", api_name="train_rename"
-    ).then(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
 
-    def drop(name: str | None, sure: bool) -> Any:
-        manage_run.delete(context, _one(name), sure)
+    def drop(name: str | None, confirm: bool) -> Any:
+        manage_run.delete(context, _one(name), confirm)
         names = context.runs.names()
         return gr.update(choices=names, value=names[0] if names else None), False
 
-    deleting.click(told(drop), [chosen, sure], [chosen, sure], show_progress="hidden", api_name="train_delete").then(
-        told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False
-    )
+    deleting.click(
+        told(drop), [chosen, confirm], [chosen, confirm], show_progress="hidden", api_name="train_delete"
+    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
     fetch.click(
         told(lambda name: gr.update(value=manage_run.checkpoints(context, _one(name)), visible=True)),
         chosen,
@@ -177,10 +177,10 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
         show_progress="hidden",
         api_name="train_files",
     )
-    chosen.input(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
-    page.load(told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name=False)
+    chosen.input(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
+    page.load(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
     gr.Timer(REFRESH_S).tick(
-        told(_refresh(context)), [chosen, seen], views, show_progress="hidden", api_name="train_watch"
+        told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name="train_watch"
     )
     gr.on(
         [page.load, data.choice.change, *(c.change for c in model.components)],
@@ -203,12 +203,12 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
 def other_fields(asked: Sequence[form.Field]) -> dict[str, list[form.Field]]:
     """Every option of a run that the short form does not ask for, by the part of the configuration it belongs to."""
     known = {field.name for field in asked}
-    found: dict[str, list[form.Field]] = {}
+    fields: dict[str, list[form.Field]] = {}
     for field in form.fields_of(TrainConfig):
         part = field.name.partition(".")[0] if "." in field.name else "run"
         if field.name not in known and part not in ("data", "model", "published") and field.name != "run_dir":
-            found.setdefault(part.replace("_", " ").capitalize(), []).append(field)
-    return found
+            fields.setdefault(part.replace("_", " ").capitalize(), []).append(field)
+    return fields
 
 
 def settings(
@@ -244,22 +244,22 @@ def _one(name: str | None) -> str:
 def _refresh(context: Context) -> Any:
     """What the folder of the chosen run tells now. seen: what the page shows already; it is not sent again."""
 
-    def refresh(name: str | None, seen: dict[str, Any]) -> list[Any]:
+    def refresh(name: str | None, shown_state: dict[str, Any]) -> list[Any]:
         context.runs.tick()
         names = context.runs.names()
         if not name and names:
             name = names[0]
-        found: dict[str, Any] = {
+        updates: dict[str, Any] = {
             "names": (tuple(names), name),
             **watch(context, name),
             "queue": queue_page(context, names),
         }
-        found |= buttons(context, name)
-        changes = [gr.update(choices=names, value=name) if seen.get("names") != found["names"] else gr.skip()]
+        updates |= buttons(context, name)
+        changes = [gr.update(choices=names, value=name) if shown_state.get("names") != updates["names"] else gr.skip()]
         for key in ("status", "curves", "picture", "queue", "log"):
-            changes.append(found[key] if seen.get(key) != found[key] else gr.skip())
+            changes.append(updates[key] if shown_state.get(key) != updates[key] else gr.skip())
         for key in ("stop", "resume"):
-            changes.append(gr.update(interactive=found[key]) if seen.get(key) != found[key] else gr.skip())
-        return [*changes, found]
+            changes.append(gr.update(interactive=updates[key]) if shown_state.get(key) != updates[key] else gr.skip())
+        return [*changes, updates]
 
     return refresh

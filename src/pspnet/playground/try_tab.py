@@ -81,13 +81,13 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
                 interactive=False,
                 elem_id="export-files",
             )
-    seen = gr.State([])
+    shown_state = gr.State([])
 
-    def refresh(one: str | None, two: str | None, seen: list[str]) -> list[Any]:
+    def refresh(one: str | None, two: str | None, shown_state: list[str]) -> list[Any]:
         names = context.model_names()
-        if names == seen:
+        if names == shown_state:
             return [gr.skip(), gr.skip(), names]
-        untouched = one not in names or (bool(seen) and one == seen[0] and not str(one).startswith(RUN))
+        untouched = one not in names or (bool(shown_state) and one == shown_state[0] and not str(one).startswith(RUN))
         return [
             gr.update(
                 choices=names, value=(names[0] if names else None) if untouched else one
@@ -98,8 +98,8 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
 
     events = {
         "fn": told(refresh),
-        "inputs": [first, second, seen],
-        "outputs": [first, second, seen],
+        "inputs": [first, second, shown_state],
+        "outputs": [first, second, shown_state],
         "show_progress": "hidden",
     }
     page.load(**events, api_name=False)
@@ -117,12 +117,12 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
         names = [one, *([two] if two and two != NONE else [])]
         models = [(str(name), context.model(name)) for name in names]
         try:
-            found = [(name, model.segment(path)) for name, model in models]
+            results = [(name, model.segment(path)) for name, model in models]
         except ImageError as error:  # the old result goes: it is of another image
             words = str(error).replace(path, Path(path).name)  # where the server keeps it is nobody's matter
             return charts.note(words, bad=True), "", gr.update(value=None, visible=False)
-        words = f"{found[0][1].labels.shape[1]} × {found[0][1].labels.shape[0]} px, parsed by {' and '.join(_short(n) for n, _ in found)}."
-        return charts.note(words), viewer(found), gr.update(value=downloads(found, Path(path).stem), visible=True)
+        words = f"{results[0][1].labels.shape[1]} × {results[0][1].labels.shape[0]} px, parsed by {' and '.join(_short(n) for n, _ in results)}."
+        return charts.note(words), viewer(results), gr.update(value=downloads(results, Path(path).stem), visible=True)
 
     parse.click(
         told(segment),
@@ -144,13 +144,15 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
         name: str | None, kind: str, precision: str, choice: dict[str, Any], progress: Any = gr.Progress()
     ) -> tuple[Any, Any]:
         progress(0.1, desc="exporting")
-        made = export_model(context, name, kind, precision, choice)
+        exported = export_model(context, name, kind, precision, choice)
         folder = Path(tempfile.mkdtemp(prefix="exported-", dir=upload_folder()))
         with plain_words(folder):
             both = [
-                str(shutil.copy(p, folder / p.name)) for p in (made.path, made.path.with_suffix(".bin")) if p.is_file()
+                str(shutil.copy(p, folder / p.name))
+                for p in (exported.path, exported.path.with_suffix(".bin"))
+                if p.is_file()
             ]
-        return export_page(made, context), gr.update(value=both, visible=True)
+        return export_page(exported, context), gr.update(value=both, visible=True)
 
     export.click(
         told(hand_on),
@@ -186,19 +188,19 @@ def _images(context: Context, choice: dict[str, Any], validation: bool, count: i
     return [dataset[index * len(dataset) // chosen].image for index in range(chosen)]
 
 
-def viewer(found: list[tuple[str, Segmentation]]) -> str:
+def viewer(results: list[tuple[str, Segmentation]]) -> str:
     """The element that shows an image with one or two models' classes over it."""
-    image = found[0][1].image
+    image = results[0][1].image
     if image is None:
         raise ConfigError("this model reads bands that have no look; only 8-bit images can be shown")
     height, width = image.shape[:2]
     scale = min(1.0, SHOWN_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     models = []
-    for name, result in found:
+    for name, result in results:
         labels = cv2.resize(result.labels, size, interpolation=cv2.INTER_NEAREST)
         assert result.confidence is not None
-        sure = cv2.resize(result.confidence, size, interpolation=cv2.INTER_NEAREST)
+        confidence = cv2.resize(result.confidence, size, interpolation=cv2.INTER_NEAREST)
         shares = result.shares()
         classes = [
             [result.classes.index(c), c, list(result.colours[result.classes.index(c)]), share]
@@ -208,7 +210,7 @@ def viewer(found: list[tuple[str, Segmentation]]) -> str:
             {
                 "name": _short(name),
                 "labels": charts.grey_png(labels.astype(np.uint8)),
-                "confidence": charts.grey_png((sure * 255).round().astype(np.uint8)),
+                "confidence": charts.grey_png((confidence * 255).round().astype(np.uint8)),
                 "classes": classes,
             }
         )
@@ -216,15 +218,15 @@ def viewer(found: list[tuple[str, Segmentation]]) -> str:
     return f'<div class="panel"><parsed-image data-image="{shown}" data-models="{escape(json.dumps(models), quote=True)}"></parsed-image></div>'
 
 
-def downloads(found: list[tuple[str, Segmentation]], stem: str) -> list[str]:
+def downloads(results: list[tuple[str, Segmentation]], stem: str) -> list[str]:
     """Mask (labels with a palette) and overlay of each model, as files of this page's own folder."""
     folder = Path(tempfile.mkdtemp(prefix="parsed-", dir=upload_folder()))
-    made = []
+    files = []
     with plain_words(folder):
-        for name, result in found:
+        for name, result in results:
             base = f"{_file_name(stem)}_{_file_name(_short(name))}"
-            made += [result.save(folder / f"{base}_mask.png"), result.save_overlay(folder / f"{base}_overlay.png")]
-    return [str(path) for path in made]
+            files += [result.save(folder / f"{base}_mask.png"), result.save_overlay(folder / f"{base}_overlay.png")]
+    return [str(path) for path in files]
 
 
 def export_model(context: Context, name: str | None, kind: str, precision: str, choice: dict[str, Any]) -> ExportReport:

@@ -81,24 +81,24 @@ def fill_rows(
     tops = np.searchsorted(y0, np.arange(cells.start, cells.stop + 1))  # the first row of pixels of each row of cells
     # the candidates of all cells, one list: those of cell i are names[starts[i] : starts[i + 1]], in rising order
     step = max(BLOCK_VALUES // (classes * wide), 1)
-    found = [
+    candidates = [
         np.flatnonzero(_candidates(coarse, range(top, min(top + step, cells.stop)), rounding))
         + (top - cells.start) * wide * classes
         for top in range(cells.start, cells.stop, step)
     ]
-    cell, names = np.divmod(np.concatenate(found), classes)
+    cell, names = np.divmod(np.concatenate(candidates), classes)
     starts = np.searchsorted(cell, np.arange(len(cells) * wide + 1))
     certain = names[starts[:-1]].astype(np.uint8).reshape(len(cells), wide)
     labels[tops[0] : tops[-1]] = certain[:, x0][y0[tops[0] : tops[-1]] - cells.start]
     count = np.diff(starts)
     # what is left to do: a column of pixels in an undecided cell is one entry, entries of most candidates first
     row_of_cells, column = np.nonzero((count > 1).reshape(len(cells), wide)[:, x0])
-    own = row_of_cells * wide + x0[column]
-    order = np.argsort(np.uint8(255) - count[own].astype(np.uint8), kind="stable")  # a radix sort, for bytes
+    own_cell = row_of_cells * wide + x0[column]
+    order = np.argsort(np.uint8(255) - count[own_cell].astype(np.uint8), kind="stable")  # a radix sort, for bytes
     flat = labels.reshape(-1)
     for begin in range(0, len(order), ENTRIES):
         part = order[begin : begin + ENTRIES]
-        here, where, cell = row_of_cells[part], column[part], own[part]
+        here, where, cell = row_of_cells[part], column[part], own_cell[part]
         left, right, share = x0[where], x1[where], x_share[where]
         upper = here + cells.start
         lower = np.minimum(upper + 1, high - 1)

@@ -50,7 +50,7 @@ def on_cluster(
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=min(len(items), MOST_BLOCKS))
-        found = rows.map(
+        outcomes = rows.map(
             _Worker,
             fn_constructor_args=(worker, arguments, threads),
             num_cpus=1,
@@ -58,7 +58,7 @@ def on_cluster(
             compute=ray.data.ActorPoolStrategy(size=workers),
         )
         try:
-            for row in found.iter_rows():
+            for row in outcomes.iter_rows():
                 yield row["outcome"]
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[0]
@@ -83,9 +83,9 @@ class _Worker:
 
 def _start(ray: Any, address: str, workers: int | None, attempts: int = 2) -> None:
     """Raises ServiceError. A second attempt, for a busy machine: Ray gives its own processes 30 s to start."""
-    own = {"num_cpus": workers or usable_cores(), "include_dashboard": False} if address == "local" else {}
+    options = {"num_cpus": workers or usable_cores(), "include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="warning", **own)
+        ray.init(address=address, log_to_driver=False, logging_level="warning", **options)
     except Exception as error:  # Ray raises a bare Exception where its processes do not start in time
         ray.shutdown()
         if address == "local" and attempts > 1:

@@ -70,18 +70,18 @@ class Met:
 
 def contradictions(card: ModelCard, met: Met) -> list[str]:
     """Why no answer of the model's could be right: sentences, each with the way out."""
-    found = []
+    findings = []
     bands = compare_bands(card.band_names, met.band_names) if met.band_names else ""
     if bands:
-        found.append(f"{bands}. Give the data set's option bands with their numbers in the model's order")
+        findings.append(f"{bands}. Give the data set's option bands with their numbers in the model's order")
     stored, trained = (met.scales, met.offsets), (card.band_scales, card.band_offsets)
     if _says_something(*stored) and _says_something(*trained) and stored != trained:
-        found.append(
+        findings.append(
             f"its values are stored with scale {_listed(met.scales)} and offset {_listed(met.offsets)}, those trained on with "
             f"scale {_listed(card.band_scales)} and offset {_listed(card.band_offsets)}. Convert it, or, where only the file's "
             "word is wrong, correct that: gdal_edit -scale S -offset O FILE"
         )
-    return found
+    return findings
 
 
 def doubts(card: ModelCard, met: Met) -> list[str]:
@@ -105,11 +105,11 @@ def _stored_doubt(card: ModelCard, met: Met) -> str:
     if said == trained or not card.band_scales or not met.scales:
         return ""
     scales, offsets = (met.scales, met.offsets) if said else (card.band_scales, card.band_offsets)
-    told = f"a scale of {_listed(scales)} and an offset of {_listed(offsets)}"
+    by_what = f"a scale of {_listed(scales)} and an offset of {_listed(offsets)}"
     whose = (
-        f"says {told} for its values, the images trained on said none"
+        f"says {by_what} for its values, the images trained on said none"
         if said
-        else (f"says no scale and offset for its values, the images trained on {told}")
+        else (f"says no scale and offset for its values, the images trained on {by_what}")
     )
     return f"{whose}. The stored values are taken as they are; make sure that they mean the same"
 
@@ -136,23 +136,23 @@ def _value_doubt(card: ModelCard, met: Met) -> str:
 
 
 def _resolution_doubt(card: ModelCard, met: Met) -> str:
-    own, trained = met.resolution, card.ground_resolution
-    if not own or not trained or max(own / trained, trained / own) <= UNLIKE:
+    resolution, trained = met.resolution, card.ground_resolution
+    if not resolution or not trained or max(resolution / trained, trained / resolution) <= UNLIKE:
         return ""
     return (
-        f"has pixels of {own:.3g} m; the model was trained on pixels of {trained:.3g} m and knows things by their size in pixels. "
+        f"has pixels of {resolution:.3g} m; the model was trained on pixels of {trained:.3g} m and knows things by their size in pixels. "
         "Its map cannot be trusted; resample it to what the model knows: resolution = trained (--resolution trained) in "
         "`pspnet raster`"
     )
 
 
-def size_doubt(card: ModelCard, seen: Size) -> str:
-    """Why a photograph that is looked at with `seen` (height, width) pixels may be labelled wrongly; "" where it is not."""
+def size_doubt(card: ModelCard, size_seen: Size) -> str:
+    """Why a photograph that is looked at with `size_seen` (height, width) pixels may be labelled wrongly; "" where it is not."""
     trained = card.trained_size
-    if trained is None or 1 / FAR < times_trained(seen, trained) < FAR:
+    if trained is None or 1 / FAR < times_trained(size_seen, trained) < FAR:
         return ""
     return (
-        f"the image is looked at with {seen[1]} x {seen[0]} pixels, the model was trained at {trained[1]} x {trained[0]}: "
+        f"the image is looked at with {size_seen[1]} x {size_seen[0]} pixels, the model was trained at {trained[1]} x {trained[0]}: "
         "things have another size than it knows"
     )
 
@@ -166,9 +166,9 @@ def refuse_unlike(card: ModelCard, dataset: Dataset, protocol: Protocol | None =
     met = Met(dataset.name, dataset.band_names)
     if dataset.band_info is not None and dataset.band_numbers:
         met = met.stored(dataset.band_info, dataset.band_numbers)
-    found = contradictions(card, met)
-    if found:
-        raise ConfigError(f"the data set is not what the model was trained for: {'; '.join(found)}")
+    findings = contradictions(card, met)
+    if findings:
+        raise ConfigError(f"the data set is not what the model was trained for: {'; '.join(findings)}")
     _tell_of_sample(card, met, dataset, protocol)
 
 
@@ -182,11 +182,11 @@ def _tell_of_sample(card: ModelCard, met: Met, dataset: Dataset, protocol: Proto
     if grid is not None:
         met = replace(met, resolution=resolution_m(grid))
     tell(card, met, stacklevel=4)
-    told = ""
+    doubt = ""
     if protocol is not None and protocol.resize == "none" and grid is None:
-        told = size_doubt(card, sample.image.shape[:2])
-    if told:
-        warnings.warn(f"{met.name}: {told}. Give images of that size, or a protocol that resizes", stacklevel=4)
+        doubt = size_doubt(card, sample.image.shape[:2])
+    if doubt:
+        warnings.warn(f"{met.name}: {doubt}. Give images of that size, or a protocol that resizes", stacklevel=4)
 
 
 def protocol_of(card: ModelCard, chosen: str | Protocol | None = None) -> Protocol:
@@ -222,16 +222,16 @@ def class_translation(model: LabelSpace, data: LabelSpace) -> NDArray[np.uint8] 
             "in the order of its codes. Name them when importing: pspnet import ... --classes TABLE",
             stacklevel=2,
         )
-        found = [data.index(name) for name in ordered]
+        indices = [data.index(name) for name in ordered]
     else:
         ours, theirs = same_names(model.names), same_names(data.names)
         if sorted(ours) != sorted(theirs):
             raise ConfigError(_unlike(model, data, ours, theirs))
-        found = [theirs.index(name) for name in ours]
-    if found == list(range(model.num_classes)):
+        indices = [theirs.index(name) for name in ours]
+    if indices == list(range(model.num_classes)):
         return None
     table = np.full(256, IGNORE, np.uint8)
-    table[: model.num_classes] = found
+    table[: model.num_classes] = indices
     return table
 
 

@@ -202,11 +202,11 @@ def _release(name: str) -> str:
 
 
 def _remembered(note: str, circumstances: list[object]) -> Choice | None:
-    kept = read_note(note)
+    remembered = read_note(note)
     try:
-        if kept["circumstances"] != circumstances:
+        if remembered["circumstances"] != circumstances:
             return None
-        return Choice(kept["engine"], tuple(Trial(**trial) for trial in kept["trials"]), remembered=True)
+        return Choice(remembered["engine"], tuple(Trial(**trial) for trial in remembered["trials"]), remembered=True)
     except (KeyError, TypeError):
         return None  # nothing kept, or by another release: it is measured again
 

@@ -58,7 +58,7 @@ class CompiledEngine(TorchEngine):
         images = images.to(self.device, memory_format=torch.channels_last)
         try:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                found = self._compiled(images).float()
+                logits = self._compiled(images).float()
         except Exception as error:  # compilers fail in many classes of their own
             if self._ran:
                 raise
@@ -67,7 +67,7 @@ class CompiledEngine(TorchEngine):
                 "needs a C++ compiler and Python's headers; use engine = 'torch' or 'openvino'"
             ) from error
         self._ran = True
-        return found
+        return logits
 
 
 class PortableEngine:

@@ -71,14 +71,14 @@ class CompiledOpenVino:
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
-        self._own = threading.local()  # a request serves one call at a time
+        self._requests = threading.local()  # a request serves one call at a time
 
     def coarse(self, images: Values) -> Values:
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
+        if not hasattr(self._requests, "request"):
+            self._requests.request = self._compiled.create_infer_request()
         # copied out: the request's own memory holds the next result
-        found = self._own.request.infer([np.ascontiguousarray(images)], share_inputs=True)
-        return found[0]
+        outputs = self._requests.request.infer([np.ascontiguousarray(images)], share_inputs=True)
+        return outputs[0]
 
 
 class OpenVinoEngine(CompiledOpenVino):
@@ -126,9 +126,9 @@ def open_exported(path: str | Path, about: ForeignModel | None = None) -> tuple[
         )
     engine = _engine_of(path)
     if not engine.header:
-        told = (about or about_beside(path)) if isinstance(engine, OnnxEngine) else None
-        if told is not None:
-            return open_foreign(engine.session, path, told)
+        described = (about or about_beside(path)) if isinstance(engine, OnnxEngine) else None
+        if described is not None:
+            return open_foreign(engine.session, path, described)
         raise CheckpointError(
             f"'{path}' carries no pspnet header: it was not made by `pspnet export`, so its classes and normalisation "
             "are not known"

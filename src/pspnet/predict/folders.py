@@ -85,15 +85,15 @@ def find_images(inputs: Iterable[str | Path]) -> ImageList:
     for given in map(Path, inputs):
         if _is_folder(given):
             results = _ResultFolders(given)
-            found = list_files(given, IMAGE_SUFFIXES, skip=results.why)
-            for why, paths in found.left_out.items():
+            listing = list_files(given, IMAGE_SUFFIXES, skip=results.why)
+            for why, paths in listing.left_out.items():
                 left_out.left_out.setdefault(why, []).extend(paths)
-            if not found.files:
-                note = found.note()
+            if not listing.files:
+                note = listing.note()
                 raise DataError(
                     f"'{given}' holds no images; looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; {note}" if note else "")
                 )
-            for path in found.files:
+            for path in listing.files:
                 name = str(path.relative_to(given).with_suffix(""))
                 files.setdefault(os.path.abspath(path), ImageFile(path, name))
         elif os.path.lexists(given):
@@ -152,12 +152,12 @@ def run_files(
                 check_output(out / f"{file.name}{ending}", inputs=inputs, overwrite=replaceable)
         for name in options.shared_files():
             check_output(out / name, inputs=inputs, overwrite=overwrite or name in shared)
-        kept = {name: record for name, record in known.items() if name not in results and (out / name).is_file()}
+        records = {name: record for name, record in known.items() if name not in results and (out / name).is_file()}
         report = FolderReport()
 
         def write_summary() -> None:
             content = report.to_dict() | {
-                "results": kept | results,
+                "results": records | results,
                 "shared": sorted({*shared, *options.shared_files()}),
             }
             write_text(out / SUMMARY, json.dumps(content, indent=1))

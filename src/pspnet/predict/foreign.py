@@ -41,9 +41,9 @@ class ForeignEngine:
         self.session, self.path, self.about, self.num_classes = session, path, about, num_classes
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or inputs[0].type not in TYPES or len(inputs[0].shape) != 4:
-            told = "; ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            described = "; ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
             raise CheckpointError(
-                f"'{path}' takes {told}; only graphs with one input of four axes in floating point can be used"
+                f"'{path}' takes {described}; only graphs with one input of four axes in floating point can be used"
             )
         self.input, self.dtype = inputs[0].name, TYPES[inputs[0].type]
         self.output = outputs[0].name
@@ -79,19 +79,19 @@ class ForeignEngine:
     def coarse(self, images: Values) -> Values:
         """See the class. Raises CheckpointError where the output is not what `about` says."""
         height, width = images.shape[2:]
-        seen = self._padded((images - self._mean) / self._std).astype(self.dtype)
+        pixels = self._padded((images - self._mean) / self._std).astype(self.dtype)
         if self.last:
-            seen = np.ascontiguousarray(seen.transpose(0, 2, 3, 1))
-        parts = [seen[i : i + 1] for i in range(len(seen))] if self.single else [seen]
+            pixels = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+        parts = [pixels[i : i + 1] for i in range(len(pixels))] if self.single else [pixels]
         try:
-            found = np.concatenate([self.session.run([self.output], {self.input: part})[0] for part in parts])
+            output = np.concatenate([self.session.run([self.output], {self.input: part})[0] for part in parts])
         except Exception as error:  # onnxruntime raises a class of its own for each operator's fault
             text = " ".join(str(error).split())[:300]
             raise CheckpointError(
-                f"'{self.path}' fails on windows of {seen.shape} : {text}. Where its sides must be a multiple of 16 or 32, "
+                f"'{self.path}' fails on windows of {pixels.shape} : {text}. Where its sides must be a multiple of 16 or 32, "
                 "say multiple_px=32"
             ) from error
-        logits = self._logits(found)
+        logits = self._logits(output)
         high, wide = self._padded_size(height, width)
         if logits.shape[2:] == (high, wide):
             return np.ascontiguousarray(logits[:, :, :height, :width])
@@ -118,22 +118,24 @@ class ForeignEngine:
         below, right = np.subtract(self._padded_size(*images.shape[2:]), images.shape[2:]).tolist()
         return np.pad(images, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge") if below or right else images
 
-    def _logits(self, found: NDArray[Any]) -> Values:
+    def _logits(self, output: NDArray[Any]) -> Values:
         """The output as logits (B, K, h, w). One plane for two classes is the second one's."""
         about, count = self.about, self.num_classes
         if about.output == "labels":
-            return self._from_labels(found)
-        if found.ndim == 4 and self.last and found.shape[3] in (count, 1) and found.shape[1] not in (count, 1):
-            found = found.transpose(0, 3, 1, 2)
-        if found.ndim == 3 and count == 2:
-            found = found[:, None]
-        planes = found.shape[1] if found.ndim == 4 else -1
-        if found.ndim != 4 or planes not in ((1, 2) if count == 2 else (count,)):
-            raise CheckpointError(f"'{self.path}' gives {found.shape}; {about.output} of {count} classes were expected")
-        found = found.astype(np.float32)
+            return self._from_labels(output)
+        if output.ndim == 4 and self.last and output.shape[3] in (count, 1) and output.shape[1] not in (count, 1):
+            output = output.transpose(0, 3, 1, 2)
+        if output.ndim == 3 and count == 2:
+            output = output[:, None]
+        planes = output.shape[1] if output.ndim == 4 else -1
+        if output.ndim != 4 or planes not in ((1, 2) if count == 2 else (count,)):
+            raise CheckpointError(
+                f"'{self.path}' gives {output.shape}; {about.output} of {count} classes were expected"
+            )
+        output = output.astype(np.float32)
         if about.output == "logits":
-            return np.concatenate([np.zeros_like(found), found], 1) if planes == 1 else found
-        whole = np.concatenate([1 - found, found], 1) if planes == 1 else found
+            return np.concatenate([np.zeros_like(output), output], 1) if planes == 1 else output
+        whole = np.concatenate([1 - output, output], 1) if planes == 1 else output
         if whole.min() < -SUM_TOLERANCE or np.abs(whole.sum(1) - 1).max() > SUM_TOLERANCE:
             raise CheckpointError(
                 f"'{self.path}' gives values from {whole.min():.3g} to {whole.max():.3g} whose sums over the classes are not 1: "
@@ -141,10 +143,20 @@ class ForeignEngine:
             )
         return np.log(np.maximum(whole, np.float32(np.exp(-CERTAIN))))
 
-    def _from_labels(self, found: NDArray[Any]) -> Values:
-        labels = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found[..., 0] if found.ndim == 4 else found
-        if labels.ndim != 3 or labels.shape[-1] < 1 or (found.ndim == 4 and 1 not in (found.shape[1], found.shape[3])):
-            raise CheckpointError(f"'{self.path}' gives {found.shape}; labels (B, H, W) were expected")
+    def _from_labels(self, output: NDArray[Any]) -> Values:
+        labels = (
+            output[:, 0]
+            if output.ndim == 4 and output.shape[1] == 1
+            else output[..., 0]
+            if output.ndim == 4
+            else output
+        )
+        if (
+            labels.ndim != 3
+            or labels.shape[-1] < 1
+            or (output.ndim == 4 and 1 not in (output.shape[1], output.shape[3]))
+        ):
+            raise CheckpointError(f"'{self.path}' gives {output.shape}; labels (B, H, W) were expected")
         if labels.min() < 0 or labels.max() >= self.num_classes or (labels != np.floor(labels)).any():
             raise CheckpointError(
                 f"'{self.path}' gives the labels {labels.min()} to {labels.max()}; {self.num_classes} classes are named, "
@@ -155,13 +167,15 @@ class ForeignEngine:
 
 def about_beside(path: Path) -> ForeignModel | None:
     """What the YAML file beside an ONNX file says of it; None where there is none. Raises ConfigError naming the file."""
-    beside = path.with_suffix(".yaml")
-    if not beside.is_file():
+    about_file = path.with_suffix(".yaml")
+    if not about_file.is_file():
         return None
     try:
-        return ForeignModel.model_validate(read_yaml(beside))
+        return ForeignModel.model_validate(read_yaml(about_file))
     except ConfigError as error:
-        raise error if str(beside) in str(error) else ConfigError(f"'{beside}': {error}", error.faults) from error
+        raise (
+            error if str(about_file) in str(error) else ConfigError(f"'{about_file}': {error}", error.faults)
+        ) from error
 
 
 def open_foreign(session: Any, path: Path, about: ForeignModel) -> tuple[ForeignEngine, ModelConfig, ModelCard]:

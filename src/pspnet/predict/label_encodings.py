@@ -22,28 +22,28 @@ from pspnet.outlines.rings import polygons
 from pspnet.predict.segmentation import Segmentation
 
 
-def as_rle(found: Segmentation) -> dict[str, Any]:
+def as_rle(segmentation: Segmentation) -> dict[str, Any]:
     """Each class that occurs as COCO's uncompressed run lengths: down the columns, 0s and 1s in turns, 0s first.
 
     With confidence: its mean over each class, and the map of it as a grey PNG in base64, 255 = certain.
     """
-    height, width = found.labels.shape
-    down = found.labels.T.ravel()  # COCO counts along columns
+    height, width = segmentation.labels.shape
+    down = segmentation.labels.T.ravel()  # COCO counts along columns
     segments = []
     for index in np.unique(down[down != IGNORE]).tolist():
         inside = down == index
         segment: dict[str, Any] = {
             "index": index,
-            "class": found.classes[index],
+            "class": segmentation.classes[index],
             "pixels": int(inside.sum()),
             "counts": run_lengths(inside),
         }
-        if found.confidence is not None:
-            segment["confidence"] = round(float(found.confidence[found.labels == index].mean()), 4)
+        if segmentation.confidence is not None:
+            segment["confidence"] = round(float(segmentation.confidence[segmentation.labels == index].mean()), 4)
         segments.append(segment)
     content: dict[str, Any] = {"width": width, "height": height, "segments": segments}
-    if found.confidence is not None:
-        content["confidence_png"] = base64.b64encode(encode_png(confidence_bytes(found.confidence))).decode()
+    if segmentation.confidence is not None:
+        content["confidence_png"] = base64.b64encode(encode_png(confidence_bytes(segmentation.confidence))).decode()
     return content
 
 
@@ -83,14 +83,14 @@ def regions(labels: NDArray[np.uint8], confidence: NDArray[np.float32] | None = 
             yield TracedRegion(int(areas.label[number]), pixels, mean, outline)
 
 
-def as_polygons(found: Segmentation) -> dict[str, Any]:
+def as_polygons(segmentation: Segmentation) -> dict[str, Any]:
     """Each region as a Feature of a GeoJSON feature collection. Properties: class, index, pixels and, where known, the mean
     confidence."""
-    height, width = found.labels.shape
+    height, width = segmentation.labels.shape
     features = []
-    for region in regions(found.labels, found.confidence):
+    for region in regions(segmentation.labels, segmentation.confidence):
         properties: dict[str, Any] = {
-            "class": found.classes[region.index],
+            "class": segmentation.classes[region.index],
             "index": region.index,
             "pixels": region.pixels,
         }
@@ -103,12 +103,12 @@ def as_polygons(found: Segmentation) -> dict[str, Any]:
     return {"type": "FeatureCollection", "width": width, "height": height, "features": features}
 
 
-def as_yolo(found: Segmentation) -> str:
+def as_yolo(segmentation: Segmentation) -> str:
     """Each region as a line of YOLO's (Ultralytics): class x1 y1 x2 y2 ..., fractions of width and height."""
-    height, width = found.labels.shape
+    height, width = segmentation.labels.shape
     size = np.array([width, height], np.float64)
     lines = []
-    for region in regions(found.labels):
+    for region in regions(segmentation.labels):
         numbers = " ".join(f"{value:.6g}" for value in (one_ring(region.outline) / size).ravel())
         lines.append(f"{region.index} {numbers}\n")
     return "".join(lines)

@@ -57,26 +57,26 @@ def labels(
 
         return upsample_labels(coarse, size, align_corners, confidence, temperature)
     values = np.asarray(to_numpy(coarse), np.float32)
-    found = np.empty((len(values), *size), np.uint8)
+    classes = np.empty((len(values), *size), np.uint8)
     certainty = np.empty((len(values), *size), np.float32) if confidence else None
     for image, planes in enumerate(values):
-        _fill(planes, found[image], None if certainty is None else certainty[image], align_corners, temperature)
-    return in_kind_of(found, coarse), None if certainty is None else in_kind_of(certainty, coarse)
+        _fill(planes, classes[image], None if certainty is None else certainty[image], align_corners, temperature)
+    return in_kind_of(classes, coarse), None if certainty is None else in_kind_of(certainty, coarse)
 
 
 def _fill(
-    planes: Floats, found: NDArray[np.uint8], certainty: Floats | None, align_corners: bool, temperature: float
+    planes: Floats, classes: NDArray[np.uint8], certainty: Floats | None, align_corners: bool, temperature: float
 ) -> None:
     """One image (K, h, w), in as many threads as an engine takes."""
     rounding = rounding_of(planes)
-    plain = certainty is not None or not np.isfinite(rounding) or crowded(planes, found.size, rounding)
+    plain = certainty is not None or not np.isfinite(rounding) or crowded(planes, classes.size, rounding)
     lines = np.ascontiguousarray(planes.transpose(1, 2, 0)) if plain else None  # (h, w, K): argmax reads in order
 
     def fill(cells: range) -> None:
         if lines is None:
-            fill_rows(planes, found, cells, align_corners, rounding)
+            fill_rows(planes, classes, cells, align_corners, rounding)
         else:
-            _fill_plainly(lines, found, certainty, cells, align_corners, temperature)
+            _fill_plainly(lines, classes, certainty, cells, align_corners, temperature)
 
     threads = thread_count()
     step = -(-planes.shape[1] // threads)
@@ -90,14 +90,14 @@ def _fill(
 
 def _fill_plainly(
     lines: Floats,
-    found: NDArray[np.uint8],
+    best_classes: NDArray[np.uint8],
     certainty: Floats | None,
     cells: range,
     align_corners: bool,
     temperature: float,
 ) -> None:
     """The rows that lie in these coarse rows, every class resized: strips as small as a core's cache."""
-    (height, width), classes = found.shape, lines.shape[2]
+    (height, width), classes = best_classes.shape, lines.shape[2]
     x0, x1, x_share = neighbours(lines.shape[1], width, align_corners)
     y0, y1, y_share = neighbours(lines.shape[0], height, align_corners)
     first, beyond = np.searchsorted(y0, [cells.start, cells.stop]).tolist()
@@ -106,14 +106,14 @@ def _fill_plainly(
     strip, product = np.empty((strip_rows, width, classes), np.float32), np.empty((width, classes), np.float32)
     for top in range(first, beyond, strip_rows):
         rows = range(top, min(top + strip_rows, beyond))
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             near = (int(y0[row]), int(y1[row]))
             wide = {y: wide[y] if y in wide else mix(lines[y, x0], lines[y, x1], x_share[:, None]) for y in near}
-            np.multiply(wide[near[0]], np.float32(1) - y_share[row], out=strip[place])  # `mix`, without new memory
-            strip[place] += np.multiply(wide[near[1]], y_share[row], out=product)
+            np.multiply(wide[near[0]], np.float32(1) - y_share[row], out=strip[position])  # `mix`, without new memory
+            strip[position] += np.multiply(wide[near[1]], y_share[row], out=product)
         part = strip[: len(rows)]
         best = part.argmax(axis=2)
-        found[rows.start : rows.stop] = best
+        best_classes[rows.start : rows.stop] = best
         if certainty is not None:
             part -= np.take_along_axis(part, best[..., None], axis=2)
             part /= np.float32(temperature)

@@ -93,13 +93,13 @@ def predict_map(predictor: Predictor, image: NDArray[np.generic], protocol: Prot
         grid = _VisitGrid(protocol, scaled.shape[0], scaled.shape[1], around, height, width, predictor.align_corners)
         softmax_late = many and protocol.average == "logits"
         apart: Array | None = None  # logits of this pass, when softmax must wait for all of its windows
-        for (row, column), found in _windows(predictor, protocol, scaled, grid):
+        for (row, column), scores in _windows(predictor, protocol, scaled, grid):
             if total is None:
-                total = zeros_like(found, (height, width, found.shape[2]))
+                total = zeros_like(scores, (height, width, scores.shape[2]))
             if softmax_late and not grid.single and apart is None:
                 apart = zeros_like(total, total.shape)
             target = total if apart is None else apart
-            _add(target, found, grid.rows[row], grid.columns[column], mirrored, softmax_late and grid.single)
+            _add(target, scores, grid.rows[row], grid.columns[column], mirrored, softmax_late and grid.single)
         assert total is not None
         if apart is not None:
             _softmax_rows(apart)
@@ -152,10 +152,10 @@ def _scaled(
 def _resized_by_taps(image: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.float32]:
     result = image.astype(np.float32)
     for axis in (0, 1):
-        place, weight = taps(result.shape[axis], size[axis], "antialias")
+        source_cell, weight = taps(result.shape[axis], size[axis], "antialias")
         shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
         result = sum(
-            (result.take(place[:, t], axis) * weight[:, t].reshape(shape) for t in range(place.shape[1])),
+            (result.take(source_cell[:, t], axis) * weight[:, t].reshape(shape) for t in range(source_cell.shape[1])),
             np.zeros((), np.float32),
         )
     return result
@@ -165,7 +165,7 @@ def _resized_by_taps(image: NDArray[np.generic], size: tuple[int, int]) -> NDArr
 class _Reach:
     """One window along one side: its pixels first..first+length of the scaled image, and how they make output pixels.
 
-    Output pixels start..stop take source pixels `place` (n, T), counted from the window's first, times `weight` (n, T);
+    Output pixels start..stop take source pixels `source` (n, T), counted from the window's first, times `weight` (n, T);
     the weights carry the window's share of the blend. `plain`: one tap for one, in order.
     """
 
@@ -173,7 +173,7 @@ class _Reach:
     length: int
     start: int
     stop: int
-    place: NDArray[np.int64]
+    source: NDArray[np.int64]
     weight: NDArray[np.float32]
     plain: bool
 
@@ -205,10 +205,10 @@ class _VisitGrid:
 def _reaches(
     side: int, before: int, after: int, target: int, window: int, stride: int, protocol: Protocol, kind: Interpolation
 ) -> list[_Reach]:
-    place, weight = taps(side - before - after, target, kind)  # in pixels of the scaled image without padding
-    found = []
+    source_of, weight = taps(side - before - after, target, kind)  # in pixels of the scaled image without padding
+    reaches = []
     for first, share in shares(side, window, stride, protocol.fall_off):
-        local = place - (first - before)
+        local = source_of - (first - before)
         inside = (local >= 0) & (local < len(share))
         local = local.clip(0, len(share) - 1)
         mine = weight * inside * share[local]
@@ -216,8 +216,8 @@ def _reaches(
         if not len(touched):
             continue  # a window of nothing but padding
         start, stop = int(touched[0]), int(touched[-1]) + 1
-        plain = place.shape[1] == 1 and bool(inside[start:stop].all())
-        found.append(
+        plain = source_of.shape[1] == 1 and bool(inside[start:stop].all())
+        reaches.append(
             _Reach(
                 first,
                 len(share),
@@ -228,7 +228,7 @@ def _reaches(
                 plain,
             )
         )
-    return found
+    return reaches
 
 
 def _windows(
@@ -252,41 +252,41 @@ def _windows(
 
 def _predict(logits: Logits, pixels: Array, protocol: Protocol) -> Array:
     """(B, bands, h, w) -> (B, h, w, K) predictions."""
-    found = _checked(logits(pixels), pixels)
+    scores = _checked(logits(pixels), pixels)
     turned = _checked(logits(_mirrored(pixels, 3)), pixels) if protocol.mirror == "window" else None
     if turned is None and protocol.average == "logits":
-        return found
-    result = zeros_like(found, tuple(found.shape))
-    for image in range(len(found)):
-        for top in range(0, found.shape[1], _ROWS):
+        return scores
+    result = zeros_like(scores, tuple(scores.shape))
+    for image in range(len(scores)):
+        for top in range(0, scores.shape[1], _ROWS):
             part = (image, slice(top, top + _ROWS))
-            result[part] = _joined(found[part], None if turned is None else _mirrored(turned[part], 1), protocol)
+            result[part] = _joined(scores[part], None if turned is None else _mirrored(turned[part], 1), protocol)
     return result
 
 
-def _joined(found: Array, turned: Array | None, protocol: Protocol) -> Array:
+def _joined(scores: Array, turned: Array | None, protocol: Protocol) -> Array:
     """A window's logits, and those of its mirror image turned back, as one prediction."""
     if turned is None:
-        return _softmax(found)
+        return _softmax(scores)
     if protocol.mirror_average == "logits_sum":
-        return _softmax(found + turned)
+        return _softmax(scores + turned)
     if protocol.average == "probabilities":
-        return (_softmax(found) + _softmax(turned)) / 2
-    return (found + turned) / 2
+        return (_softmax(scores) + _softmax(turned)) / 2
+    return (scores + turned) / 2
 
 
-def _checked(found: Array, pixels: Array) -> Array:
-    if found.ndim != 4 or found.shape[0] != pixels.shape[0] or found.shape[2:] != pixels.shape[2:]:
-        raise ConfigError(f"logits of shape {tuple(found.shape)} for images {tuple(pixels.shape)}: give (B, K, h, w)")
-    if is_tensor(found):
-        return found.float().permute(0, 2, 3, 1).contiguous()
-    return np.ascontiguousarray(found.transpose(0, 2, 3, 1), np.float32)
+def _checked(scores: Array, pixels: Array) -> Array:
+    if scores.ndim != 4 or scores.shape[0] != pixels.shape[0] or scores.shape[2:] != pixels.shape[2:]:
+        raise ConfigError(f"logits of shape {tuple(scores.shape)} for images {tuple(pixels.shape)}: give (B, K, h, w)")
+    if is_tensor(scores):
+        return scores.float().permute(0, 2, 3, 1).contiguous()
+    return np.ascontiguousarray(scores.transpose(0, 2, 3, 1), np.float32)
 
 
-def _add(target: Array, found: Array, rows: _Reach, columns: _Reach, mirrored: bool, softmax: bool) -> None:
+def _add(target: Array, scores: Array, rows: _Reach, columns: _Reach, mirrored: bool, softmax: bool) -> None:
     """Adds one window (h, w, K), resized and weighted, to its place in the map, some rows at a time."""
-    row_place, row_weight = like(rows.place, target), like(rows.weight, target)[..., None, None]
-    column_place, column_weight = like(columns.place, target), like(columns.weight, target)[..., None]
+    row_source, row_weight = like(rows.source, target), like(rows.weight, target)[..., None, None]
+    column_source, column_weight = like(columns.source, target), like(columns.weight, target)[..., None]
     width = target.shape[1]
     span = slice(width - columns.stop, width - columns.start) if mirrored else slice(columns.start, columns.stop)
     on_gpu = is_tensor(target) and target.device.type != "cpu"
@@ -294,24 +294,24 @@ def _add(target: Array, found: Array, rows: _Reach, columns: _Reach, mirrored: b
     for top in range(rows.start, rows.stop, step):
         bottom = min(top + step, rows.stop)
         part = slice(top - rows.start, bottom - rows.start)
-        piece = _resample(found, 0, row_place[part], row_weight[part], rows.plain)
-        piece = _resample(piece, 1, column_place, column_weight, columns.plain)
+        piece = _resample(scores, 0, row_source[part], row_weight[part], rows.plain)
+        piece = _resample(piece, 1, column_source, column_weight, columns.plain)
         if softmax:
             piece = _softmax(piece)
         target[top:bottom, span] += _mirrored(piece, 1) if mirrored else piece
 
 
-def _resample(values: Array, axis: int, place: Array, weight: Array, plain: bool) -> Array:
+def _resample(values: Array, axis: int, source: Array, weight: Array, plain: bool) -> Array:
     if plain:
-        first = int(place[0, 0])
-        part = slice(first, first + len(place))
+        first = int(source[0, 0])
+        part = slice(first, first + len(source))
         return (values[part] if axis == 0 else values[:, part]) * weight[:, 0]
-    result = take(values, place[:, 0], axis) * weight[:, 0]
-    for tap in range(1, place.shape[1]):
+    result = take(values, source[:, 0], axis) * weight[:, 0]
+    for tap in range(1, source.shape[1]):
         if is_tensor(result):
-            result.addcmul_(take(values, place[:, tap], axis), weight[:, tap])
+            result.addcmul_(take(values, source[:, tap], axis), weight[:, tap])
         else:
-            result += take(values, place[:, tap], axis) * weight[:, tap]
+            result += take(values, source[:, tap], axis) * weight[:, tap]
     return result
 
 

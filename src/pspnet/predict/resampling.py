@@ -26,11 +26,11 @@ def taps(source: int, target: int, kind: Interpolation) -> tuple[NDArray[np.int6
     if kind == "antialias" and target < source:
         return _triangle(source, target)
     if kind == "corners":
-        place = np.arange(target) * ((source - 1) / (target - 1) if target > 1 else 0.0)
+        position = np.arange(target) * ((source - 1) / (target - 1) if target > 1 else 0.0)
     else:
-        place = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
-    low = np.minimum(np.floor(place).astype(np.int64), source - 1)
-    share = (place - low).astype(np.float32)
+        position = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    low = np.minimum(np.floor(position).astype(np.int64), source - 1)
+    share = (position - low).astype(np.float32)
     return np.stack([low, np.minimum(low + 1, source - 1)], 1), np.stack([1 - share, share], 1)
 
 

@@ -50,8 +50,10 @@ def at_size(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
         return pixels
     known = pixels.dtype if pixels.dtype in (np.uint8, np.uint16, np.int16, np.float32, np.float64) else np.float64
     smaller = size[0] * size[1] < pixels.shape[0] * pixels.shape[1]
-    made = cv2.resize(pixels.astype(known), size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    return made.reshape(*size, -1).astype(pixels.dtype)
+    resized = cv2.resize(
+        pixels.astype(known), size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    )
+    return resized.reshape(*size, -1).astype(pixels.dtype)
 
 
 def labels_at(labels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
@@ -64,16 +66,16 @@ def confidence_at(confidence: NDArray[np.float32], size: Size) -> NDArray[np.flo
     return np.asarray(cv2.resize(confidence, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def room_for_probabilities(classes: int, seen: Size, native: Size) -> NDArray[np.float16]:
+def room_for_probabilities(classes: int, computed: Size, native: Size) -> NDArray[np.float16]:
     """(K, *seen), to be filled. Raises ImageError where memory will not hold the way to (K, *native)."""
-    needed = classes * (6 * seen[0] * seen[1] + (2 * native[0] * native[1] if native != seen else 0))
+    needed = classes * (6 * computed[0] * computed[1] + (2 * native[0] * native[1] if native != computed else 0))
     free = free_memory_bytes()
     if free and needed > free:
         raise ImageError(
             f"the probabilities of {classes} classes for {native[1]} x {native[0]} pixels take {needed / 2**30:.1f} GiB on "
             f"their way, {free / 2**30:.1f} GiB are free. Make the image smaller or cut it, or leave probabilities out"
         )
-    return np.empty((classes, *seen), np.float16)
+    return np.empty((classes, *computed), np.float16)
 
 
 def probabilities_at(probabilities: NDArray[np.float16], size: Size) -> NDArray[np.float16]:

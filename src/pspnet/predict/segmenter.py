@@ -110,13 +110,13 @@ class Segmenter:
         if about is not None and path.suffix.lower() != ".onnx":
             raise ConfigError(f"about describes an .onnx file of another project; '{path}' is none")
         if is_exported(path):
-            own, config, exported_card = open_exported(path, about)
-            if engine not in (None, "auto", own.name):
+            engine_opened, config, exported_card = open_exported(path, about)
+            if engine not in (None, "auto", engine_opened.name):
                 raise ConfigError(
-                    f"engine = {engine!r} with '{source}': an exported model runs in {own.name}. Leave engine out, or give "
+                    f"engine = {engine!r} with '{source}': an exported model runs in {engine_opened.name}. Leave engine out, or give "
                     "the checkpoint it was exported from"
                 )
-            return cls(config, exported_card, engine=own, files=files_of(path))
+            return cls(config, exported_card, engine=engine_opened, files=files_of(path))
         model, card = load_checkpoint(path)
         return cls(model, card, device=device, precision=precision, engine=engine)
 
@@ -169,14 +169,14 @@ class Segmenter:
 
     def fingerprint(self) -> str:
         """Engine and SHA-256 of what decides results: the network's weights, or an exported model's files; and the card."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         if self._network is not None:
             for name, value in self._network.state_dict().items():
-                found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+                digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         for file in self.files:
-            found.update(file.read_bytes())
-        found.update(json.dumps(self.card.to_dict(), sort_keys=True, default=str).encode())
-        return f"{self.engine.name} {found.hexdigest()}"
+            digest.update(file.read_bytes())
+        digest.update(json.dumps(self.card.to_dict(), sort_keys=True, default=str).encode())
+        return f"{self.engine.name} {digest.hexdigest()}"
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Writes the checkpoint; `half` stores it in float16."""
@@ -248,16 +248,18 @@ class Segmenter:
         corners = self.config.align_corners
         return coarse_logits.probabilities(self._coarse(images), _size(images), corners, self.card.temperature)
 
-    def seen_size(self, own: scale.Size, wish: scale.Wish | None = None, protocol: str | None = None) -> scale.Size:
+    def seen_size(
+        self, image_size: scale.Size, wish: scale.Wish | None = None, protocol: str | None = None
+    ) -> scale.Size:
         """The size that an image of `own` (height, width) is looked at with; see `segment`. Warns where the model's photographs
         were of another size by more than 1.5 and the image is not brought to it."""
         if wish is None:
             wish = "trained" if protocol is None else "native"
-        seen = scale.seen_size(own, self.card.trained_size, wish)
-        told = size_doubt(self.card, seen) if protocol is None else ""
-        if told:
-            warnings.warn(f"{told}. Leave size out, or give size = trained", stacklevel=3)
-        return seen
+        size_seen = scale.seen_size(image_size, self.card.trained_size, wish)
+        doubt = size_doubt(self.card, size_seen) if protocol is None else ""
+        if doubt:
+            warnings.warn(f"{doubt}. Leave size out, or give size = trained", stacklevel=3)
+        return size_seen
 
     def labels(
         self, images: Array, confidence: bool = False, size: scale.Size | None = None
@@ -397,42 +399,44 @@ class Segmenter:
         blended, so memory does not grow with K x H x W.
         """
         pixels = self.read(image)
-        own = pixels.shape[:2]
-        size_seen = self.seen_size(own, size, protocol)
-        seen = scale.at_size(pixels, size_seen)
-        at_once = protocol is None and seen.shape[0] * seen.shape[1] <= windows.WHOLE_PIXELS
+        image_size = pixels.shape[:2]
+        size_seen = self.seen_size(image_size, size, protocol)
+        scaled = scale.at_size(pixels, size_seen)
+        at_once = protocol is None and scaled.shape[0] * scaled.shape[1] <= windows.WHOLE_PIXELS
         every_class = None
         if probabilities:
-            every_class = scale.room_for_probabilities(self.config.num_classes, own if at_once else size_seen, own)
+            every_class = scale.room_for_probabilities(
+                self.config.num_classes, image_size if at_once else size_seen, image_size
+            )
         if protocol is not None:
-            scores = predict_probabilities(self.predictor(), seen, protocol)
+            scores = predict_probabilities(self.predictor(), scaled, protocol)
             labels, certainty = scores.argmax(0).astype(np.uint8), scores.max(0) if confidence else None
             if every_class is not None:
                 every_class[...] = scores
         elif at_once:
-            labels, certainty = self._seen_at_once(seen, own, confidence, every_class)
+            labels, certainty = self._seen_at_once(scaled, image_size, confidence, every_class)
         else:
             labels, certainty = windows.windowed_labels(
-                seen, self.window_probabilities, confidence, self.batch_windows, probabilities=every_class
+                scaled, self.window_probabilities, confidence, self.batch_windows, probabilities=every_class
             )
-        if labels.shape != own:
-            labels = scale.labels_at(labels, own)
-            certainty = None if certainty is None else scale.confidence_at(certainty, own)
-        every_class = None if every_class is None else scale.probabilities_at(every_class, own)
+        if labels.shape != image_size:
+            labels = scale.labels_at(labels, image_size)
+            certainty = None if certainty is None else scale.confidence_at(certainty, image_size)
+        every_class = None if every_class is None else scale.probabilities_at(every_class, image_size)
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
         shown = image_for_display(pixels)
         return Segmentation(labels, self.card.label_space, certainty, shown, title, probabilities=every_class)
 
     def _seen_at_once(
-        self, seen: NDArray[Any], own: scale.Size, confidence: bool, every_class: NDArray[np.float16] | None
+        self, scaled: NDArray[Any], image_size: scale.Size, confidence: bool, every_class: NDArray[np.float16] | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
         """Labels and confidence at the size `own`: the network's own last step makes it. every_class: (K, *own), to be
         filled with probabilities."""
-        coarse = self._coarse(as_float(seen)[None])
+        coarse = self._coarse(as_float(scaled)[None])
         corners, temperature = self.config.align_corners, self.card.temperature
-        labels, certainty = coarse_logits.labels(coarse, own, corners, confidence, temperature)
+        labels, certainty = coarse_logits.labels(coarse, image_size, corners, confidence, temperature)
         if every_class is not None:
-            every_class[...] = to_numpy(coarse_logits.probabilities(coarse, own, corners, temperature)[0])
+            every_class[...] = to_numpy(coarse_logits.probabilities(coarse, image_size, corners, temperature)[0])
         return to_numpy(labels)[0], None if certainty is None else to_numpy(certainty)[0]
 
 

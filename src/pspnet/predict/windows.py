@@ -59,13 +59,13 @@ def blended_pieces(
     """
     blender = _Blender(overlap_px)
     waiting: list[WindowView] = []
-    seen = 0
+    waiting_windows = 0
     for view in views:
         waiting.append(view)
-        seen += view.pixels is not None
-        if seen == batch_size or len(waiting) >= 64:
+        waiting_windows += view.pixels is not None
+        if waiting_windows == batch_size or len(waiting) >= 64:
             yield from _handed_over(blender.blend(waiting, predict))
-            waiting, seen = [], 0
+            waiting, waiting_windows = [], 0
     yield from _handed_over(blender.blend(waiting, predict))
 
 
@@ -181,7 +181,7 @@ class _Blender:
     def __init__(self, overlap: int) -> None:
         self.overlap = overlap
         self.ramp: Any = profile(2 * overlap, overlap, "cosine")[:overlap].copy()  # weight of the newer
-        self.beside: tuple[int, Any] | None = None  # (first column of the next core, (K, h, overlap))
+        self.left_columns: tuple[int, Any] | None = None  # (first column of the next core, (K, h, overlap))
         self.row = -1  # first row of the cores at work
         self.above: dict[int, Any] = {}  # first column of a core -> (K, overlap, core's width)
         self.below: dict[int, Any] = {}
@@ -189,10 +189,10 @@ class _Blender:
 
     def blend(self, views: list[WindowView], predict: Predictor) -> list[Piece]:
         images = [view.pixels for view in views if view.pixels is not None]
-        found = iter(predict(np.stack(images).astype(np.float32, copy=False)) if images else ())
-        return [self._place(view, next(found) if view.pixels is not None else None) for view in views]
+        scores = iter(predict(np.stack(images).astype(np.float32, copy=False)) if images else ())
+        return [self._place(view, next(scores) if view.pixels is not None else None) for view in views]
 
-    def _place(self, view: WindowView, seen: Any) -> Piece:
+    def _place(self, view: WindowView, scores: Any) -> Piece:
         """Blends one window's (K, h, w) with what is kept, keeps its own last rows and columns, returns its core."""
         rows, columns = view.rows, view.columns
         core = Window(
@@ -203,25 +203,25 @@ class _Blender:
         )
         if rows.core_start != self.row:
             self.above = self.below if self.below_row == rows.core_start else {}
-            self.below, self.below_row, self.row, self.beside = {}, rows.core_stop, rows.core_start, None
-        if seen is None:
-            self.beside = None
+            self.below, self.below_row, self.row, self.left_columns = {}, rows.core_stop, rows.core_start, None
+        if scores is None:
+            self.left_columns = None
             return Piece(core, None)
-        ramp = like(self.ramp, seen)
+        ramp = like(self.ramp, scores)
         inner = columns.core
-        if columns.fade and self.beside is not None and self.beside[0] == columns.core_start:
-            shared = seen[:, :, inner.start : inner.start + columns.fade]
-            shared[...] = self.beside[1] + (shared - self.beside[1]) * ramp
-        rest = seen[:, :, inner.stop : inner.stop + self.overlap]
-        self.beside = (columns.core_stop, copy_of(rest)) if rest.shape[2] else None
-        seen = seen[:, :, inner]
+        if columns.fade and self.left_columns is not None and self.left_columns[0] == columns.core_start:
+            shared = scores[:, :, inner.start : inner.start + columns.fade]
+            shared[...] = self.left_columns[1] + (shared - self.left_columns[1]) * ramp
+        rest = scores[:, :, inner.stop : inner.stop + self.overlap]
+        self.left_columns = (columns.core_stop, copy_of(rest)) if rest.shape[2] else None
+        scores = scores[:, :, inner]
         inner = rows.core
         above = self.above.pop(columns.core_start, None)
         if rows.fade and above is not None:
-            shared = seen[:, inner.start : inner.start + rows.fade]
+            shared = scores[:, inner.start : inner.start + rows.fade]
             shared[...] = above + (shared - above) * ramp[:, None]
-        rest = seen[:, inner.stop : inner.stop + self.overlap]
+        rest = scores[:, inner.stop : inner.stop + self.overlap]
         if rest.shape[1]:
             self.below[columns.core_start] = copy_of(rest)
         valid = None if view.valid is None else view.valid[rows.core, columns.core]
-        return Piece(core, seen[:, inner], valid)
+        return Piece(core, scores[:, inner], valid)

@@ -43,11 +43,11 @@ def window_of(area: Any, grid: Grid, name: str) -> Window:
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, grid.width), min(bottom, grid.height)
     if left >= right or top >= bottom:
         wanted = tuple(shapely.bounds(area).tolist())
-        shown, told = (", ".join(f"{v:.10g}" for v in b) for b in (grid.bounds, wanted))
+        shown, asked_bounds = (", ".join(f"{v:.10g}" for v in b) for b in (grid.bounds, wanted))
         degrees = grid.crs is not None and not grid.crs.is_geographic and max(map(abs, wanted)) <= 180
         hint = ". Is it in degrees? Then say so: aoi_crs=EPSG:4326" if degrees else ""
         raise RasterError(
-            f"the area of interest ({told}) does not touch '{name}' ({shown}): left, bottom, right, "
+            f"the area of interest ({asked_bounds}) does not touch '{name}' ({shown}): left, bottom, right, "
             f"top, both in the raster's coordinate system{hint}"
         )
     return Window(top, left, bottom - top, right - left)
@@ -63,5 +63,7 @@ def inside(area: Any, grid: Grid) -> NDArray[np.bool_] | None:
     near = shapely.clip_by_rect(area, left, bottom, right, top)
     if shapely.is_empty(near):
         return np.zeros((grid.height, grid.width), bool)
-    found: NDArray[np.bool_] = features.geometry_mask([near], (grid.height, grid.width), grid.transform, invert=True)
-    return found
+    is_inside: NDArray[np.bool_] = features.geometry_mask(
+        [near], (grid.height, grid.width), grid.transform, invert=True
+    )
+    return is_inside

@@ -73,11 +73,11 @@ def do_job(segmenter: Segmenter, job: RasterJob, config: RasterConfig) -> Raster
         except Exception as error:  # a fault of ours or of a library: told, and the other rasters go on
             text = traceback.format_exception_only(error)[-1].strip()
             return RasterOutcome(job, f"unexpected: {text}", time.monotonic() - began)
-    told = tuple(dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning))
+    messages = tuple(dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning))
     seconds = time.monotonic() - began
     if report is None:
-        return RasterOutcome(job, "", seconds, warnings=told)
-    return RasterOutcome(job, "", seconds, report.shares, report.data_share, len(report.unreadable), told)
+        return RasterOutcome(job, "", seconds, warnings=messages)
+    return RasterOutcome(job, "", seconds, report.shares, report.data_share, len(report.unreadable), messages)
 
 
 def stitch(segmenter: Segmenter, jobs: Sequence[RasterJob], config: RasterConfig) -> RasterReport:

@@ -59,6 +59,6 @@ def label_strips(path: Path, strip_px: int = STRIP_PX) -> Iterator[LabelStrip]:
             rows = max(1, min(block, strip_px // (right - left)))
             for top in range(first, beyond, rows):
                 bottom = min(top + rows, beyond)
-                place: Any = ((top, bottom), (left, right))
-                labels, confidence = dataset.read([1, 2], window=place)
+                strip_window: Any = ((top, bottom), (left, right))
+                labels, confidence = dataset.read([1, 2], window=strip_window)
                 yield LabelStrip(top, left, labels, confidence, areas.read(top, bottom, left, right))

@@ -155,9 +155,9 @@ def with_junctions(polygons: Geometries) -> Geometries:
         step = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
         backwards = (last[:, moving] < first[:, moving])[owner]
         key = keys[np.where(backwards, end[owner] - 1 - step, begin[owner] + step)]
-        found = np.empty((len(key), 2), np.int64)
-        found[:, fixed], found[:, moving] = key // size, key % size
-        extra_points.append(found)
+        ends = np.empty((len(key), 2), np.int64)
+        ends[:, fixed], ends[:, moving] = key // size, key % size
+        extra_points.append(ends)
         extra_side.append(starts[which][owner])
     more, after = np.concatenate(extra_points), np.concatenate(extra_side)
     places = np.concatenate([np.arange(len(corner)), after + 0.5])  # a side's junctions come after its first point

@@ -58,20 +58,20 @@ class MapBands:
     @cached_property
     def names(self) -> dict[int, str]:
         """Pixel value -> class, 'unsure' last."""
-        found = dict(zip(self.values, self.label_space.names, strict=True))
+        name_of = dict(zip(self.values, self.label_space.names, strict=True))
         if self.unsure_below is not None:
-            found[max(found) + 1] = UNSURE
-        return found
+            name_of[max(name_of) + 1] = UNSURE
+        return name_of
 
     @property
     def colours(self) -> list[Colour]:
         """The colour of each pixel value from 0; black where no class has the value."""
-        found: list[Colour] = [(0, 0, 0)] * (max(self.names) + 1)
+        colours: list[Colour] = [(0, 0, 0)] * (max(self.names) + 1)
         for value, colour in zip(self.values, self.label_space.colours, strict=True):
-            found[value] = colour
+            colours[value] = colour
         if self.unsure_below is not None:
-            found[-1] = UNSURE_COLOUR
-        return found
+            colours[-1] = UNSURE_COLOUR
+        return colours
 
     @property
     def descriptions(self) -> list[str]:
@@ -83,12 +83,12 @@ class MapBands:
             + [f"probability of {name} (%)" for name in self.label_space.names] * self.probabilities
         )
 
-    def reduce(self, found: Array, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    def reduce(self, probabilities: Array, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
         """Probabilities (K, h, w), an array or a tensor -> (bands, h, w) uint8, NODATA where not valid.
 
         What needs all classes is computed where they lie; the rest is a few bytes for each pixel.
         """
-        best, index = (to_numpy(part) for part in best_class(found))
+        best, index = (to_numpy(part) for part in best_class(probabilities))
         if not np.isfinite(best).all():
             raise RasterError("the model gives values that are not finite; its weights or its normalisation are broken")
         labels = np.array(self.values, np.uint8)[index]
@@ -98,22 +98,22 @@ class MapBands:
         if self.confidence:
             planes.append(_percent(best))
         if self.entropy:
-            most = math.log(max(len(found), 2))
-            planes.append(_percent(to_numpy(_entropy(found)).astype(np.float32) / np.float32(most)))
+            most = math.log(max(len(probabilities), 2))
+            planes.append(_percent(to_numpy(_entropy(probabilities)).astype(np.float32) / np.float32(most)))
         if self.probabilities:
-            planes += [_percent(to_numpy(plane)) for plane in found]
+            planes += [_percent(to_numpy(plane)) for plane in probabilities]
         result: NDArray[np.uint8] = np.stack(planes)
         if valid is not None:
             result[:, ~valid] = NODATA
         return result
 
 
-def _entropy(found: Array) -> Array:
+def _entropy(probabilities: Array) -> Array:
     """(K, h, w) probabilities -> (h, w), in units of e; 0 log 0 is 0."""
-    if is_tensor(found):
-        return -sys.modules["torch"].special.xlogy(found, found).sum(dim=0)
-    total = np.zeros(found.shape[1:], np.float32)
-    for plane in found:
+    if is_tensor(probabilities):
+        return -sys.modules["torch"].special.xlogy(probabilities, probabilities).sum(dim=0)
+    total = np.zeros(probabilities.shape[1:], np.float32)
+    for plane in probabilities:
         total -= plane * np.log(np.maximum(plane, np.float32(1e-30)))
     return total
 

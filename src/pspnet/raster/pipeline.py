@@ -59,8 +59,8 @@ class Run:
     def of(cls, segmenter: Segmenter, source: str | Path, config: RasterConfig) -> Run:
         """Looks at the raster. Raises RasterError and ConfigError as `examine` and `MapBands.of` do."""
         card, config = segmenter.card, fitted(config, segmenter)
-        found = examine(source, config, card, segmenter.mean)
-        run = cls(segmenter, found, config, MapBands.of(config, card.label_space))
+        source_facts = examine(source, config, card, segmenter.mean)
+        run = cls(segmenter, source_facts, config, MapBands.of(config, card.label_space))
         run.cleaning()  # a class that the map has not is found out before the work
         return run
 
@@ -133,13 +133,13 @@ def classify(run: Run, store: TileStore, rows: range, watch: Watch) -> TileWrite
     )
     pieces = _pieces(run, range(writer.rows, rows.stop), unreadable)
     try:
-        for place, values in pieces:
+        for window, values in pieces:
             if values is not None:
-                writer.put(place, values)
-            if place.right == run.width:
-                writer.finish(place.bottom, unreadable=sorted(unreadable))
+                writer.put(window, values)
+            if window.right == run.width:
+                writer.finish(window.bottom, unreadable=sorted(unreadable))
                 give_memory_back()  # without this, 9,000 rows of windows of 20 MB left 120 MB of holes in the heap
-            watch.saw(place)
+            watch.saw(window)
     finally:
         pieces.close()
         writer.close()
@@ -181,8 +181,8 @@ def _pieces(run: Run, rows: range, unreadable: set[Block]) -> Generator[tuple[Wi
 
     pieces = ahead(seen(), 8)
     try:
-        for place, values in pieces:
-            if place.bottom > rows.start:
-                yield place, values
+        for window, values in pieces:
+            if window.bottom > rows.start:
+                yield window, values
     finally:
         pieces.close()

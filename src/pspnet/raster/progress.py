@@ -28,17 +28,17 @@ class Watch:
     def __init__(self, tell: Callable[[Progress], None] | None, width: int, height: int, rows: int) -> None:
         self.tell, self.width, self.total = tell, width, width * height
         self.before = self.done = rows * width
-        self.began = self.told = time.monotonic()
+        self.began = self.reported_at = time.monotonic()
         self.name = "segmenting"
 
-    def saw(self, place: Window) -> None:
+    def saw(self, window: Window) -> None:
         """A finished rectangle; rectangles come row by row."""
-        self.done += place.height * place.width
-        if place.right == self.width:  # parts without data were skipped without a word
-            self.done = place.bottom * self.width
+        self.done += window.height * window.width
+        if window.right == self.width:  # parts without data were skipped without a word
+            self.done = window.bottom * self.width
         now = time.monotonic()
-        if self.tell is not None and (now - self.told >= INTERVAL_S or self.done == self.total):
-            self.told = now
+        if self.tell is not None and (now - self.reported_at >= INTERVAL_S or self.done == self.total):
+            self.reported_at = now
             self._say(now)
 
     def stage(self, name: str) -> None:

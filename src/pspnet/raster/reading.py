@@ -61,8 +61,8 @@ class Coverage:
         missing = [dataset.nodatavals[i - 1] or 0 for i in bands.indexes]  # what GDAL reads where nothing was written
         transparent = bands.alpha is not None and not dataset.nodatavals[bands.alpha - 1]
         reads_as_nodata = transparent or all(
-            own is not None and (own == gap or (own != own and gap != gap))
-            for own, gap in zip(bands.nodata, missing, strict=True)
+            value is not None and (value == gap or (value != value and gap != gap))
+            for value, gap in zip(bands.nodata, missing, strict=True)
         )
         kind = dataset.driver if reads_as_nodata else ""
         self.blocks = dataset.block_shapes[0] if kind == "GTiff" else None
@@ -117,13 +117,13 @@ def _parts_of(root: ElementTree.Element) -> NDArray[np.float64] | None:
         for part in band:
             if not part.tag.endswith("Source"):
                 continue
-            place = part.find("DstRect")
-            if part.tag not in ("SimpleSource", "ComplexSource") or place is None:
+            rectangle = part.find("DstRect")
+            if part.tag not in ("SimpleSource", "ComplexSource") or rectangle is None:
                 return None
-            x, y, wide, high = (float(place.get(key, "nan")) for key in ("xOff", "yOff", "xSize", "ySize"))
+            x, y, wide, high = (float(rectangle.get(key, "nan")) for key in ("xOff", "yOff", "xSize", "ySize"))
             rects.append((np.floor(y), np.ceil(y + high), np.floor(x), np.ceil(x + wide)))
-    found: NDArray[np.float64] = np.array(rects, np.float64).reshape(-1, 4)
-    return np.unique(found, axis=0) if np.isfinite(found).all() else None
+    bounds: NDArray[np.float64] = np.array(rects, np.float64).reshape(-1, 4)
+    return np.unique(bounds, axis=0) if np.isfinite(bounds).all() else None
 
 
 class _Reader:
@@ -137,48 +137,48 @@ class _Reader:
     def view(self, rows: Span, columns: Span) -> WindowView:
         crop = self.source.crop
         here = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-        place = Window(crop.top + here.top, crop.left + here.left, here.height, here.width)
+        window = Window(crop.top + here.top, crop.left + here.left, here.height, here.width)
         wanted = None if self.source.area is None else inside(self.source.area, self.source.grid.part(here))
         if wanted is not None and not wanted.any():
             return WindowView(rows, columns, None)
         try:
-            pixels, valid = self.bands.read(place)
+            pixels, valid = self.bands.read(window)
         except self.error as error:
             if self.unreadable is None:
                 raise RasterError(
-                    f"'{self.source.path}' cannot be read at rows {place.top} to {place.bottom - 1}, columns "
-                    f"{place.left} to {place.right - 1}: {_reason(error)}. Copy the file again, or give skip_errors "
+                    f"'{self.source.path}' cannot be read at rows {window.top} to {window.bottom - 1}, columns "
+                    f"{window.left} to {window.right - 1}: {_reason(error)}. Copy the file again, or give skip_errors "
                     "(--skip-errors) to leave such blocks out; what was finished is kept and will be used"
                 ) from error
-            pixels, valid = self._around(place)
+            pixels, valid = self._around(window)
         if wanted is not None:
             valid = wanted if valid is None else valid & wanted
         if valid is not None and not valid.any():
             return WindowView(rows, columns, None)
         return WindowView(rows, columns, pixels, valid)
 
-    def _around(self, place: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _around(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """As `BandReader.read`, block by block; blocks that cannot be decoded are noted and have no data."""
         assert self.unreadable is not None
-        pixels: NDArray[Any] = np.empty((len(self.bands.indexes), place.height, place.width), self.bands.dtype)
+        pixels: NDArray[Any] = np.empty((len(self.bands.indexes), window.height, window.width), self.bands.dtype)
         pixels[:] = self.bands.fill[:, None, None]
-        valid = np.zeros((place.height, place.width), bool)
+        valid = np.zeros((window.height, window.width), bool)
         high, wide = self.dataset.block_shapes[self.bands.indexes[0] - 1]
-        for top in range(place.top // high * high, place.bottom, high):
-            for left in range(place.left // wide * wide, place.right, wide):
-                first, start = max(top, place.top), max(left, place.left)
+        for top in range(window.top // high * high, window.bottom, high):
+            for left in range(window.left // wide * wide, window.right, wide):
+                first, start = max(top, window.top), max(left, window.left)
                 part = Window(
-                    first, start, min(top + high, place.bottom) - first, min(left + wide, place.right) - start
+                    first, start, min(top + high, window.bottom) - first, min(left + wide, window.right) - start
                 )
                 try:
-                    found, known = self.bands.read(part)
+                    values, known = self.bands.read(part)
                 except self.error:
                     self.unreadable.add(
                         (top, left, min(high, self.dataset.height - top), min(wide, self.dataset.width - left))
                     )
                     continue
-                inner = Window(part.top - place.top, part.left - place.left, part.height, part.width).slices
-                pixels[:, *inner] = found
+                inner = Window(part.top - window.top, part.left - window.left, part.height, part.width).slices
+                pixels[:, *inner] = values
                 valid[inner] = True if known is None else known
         return pixels, valid
 

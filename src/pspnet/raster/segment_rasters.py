@@ -151,49 +151,49 @@ def find_rasters(
             sources = [line for line in lines if line and not line.startswith("#")]
         else:
             sources = [path]
-    found = [(str(source), Path(Path(str(source)).name)) for source in sources]
-    if not found:
+    files = [(str(source), Path(Path(str(source)).name)) for source in sources]
+    if not files:
         raise ConfigError("the list of rasters is empty")
-    return found
+    return files
 
 
 def _own_result(file: Path, below: str | None) -> str:
     if below is None:
         return ""
-    place = os.path.realpath(file.parent)
-    return "a map of an earlier run" if place == below or place.startswith(below + os.sep) else ""
+    folder = os.path.realpath(file.parent)
+    return "a map of an earlier run" if folder == below or folder.startswith(below + os.sep) else ""
 
 
 def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterator[tuple[str, Path]]:
-    seen: dict[Path, str] = {}
+    source_of: dict[Path, str] = {}
     for source, name in find_rasters(sources, folder):
         target = folder / name.with_suffix(".tif")
-        if target in seen:
+        if target in source_of:
             raise ConfigError(
-                f"'{seen[target]}' and '{source}' would both become '{target}'; give them in two calls, or "
+                f"'{source_of[target]}' and '{source}' would both become '{target}'; give them in two calls, or "
                 "name a folder above both"
             )
-        seen[target] = source
+        source_of[target] = source
         yield source, target
 
 
 def _divided(jobs: Sequence[RasterJob], config: RasterConfig, megapixels: float) -> list[RasterJob]:
     """Large rasters as several jobs. One that cannot be opened stays whole: its job tells why."""
-    found: list[RasterJob] = []
+    divided: list[RasterJob] = []
     for job in jobs:
         height, width = _size(job.source)
         # the rows of an area of interest, or of another resolution, count from their own first one
         if config.aoi is not None or config.resolution != "native" or height * width <= 2e6 * megapixels:
-            found.append(job)
+            divided.append(job)
             continue
         # below eight rows of windows, the one that each part computes twice would cost too much
         rows = max(int(megapixels * 1e6 / width), 8 * config.tile_px) // config.block_px * config.block_px
         starts = range(0, height, max(rows, config.block_px))
-        found += [
+        divided += [
             RasterJob(job.source, job.target, job.polygons, (start, min(start + starts.step, height)))
             for start in starts
         ]
-    return found
+    return divided
 
 
 def _size(source: str) -> tuple[int, int]:
@@ -225,20 +225,20 @@ def _gather(
         segmenter = segmenter or Segmenter.load(model, device="cpu")
         parts = sorted((outcome.job for outcome in mine), key=lambda one: one.rows or (0, 0))
         try:
-            made = stitch(segmenter, parts, config)
+            stitched = stitch(segmenter, parts, config)
         except PspnetError as error:
             report.failed[job.source] = str(error)
             continue
-        told = tuple(dict.fromkeys(text for outcome in mine for text in outcome.warnings))
+        messages = tuple(dict.fromkeys(text for outcome in mine for text in outcome.warnings))
         report.done.append(
             RasterOutcome(
                 job,
                 "",
-                made.seconds + sum(outcome.seconds for outcome in mine),
-                made.shares,
-                made.data_share,
-                len(made.unreadable),
-                told,
+                stitched.seconds + sum(outcome.seconds for outcome in mine),
+                stitched.shares,
+                stitched.data_share,
+                len(stitched.unreadable),
+                messages,
             )
         )
 

@@ -72,7 +72,7 @@ class Sieve:
 
     def decide(self) -> None:
         """The class of every provisional region."""
-        own = np.concatenate([*self.labels, np.zeros(0, np.uint8)])
+        labels = np.concatenate([*self.labels, np.zeros(0, np.uint8)])
         area = np.concatenate([*self.areas, np.zeros(0)])
         same = np.concatenate([*self.same, np.zeros((2, 0), np.int64)], axis=1)
         borders: NDArray[Any] = np.concatenate([*self.borders, np.zeros((3, 0), np.int32)], axis=1)
@@ -93,15 +93,15 @@ class Sieve:
             members = np.unique(np.concatenate([mine, other]))
             members = members[np.lexsort((members, -area[members], into[members]))]
             groups, first = np.unique(into[members], return_index=True)
-            own[groups] = own[members[first]]
+            labels[groups] = labels[members[first]]
             root = into[root]
             area = np.bincount(into, area, self.count).astype(np.float64)
             # what were neighbours of one class across the merged region is one region now
             borders = _between(root, borders)
-            alike = own[borders[0]] == own[borders[1]]
+            alike = labels[borders[0]] == labels[borders[1]]
             joined = connected(self.count, borders[0][alike], borders[1][alike])
             root, area = joined[root], np.bincount(joined, area, self.count).astype(np.float64)
-        self.decided = own[root]
+        self.decided = labels[root]
 
     def clean(self, strip: LabelStrip) -> LabelStrip:
         """The strip with small areas in their neighbours' classes."""

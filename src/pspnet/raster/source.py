@@ -49,8 +49,8 @@ class RasterSource:
     @contextmanager
     def open(self) -> Iterator[Any]:
         """The dataset, resampled where the run asks for another resolution."""
-        with open_raster(self.path) as dataset, resampled(dataset, self.resampled) as seen:
-            yield seen
+        with open_raster(self.path) as dataset, resampled(dataset, self.resampled) as resampled_view:
+            yield resampled_view
 
     def reader(self, dataset: Any) -> BandReader:
         return BandReader(dataset, self.indexes, self.fill, self.nodata)
@@ -115,14 +115,14 @@ def _other_grid(dataset: Any, config: RasterConfig, card: ModelCard) -> Grid | N
     if config.resolution == "native":
         return None
     wanted = trained if config.resolution == "trained" else config.resolution
-    own = resolution_m(grid)
+    own_m = resolution_m(grid)
     if wanted is None:
         raise ConfigError("resolution = trained: the model does not say at which it was trained; give it in metres")
-    if own is None:
+    if own_m is None:
         raise ConfigError(
             f"resolution = {config.resolution}: '{dataset.name}' has no coordinate system that tells the size of its pixels"
         )
-    factor = float(wanted) / own
+    factor = float(wanted) / own_m
     if abs(factor - 1) < 0.01:
         return None
     height, width = max(1, round(grid.height / factor)), max(1, round(grid.width / factor))
@@ -148,8 +148,8 @@ def resampled(dataset: Any, grid: Grid | None) -> Iterator[Any]:
         width=grid.width,
         resampling=method,
         add_alpha=masked and "alpha" not in colours_of(dataset),
-    ) as seen:
-        yield seen
+    ) as view:
+        yield view
 
 
 def _sample(source: RasterSource, dataset: Any) -> NDArray[Any] | None:
@@ -164,10 +164,10 @@ def _sample(source: RasterSource, dataset: Any) -> NDArray[Any] | None:
                 pixels, valid = reader.read(window)
             except errors.RasterioIOError:  # a broken block is the run's to report, in its place
                 continue
-            kept = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
-            values.append(kept[:, ::7])
-    found: NDArray[Any] = np.concatenate(values, axis=1) if values else np.empty((1, 0))
-    return found if found.size else None
+            valid_pixels = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
+            values.append(valid_pixels[:, ::7])
+    sample: NDArray[Any] = np.concatenate(values, axis=1) if values else np.empty((1, 0))
+    return sample if sample.size else None
 
 
 def _range(values: NDArray[Any] | None) -> tuple[float, float] | None:

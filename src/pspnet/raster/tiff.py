@@ -97,7 +97,7 @@ def write_cog(
     big = total + 12 * slots + 2**20 >= 2**32
     start = 16 if big else 8
     ghost = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(GHOST) + GHOST
-    place = _aligned(start + len(ghost))
+    start_of_data = _aligned(start + len(ghost))
     tables = [
         [
             np.zeros((bands, -(-level.height // block_px), -(-level.width // block_px)), kind)
@@ -107,16 +107,16 @@ def write_cog(
     ]
 
     def directories() -> list[bytes]:
-        found, at = [], place
+        directories, at = [], start_of_data
         for index, (level, (offsets, lengths)) in enumerate(zip(levels, tables, strict=True)):
             tags = _image_tags(level, bands, block_px, offsets, lengths, colours, overview=index > 0)
             tags += list(georeference) if index == 0 else [t for t in georeference if t.number == 42113]
             block = _directory(tags, at, big, last=index == len(levels) - 1)
-            found.append(block)
+            directories.append(block)
             at += len(block)
-        return found
+        return directories
 
-    at = place + sum(len(block) for block in directories())
+    at = start_of_data + sum(len(block) for block in directories())
     copies = []  # (offset, length) of each tile, in the order of the new file
     for level, (offsets, lengths) in reversed(list(zip(levels, tables, strict=True))):
         for key in sorted(level.tiles):
@@ -125,8 +125,12 @@ def write_cog(
             copies.append((source, length))
             at += 4 + length + 4
     with open(path, "wb") as file:
-        file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, place) if big else struct.pack("<2sHI", b"II", 42, place))
-        file.write(ghost.ljust(place - start, b"\0"))
+        file.write(
+            struct.pack("<2sHHHQ", b"II", 43, 8, 0, start_of_data)
+            if big
+            else struct.pack("<2sHI", b"II", 42, start_of_data)
+        )
+        file.write(ghost.ljust(start_of_data - start, b"\0"))
         file.writelines(directories())
         for source, length in copies:
             tiles.seek(source)
@@ -170,7 +174,7 @@ def _numbers(number: int, kind: int, *values: int) -> Tag:
     return Tag(number, kind, len(values), struct.pack(f"<{len(values)}{'H' if kind == SHORT else 'I'}", *values))
 
 
-def _directory(tags: Sequence[Tag], place: int, big: bool, last: bool) -> bytes:
+def _directory(tags: Sequence[Tag], start: int, big: bool, last: bool) -> bytes:
     """A directory at `place`: sorted entries, the next directory's place (right behind this one), long values."""
     tags = sorted(tags, key=lambda tag: tag.number)
     count, entry, inline = ("<Q", "<HHQ", 8) if big else ("<H", "<HHI", 4)
@@ -181,9 +185,9 @@ def _directory(tags: Sequence[Tag], place: int, big: bool, last: bool) -> bytes:
         if len(tag.data) <= inline:
             table += tag.data.ljust(inline, b"\0")
         else:
-            table += struct.pack("<Q" if big else "<I", place + head + len(values))
+            table += struct.pack("<Q" if big else "<I", start + head + len(values))
             values += tag.data.ljust(_aligned(len(tag.data)), b"\0")
-    following = 0 if last else place + head + len(values)
+    following = 0 if last else start + head + len(values)
     table += struct.pack("<Q" if big else "<I", following)
     return bytes(table.ljust(head, b"\0") + values)
 
@@ -194,11 +198,11 @@ def _aligned(size: int) -> int:
 
 def _classic_tags(content: bytes) -> list[Tag]:
     """The tags of a little-endian classic TIFF's first directory."""
-    (place,) = struct.unpack_from("<I", content, 4)
-    (count,) = struct.unpack_from("<H", content, place)
+    (offset,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, offset)
     tags = []
     for index in range(count):
-        at = place + 2 + 12 * index
+        at = offset + 2 + 12 * index
         number, kind, many = struct.unpack_from("<HHI", content, at)
         size = SIZES.get(kind, 1) * many
         begin = at + 8 if size <= 4 else struct.unpack_from("<I", content, at + 8)[0]

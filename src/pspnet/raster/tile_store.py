@@ -136,15 +136,15 @@ class TileStore:
         while offset + HEADER.size <= min(promised, size):
             self.file.seek(offset)
             head = self.file.read(HEADER.size)
-            *key, length, check, own = HEADER.unpack(head)
+            *key, length, check, header_check = HEADER.unpack(head)
             level, band, row, column = key
-            if zlib.crc32(head[:-4]) != own or offset + HEADER.size + length > size:
+            if zlib.crc32(head[:-4]) != header_check or offset + HEADER.size + length > size:
                 break
             if zlib.crc32(self.file.read(length)) != check:
                 break
-            place = (offset + HEADER.size, length)
+            span = (offset + HEADER.size, length)
             offset += HEADER.size + length
-            ends.append((offset, (level, band, row, column), place))
+            ends.append((offset, (level, band, row, column), span))
         good = [commit for commit in commits if commit["bytes"] <= offset]
         if good:
             self.state = good[-1]
@@ -153,7 +153,7 @@ class TileStore:
                 f"'{self.part}' is damaged or cut off; the work goes on from row {self.state.get('rows', 0)}",
                 stacklevel=4,
             )
-        self.places = {key: place for end, key, place in ends if end <= self.state["bytes"]}
+        self.places = {key: span for end, key, span in ends if end <= self.state["bytes"]}
         self.file.truncate(self.state["bytes"])
 
 

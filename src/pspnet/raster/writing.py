@@ -35,16 +35,16 @@ class TileWriter:
         self.open: dict[tuple[int, int], NDArray[np.uint8]] = {}  # (row, column) of the tile -> (bands, block, block)
         self.pool = ThreadPoolExecutor(threads)  # zlib releases the interpreter's lock
 
-    def put(self, place: Window, values: NDArray[np.uint8]) -> None:
+    def put(self, window: Window, values: NDArray[np.uint8]) -> None:
         """(bands, h, w) at a place in the map. Rows that are committed already, or not asked for, are left out."""
         block = self.store.block_px
-        for row in range(max(place.top, self.rows) // block, -(-min(place.bottom, self.stop) // block)):
-            for column in range(place.left // block, -(-place.right // block)):
-                top, left = max(row * block, place.top), max(column * block, place.left)
+        for row in range(max(window.top, self.rows) // block, -(-min(window.bottom, self.stop) // block)):
+            for column in range(window.left // block, -(-window.right // block)):
+                top, left = max(row * block, window.top), max(column * block, window.left)
                 part = values[
                     :,
-                    top - place.top : (row + 1) * block - place.top,
-                    left - place.left : (column + 1) * block - place.left,
+                    top - window.top : (row + 1) * block - window.top,
+                    left - window.left : (column + 1) * block - window.left,
                 ]
                 tile = self.open.get((row, column))
                 if tile is None:
@@ -102,9 +102,9 @@ def halve_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(2h, 2w) -> (h, w): of each 2 x 2, the value that occurs most often; nodata only where all four are."""
     a, b, c, d = labels[::2, ::2], labels[::2, 1::2], labels[1::2, ::2], labels[1::2, 1::2]
     first = np.where(a != NODATA, a, np.where(b != NODATA, b, np.where(c != NODATA, c, d)))
-    found = np.where((c == d) & (c != NODATA), c, first)
-    found = np.where(((b == c) | (b == d)) & (b != NODATA), b, found)
-    return np.where(((a == b) | (a == c) | (a == d)) & (a != NODATA), a, found)
+    majority = np.where((c == d) & (c != NODATA), c, first)
+    majority = np.where(((b == c) | (b == d)) & (b != NODATA), b, majority)
+    return np.where(((a == b) | (a == c) | (a == d)) & (a != NODATA), a, majority)
 
 
 def halve_shares(shares: NDArray[np.uint8]) -> NDArray[np.uint8]:

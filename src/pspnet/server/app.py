@@ -191,9 +191,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         shapes = schema.setdefault("components", {}).setdefault("schemas", {})
         for kind in (RunLengths, FeatureCollection):
-            own = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            shapes |= own.pop("$defs", {})
-            shapes[kind.__name__] = own
+            model_schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+            shapes |= model_schema.pop("$defs", {})
+            shapes[kind.__name__] = model_schema
         keys = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
         schema["components"]["securitySchemes"] = {"key": keys}
         for path, operations in schema["paths"].items():

@@ -154,7 +154,7 @@ class Batcher:
             return
         began = time.monotonic()
         try:
-            found = compute(jobs, bucket[1], bucket[2])
+            results = compute(jobs, bucket[1], bucket[2])
         except GivenUp:
             return
         except Exception as error:  # belongs to the requests, not to this thread
@@ -167,7 +167,7 @@ class Batcher:
             return
         seconds = time.monotonic() - began
         self.on_batch(bucket[0], len(jobs), sum(job.size for job in jobs), seconds)
-        for job, (labels, confidence) in zip(jobs, found, strict=True):
+        for job, (labels, confidence) in zip(jobs, results, strict=True):
             with contextlib.suppress(Exception):
                 job.future.set_result(Found(labels, confidence, len(jobs), began - job.since, seconds))
 
@@ -180,11 +180,11 @@ def compute(
     if len(jobs) == 1 and jobs[0].size > WHOLE_PIXELS:
         return [_compute_windows(jobs[0])]
     images = np.stack([as_float(_padded(job.pixels, height, width)) for job in jobs])
-    labels, sure = segmenter.labels(images, confidence)
+    labels, image_certainty = segmenter.labels(images, confidence)
     results = []
     for index, job in enumerate(jobs):
         part = (index, slice(job.pixels.shape[0]), slice(job.pixels.shape[1]))
-        certainty = sure[part] if sure is not None and job.confidence else None
+        certainty = image_certainty[part] if image_certainty is not None and job.confidence else None
         results.append((np.ascontiguousarray(labels[part]), certainty))
     return results
 

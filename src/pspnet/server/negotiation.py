@@ -31,13 +31,13 @@ def choose_format(given: Format | None, accept: str | None) -> Format:
     if not accept or not accept.strip():
         return "labels"
     best: tuple[float, int, Format] | None = None
-    for place, entry in enumerate(accept.split(",")):
+    for position, entry in enumerate(accept.split(",")):
         kind, *parameters = [part.strip().lower() for part in entry.split(";")]
         settings = dict(part.partition("=")[::2] for part in parameters)
         form = _form(kind, settings.get("format", "").strip('"'))
         quality = _quality(settings.get("q", "1"))
         # a type that is named goes before a wildcard of the same quality, the earlier before the later
-        rank = (quality - (0.0001 if "*" in kind else 0), -place)
+        rank = (quality - (0.0001 if "*" in kind else 0), -position)
         if form and quality > 0 and (best is None or rank > best[:2]):
             best = (*rank, form)
     if best is None:

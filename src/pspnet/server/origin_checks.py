@@ -35,12 +35,12 @@ def refused(
             return 400, f"the Host header {host[:80]!r} is no host name"
         if not _known(name[1], hosts):
             return 403, f"the host name {name[1][:80]!r} is not known here; start with --allow-host NAME to allow it"
-    told = values.get(b"origin", [])
-    if len(told) == 1 and told[0].strip().lower() in origins:
+    origin_headers = values.get(b"origin", [])
+    if len(origin_headers) == 1 and origin_headers[0].strip().lower() in origins:
         return None
-    for origin in told:
-        place = _ORIGIN.fullmatch(origin.strip().lower())
-        if place is None or place[1] != host:
+    for origin in origin_headers:
+        parts = _ORIGIN.fullmatch(origin.strip().lower())
+        if parts is None or parts[1] != host:
             return 403, f"requests of another origin ({origin[:80]!r}) are refused; --allow-origin allows one"
     site, mode = values.get(b"sec-fetch-site", [""])[0], values.get(b"sec-fetch-mode", [""])[0]
     if site == "cross-site" and (mode != "navigate" or scope.get("method", "GET") not in ("GET", "HEAD")):

@@ -42,10 +42,10 @@ class Checked:
             )
         if self.any_host:
             return None
-        found = refused(scope, self.hosts, self.origins)
-        if found is None:
+        refusal = refused(scope, self.hosts, self.origins)
+        if refusal is None:
             return None
-        return Problem("bad_request" if found[0] == 400 else "other_origin", found[1])
+        return Problem("bad_request" if refusal[0] == 400 else "other_origin", refusal[1])
 
 
 def is_key(headers: Mapping[str, str], keys: Sequence[str]) -> bool:

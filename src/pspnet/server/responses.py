@@ -61,11 +61,11 @@ def pick_classes(names: list[str] | None, segmenter: Segmenter) -> tuple[int, ..
     return tuple(known.index(name) for name in dict.fromkeys(wanted))
 
 
-def make_answer(found: Found, pixels: NDArray[Any], segmenter: Segmenter, wanted: Wanted) -> Answer:
+def make_answer(result: Found, pixels: NDArray[Any], segmenter: Segmenter, wanted: Wanted) -> Answer:
     """The answer's bytes. pixels: (H, W, bands), shown below an overlay."""
-    scene = Segmentation(found.labels, segmenter.card.label_space, found.confidence)
+    scene = Segmentation(result.labels, segmenter.card.label_space, result.confidence)
     if wanted.classes is not None:
-        scene = replace(scene, labels=_only(found.labels, wanted.classes))
+        scene = replace(scene, labels=_only(result.labels, wanted.classes))
     headers = {}
     if scene.confidence is not None:
         known = scene.labels != IGNORE

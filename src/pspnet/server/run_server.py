@@ -70,8 +70,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """A listening socket for each address of the host. Raises ServiceError in plain words."""
     sockets: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(addresses):
             one = socket.socket(family, kind, protocol)
             sockets.append(one)
             keep_address_for_this_program(one)
@@ -180,10 +180,10 @@ class DrainingServer(uvicorn.Server):
 
     def _connection(self) -> asyncio.Protocol:
         kind: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = kind(
+        protocol: asyncio.Protocol = kind(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None
         )
-        return made
+        return protocol
 
 
 def _end_now(signals: list[int]) -> None:

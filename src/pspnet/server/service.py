@@ -82,16 +82,16 @@ class Service:
         wanted = replace(wanted, classes=pick_classes(class_names, segmenter))
         request.scope["pspnet"]["format"] = wanted.format
 
-        def finish(found: Found, pixels: NDArray[Any]) -> Answer:
-            return make_answer(found, pixels, segmenter, wanted)
+        def finish(result: Found, pixels: NDArray[Any]) -> Answer:
+            return make_answer(result, pixels, segmenter, wanted)
 
         async def read(body: Body) -> bytes:
             return await read_body(request, self.settings, body)
 
-        name, found, answer = await self.parsed(
+        name, result, answer = await self.parsed(
             request, model, read, finish, wanted.size, wanted.needs_confidence, deadline_s
         )
-        headers = {"x-model": name, "x-batch-size": str(found.batch), "vary": "accept", **answer.headers}
+        headers = {"x-model": name, "x-batch-size": str(result.batch), "vary": "accept", **answer.headers}
         return Sliced(answer.body, headers=headers, media_type=answer.media_type)
 
     async def parsed(
@@ -106,7 +106,7 @@ class Service:
     ) -> tuple[str, Found, T]:
         """One image through all limits: the model's name, what it found at the image's own size, and what `finish` made of that.
 
-        read: gets the image's bytes. finish(found, pixels): runs in a helper thread. Raises Problem.
+        read: gets the image's bytes. finish(result, pixels): runs in a helper thread. Raises Problem.
         """
         notes = request.scope["pspnet"]
         name, segmenter = self.library.find(model)
@@ -135,21 +135,21 @@ class Service:
                     body.give_back()
                     pixels = await self.help(as_known, pixels, segmenter)
                     passed("decode")
-                    seen = await self.help(brought_to, pixels, segmenter, size)
-                    job = BatchJob(name, segmenter, seen, confidence, began + deadline_s)
+                    scaled = await self.help(brought_to, pixels, segmenter, size)
+                    job = BatchJob(name, segmenter, scaled, confidence, began + deadline_s)
                     self.batcher.submit(job)
                     ticket.hand_over()
-                    found = await _result_or_gone(job, request)
-                    stages |= {"wait": found.waited_s, "compute": found.computed_s}
-                    notes["batch"] = found.batch
-                    found = await self.help(brought_back, found, pixels)
-                    made = await self.help(finish, found, pixels)
+                    result = await _result_or_gone(job, request)
+                    stages |= {"wait": result.waited_s, "compute": result.computed_s}
+                    notes["batch"] = result.batch
+                    result = await self.help(brought_back, result, pixels)
+                    parsed_answer = await self.help(finish, result, pixels)
                     passed("encode")
             except TimeoutError:
                 raise Problem(
                     part, f"{deadline_s:g} s passed; send less, allow more, or come when it is quieter"
                 ) from None
-        return name, found, made
+        return name, result, parsed_answer
 
 
 class Sliced(Response):

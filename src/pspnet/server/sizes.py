@@ -27,23 +27,23 @@ def wished_size(text: str | None) -> Wish:
 
 def brought_to(pixels: NDArray[Any], segmenter: Segmenter, wish: Wish) -> NDArray[Any]:
     """(H, W, bands) at the size to look at. Raises Problem where a wished size is far larger than the photograph."""
-    own = pixels.shape[:2]
+    image_size = pixels.shape[:2]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a size that is not the trained one is told to a person, not to a log
-        size = segmenter.seen_size(own, wish)
-    if isinstance(wish, int) and size[0] * size[1] > MOST_PIXELS * own[0] * own[1]:
+        size = segmenter.seen_size(image_size, wish)
+    if isinstance(wish, int) and size[0] * size[1] > MOST_PIXELS * image_size[0] * image_size[1]:
         raise Problem(
             "bad_parameter",
-            f"size = {wish} makes {size[1]} x {size[0]} pixels of {own[1]} x {own[0]}; at most {MOST_PIXELS} times as many "
+            f"size = {wish} makes {size[1]} x {size[0]} pixels of {image_size[1]} x {image_size[0]}; at most {MOST_PIXELS} times as many "
             "as were sent are looked at",
         )
     return at_size(pixels, size)
 
 
-def brought_back(found: Found, pixels: NDArray[Any]) -> Found:
+def brought_back(result: Found, pixels: NDArray[Any]) -> Found:
     """Labels and confidence at the photograph's own size."""
-    own = pixels.shape[:2]
-    if found.labels.shape == own:
-        return found
-    sure = None if found.confidence is None else confidence_at(found.confidence, own)
-    return replace(found, labels=labels_at(found.labels, own), confidence=sure)
+    image_size = pixels.shape[:2]
+    if result.labels.shape == image_size:
+        return result
+    confidence = None if result.confidence is None else confidence_at(result.confidence, image_size)
+    return replace(result, labels=labels_at(result.labels, image_size), confidence=confidence)

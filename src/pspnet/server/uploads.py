@@ -96,10 +96,10 @@ def as_known(pixels: NDArray[Any], segmenter: Segmenter) -> NDArray[Any]:
 
 
 async def _read_limited(request: Request, settings: ServerSettings, body: Body) -> bytes:
-    told = request.headers.get("content-length", "")
+    stated_length = request.headers.get("content-length", "")
     allowed = settings.max_bytes
-    if told.isdigit() and (len(told) > 18 or int(told) > allowed):
-        raise Problem("too_large", f"the body has {int(told[:18]):,} bytes; at most {allowed:,} are taken")
+    if stated_length.isdigit() and (len(stated_length) > 18 or int(stated_length) > allowed):
+        raise Problem("too_large", f"the body has {int(stated_length[:18]):,} bytes; at most {allowed:,} are taken")
     data = bytearray()
     parts = request.stream()
     try:
@@ -136,8 +136,8 @@ async def _file_of_form(headers: Headers, data: bytes) -> bytes:
     try:
         form = await parser.parse()
     except Exception as error:  # whatever the parser raises
-        told = getattr(error, "message", "") or "its parts cannot be told apart"
-        raise Problem("bad_request", f"the form is damaged: {told}") from error
+        reason = getattr(error, "message", "") or "its parts cannot be told apart"
+        raise Problem("bad_request", f"the form is damaged: {reason}") from error
     files = [value for value in form.values() if isinstance(value, UploadFile)]
     if not files:
         raise Problem("bad_request", "the form has no file; send one, such as: curl -F image=@photo.jpg")

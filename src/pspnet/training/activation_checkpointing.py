@@ -21,13 +21,13 @@ def checkpoint_blocks(encoder: nn.Module) -> None:
 def blocks(module: nn.Module) -> list[nn.Module]:
     """The parts that are made of several layers: residual blocks and their like, below lists and lone wrappers."""
     children = [child for child in module.children() if any(True for _ in child.parameters())]
-    found: list[nn.Module] = []
+    repeated: list[nn.Module] = []
     for child in children:
         if isinstance(child, (nn.Sequential, nn.ModuleList)) or len(children) == 1:
-            found += blocks(child)
+            repeated += blocks(child)
         elif any(True for _ in child.children()):
-            found.append(child)
-    return found
+            repeated.append(child)
+    return repeated
 
 
 def _again(block: nn.Module, inner: Any, *inputs: Any, **options: Any) -> Any:

@@ -58,8 +58,8 @@ class BatchPlan:
 
     def place(self, position: int) -> Place:
         """The sample at a position of the stream."""
-        epoch, place = divmod(position, self.samples)
-        return epoch, int(_order(self.samples, self.seed, epoch)[place])
+        epoch, position_in_epoch = divmod(position, self.samples)
+        return epoch, int(_order(self.samples, self.seed, epoch)[position_in_epoch])
 
 
 @lru_cache(maxsize=4)
@@ -97,8 +97,8 @@ class TrainingSamples(TorchDataset[Any]):
     def __init__(self, dataset: Dataset, vary: Vary, seed: int) -> None:
         self.dataset, self.vary, self.seed = dataset, vary, seed
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, Tensor] | PspnetError:
-        epoch, index = place
+    def __getitem__(self, position: Place) -> tuple[Tensor, Tensor] | PspnetError:
+        epoch, index = position
         try:
             image, labels = self.vary(self.dataset[index], self.seed, epoch, index)
         except PspnetError as error:

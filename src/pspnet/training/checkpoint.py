@@ -119,8 +119,8 @@ def read_state_file(path: Path) -> dict[str, Any]:
             f"'{path}' cannot be read: its format is {state.get('format')!r}, this pspnet's is {FORMAT}"
         )
     callbacks = state.get("callbacks")
-    found = callbacks.pop("digest", None) if isinstance(callbacks, dict) else None
-    if found != digest(state):
+    stored_digest = callbacks.pop("digest", None) if isinstance(callbacks, dict) else None
+    if stored_digest != digest(state):
         raise TrainingError(
             f"'{path}' cannot be read: it was altered or damaged, its checksum does not fit its content"
         )

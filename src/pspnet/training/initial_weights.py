@@ -92,6 +92,8 @@ def _matched(names: Sequence[str], known: Sequence[str]) -> dict[int, int]:
 
 
 def _differences(there: ModelConfig, here: ModelConfig) -> str:
-    own = ("num_classes", "encoder_weights", "mean", "std")
-    pairs = [(name, getattr(there, name), getattr(here, name)) for name in ModelConfig.model_fields if name not in own]
+    own_fields = ("num_classes", "encoder_weights", "mean", "std")
+    pairs = [
+        (name, getattr(there, name), getattr(here, name)) for name in ModelConfig.model_fields if name not in own_fields
+    ]
     return ", ".join(f"{name} = {a!r} instead of {b!r}" for name, a, b in pairs if a != b) or "the same settings"

@@ -31,9 +31,9 @@ from pspnet.training.step import callers_random_numbers_kept
 
 def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callback], quiet: bool) -> Path:
     """See `pspnet.training.train`."""
-    beside = started_by_first()
-    if beside is not None:  # one of several processes of a machine: the first has prepared everything
-        folder = RunFolder.open(beside)
+    is_follower = started_by_first()
+    if is_follower is not None:  # one of several processes of a machine: the first has prepared everything
+        folder = RunFolder.open(is_follower)
         return _run(folder, folder.read_config(), data, None, callbacks, quiet)
     first = is_first()
     if outside_launch() is not None and config.run_dir is None:
@@ -57,11 +57,11 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
 def _tell_forecast(config: TrainConfig, data: DataSets) -> None:
     from pspnet.training.forecast import forecast
 
-    told = forecast(config, data)
-    print(told, file=sys.stderr)
-    if not told.fits:
+    expected = forecast(config, data)
+    print(expected, file=sys.stderr)
+    if not expected.fits:
         warnings.warn(
-            f"memory will probably not do: {told.memory_bytes / 2**30:.1f} GiB are needed, {told.free_bytes / 2**30:.1f} are "
+            f"memory will probably not do: {expected.memory_bytes / 2**30:.1f} GiB are needed, {expected.free_bytes / 2**30:.1f} are "
             f"free. Lower batch_size ({config.batch_size}) and raise accumulate by as much, set activation_checkpointing to "
             "true, or take a smaller augmentation.crop",
             stacklevel=2,

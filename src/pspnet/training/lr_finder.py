@@ -43,10 +43,10 @@ def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Pa
     with callers_random_numbers_kept():
         rates, losses = _sweep(config, sets, steps)
     smoothed = smooth(losses)
-    found = RateSearch(rates, smoothed, suggest(rates, smoothed))
+    search = RateSearch(rates, smoothed, suggest(rates, smoothed))
     if plot is not None:
-        draw_search(found, plot)
-    return found
+        draw_search(search, plot)
+    return search
 
 
 def _sweep(config: TrainConfig, data: DataSets, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -109,7 +109,7 @@ def suggest(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) -> float:
     return float(rates[int(np.argmin(slope))])
 
 
-def draw_search(found: RateSearch, path: Path) -> None:
+def draw_search(search: RateSearch, path: Path) -> None:
     """Loss over rate with the suggestion marked, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -117,9 +117,9 @@ def draw_search(found: RateSearch, path: Path) -> None:
     figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(found.rates, found.losses)
-    index = int(np.argmin(np.abs(found.rates - found.suggestion)))
-    axes.plot([found.suggestion], [found.losses[index]], "o", label=f"suggestion: {found.suggestion:.2g}")
+    axes.plot(search.rates, search.losses)
+    index = int(np.argmin(np.abs(search.rates - search.suggestion)))
+    axes.plot([search.suggestion], [search.losses[index]], "o", label=f"suggestion: {search.suggestion:.2g}")
     axes.set(xscale="log", xlabel="learning rate of the encoder", ylabel="loss, smoothed")
     axes.legend()
     with new_file(path) as part:

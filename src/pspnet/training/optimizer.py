@@ -57,14 +57,14 @@ def encoder_stages(encoder: Encoder, bands: int) -> dict[int, int]:
     encoder.eval()  # a probe must not move running statistics
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         features: list[Tensor] = encoder(torch.randn(1, bands, PROBE_PX, PROBE_PX, device=device))
-        found = {id(parameter): len(features) - 1 for parameter in parameters}
+        stage_of = {id(parameter): len(features) - 1 for parameter in parameters}
         for stage in range(len(features) - 1, -1, -1) if learning else ():
             gradients = torch.autograd.grad(features[stage].sum(), learning, retain_graph=True, allow_unused=True)
             for parameter, gradient in zip(learning, gradients, strict=True):
                 if gradient is not None:
-                    found[id(parameter)] = stage
+                    stage_of[id(parameter)] = stage
     encoder.train(was_training)
-    return found
+    return stage_of
 
 
 def build_optimizer(model: PSPNet, config: OptimizerConfig) -> Optimizer:

@@ -72,9 +72,9 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
             stacklevel=2,
         )
     for split, part in zip(splits[1:], parts[1:], strict=True):
-        told = unlike_bands(parts[0], part)
-        if told:
-            raise ConfigError(f"data: the part {split!r} cannot be used beside {splits[0]!r}: {told}")
+        difference = unlike_bands(parts[0], part)
+        if difference:
+            raise ConfigError(f"data: the part {split!r} cannot be used beside {splits[0]!r}: {difference}")
     train = parts[: len(config.train_splits)]
     joined = train[0] if len(train) == 1 else Joined(train)
     return DataSets(cached(joined, config.cache, config.cache_folder), parts[-1] if with_val else None)
@@ -86,18 +86,20 @@ def _check(parts: Mapping[str, Dataset], config: DataConfig, decode: bool, progr
         roles = {split: "learn" if split in config.train_splits else "score" for split in parts}
         report = check_opened(str(config.root), parts, roles, progress)  # type: ignore[arg-type]
     else:
-        found = tuple(fault for part in parts.values() for fault in part.faults)
-        report = DataReport(str(config.root), sum(map(len, parts.values())), found)
+        faults = tuple(fault for part in parts.values() for fault in part.faults)
+        report = DataReport(str(config.root), sum(map(len, parts.values())), faults)
     report.raise_errors()
     report.warn()
 
 
 def measure(dataset: Dataset) -> Statistics:
     """Statistics of up to MEASURED_IMAGES evenly spread samples. Raises DataError where no pixel is labelled."""
-    found = dataset_statistics(evenly(dataset, MEASURED_IMAGES))
-    if not sum(found.class_pixels):
-        raise DataError(f"no pixel of the {found.images} training images looked at has a class: all labels are ignored")
-    return found
+    statistics = dataset_statistics(evenly(dataset, MEASURED_IMAGES))
+    if not sum(statistics.class_pixels):
+        raise DataError(
+            f"no pixel of the {statistics.images} training images looked at has a class: all labels are ignored"
+        )
+    return statistics
 
 
 def resolve(config: TrainConfig, data: DataSets) -> TrainConfig:
@@ -116,9 +118,11 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
             f"data: training has the classes {', '.join(dataset.label_space.names[:5])} ... and validation "
             f"{', '.join(data.val.label_space.names[:5])} ...; give both the same table"
         )
-    told = "" if data.val is None else unlike_bands(dataset, data.val)
-    if told:
-        raise ConfigError(f"data: of the validation part, {told} (the training part). Make both of one kind of images")
+    difference = "" if data.val is None else unlike_bands(dataset, data.val)
+    if difference:
+        raise ConfigError(
+            f"data: of the validation part, {difference} (the training part). Make both of one kind of images"
+        )
     if isinstance(weights, tuple) and len(weights) != dataset.label_space.num_classes:
         raise ConfigError(
             f"loss.class_weights has {len(weights)} numbers, the data set {dataset.label_space.num_classes} classes: "
@@ -147,12 +151,12 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
     elif model.encoder_weights == "imagenet" and dataset.bands == 3 and model.mean is None and model.std is None:
         changes["mean"], changes["std"] = imagenet_normalisation(model)
     if derives_mean or derives_weights:
-        found = measure(dataset)
+        statistics = measure(dataset)
         if derives_mean:
-            changes["mean"] = tuple(round(value, 4) for value in found.mean)
-            changes["std"] = tuple(max(round(value, 4), 1e-3) for value in found.std)
+            changes["mean"] = tuple(round(value, 4) for value in statistics.mean)
+            changes["std"] = tuple(max(round(value, 4), 1e-3) for value in statistics.std)
         if derives_weights:
-            derived = class_weights_from_shares(found.class_shares, weights)  # type: ignore[arg-type]
+            derived = class_weights_from_shares(statistics.class_shares, weights)  # type: ignore[arg-type]
             assert derived is not None
             weights = tuple(round(value, 6) for value in derived.tolist())
     root = config.data.root

@@ -136,11 +136,11 @@ def shareable(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = config.model_dump(mode="json")
     for name in (*path_fields(type(config)), *MAYBE_PATHS):
         *parents, leaf = name.split(".")
-        place = values
+        node = values
         for part in parents:
-            place = place[part]
-        if place[leaf] is not None:
-            place[leaf] = Path(place[leaf]).name
+            node = node[part]
+        if node[leaf] is not None:
+            node[leaf] = Path(node[leaf]).name
     values.pop("run_dir")
     return dict(without_folders(values))
 

@@ -214,9 +214,9 @@ class RunFolder:
                 # split at "\\n" alone: names of classes may hold what str.splitlines takes for an end
                 header, *lines = [*io.StringIO(path.read_text(encoding="utf-8", errors="replace"))] or [""]
                 whole = [line for line in lines if line.endswith("\n") and line.split(",", 1)[0].isdecimal()]
-                kept = [line for line in whole if int(line.split(",", 1)[0]) <= step]
+                earlier_lines = [line for line in whole if int(line.split(",", 1)[0]) <= step]
                 if header.startswith(",".join(COLUMNS) if path == self.metrics else "step,"):
-                    write_text(path, "".join([header, *kept]))
+                    write_text(path, "".join([header, *earlier_lines]))
                 else:
                     path.unlink()  # it was damaged; a new one begins
 

@@ -205,19 +205,19 @@ def validate(
             loss_sum, loss_pixels = loss_sum + losses[0], loss_pixels + losses[1]
         counts = count_pairs(labels, predicted, model.config.num_classes)
         matrix.counts += counts
-        own = Scores(counts)
+        own_scores = Scores(counts)
         if counts.any():  # an image without a counted pixel has no score of its own
-            images.append((name, own.mean_iou, own.pixel_accuracy))
+            images.append((name, own_scores.mean_iou, own_scores.pixel_accuracy))
         if index in drawn:
             examples.append((index, shrink(PictureExample(name, image.numpy(), labels, predicted))))
     if world > 1:
-        found: list[Any] = [None] * world
-        dist.all_gather_object(found, (matrix.counts, loss_sum, loss_pixels, images, examples, windowed))
-        matrix.counts = sum((f[0] for f in found), np.zeros_like(matrix.counts))
-        loss_sum, loss_pixels = sum(f[1] for f in found), sum(f[2] for f in found)
-        images = [image for f in found for image in f[3]]
-        examples = [example for f in found for example in f[4]]
-        windowed = sum(f[5] for f in found)
+        gathered: list[Any] = [None] * world
+        dist.all_gather_object(gathered, (matrix.counts, loss_sum, loss_pixels, images, examples, windowed))
+        matrix.counts = sum((f[0] for f in gathered), np.zeros_like(matrix.counts))
+        loss_sum, loss_pixels = sum(f[1] for f in gathered), sum(f[2] for f in gathered)
+        images = [image for f in gathered for image in f[3]]
+        examples = [example for f in gathered for example in f[4]]
+        windowed = sum(f[5] for f in gathered)
     loss = loss_sum / loss_pixels if loss_pixels else float("nan")
     scores = matrix.scores(names=dataset.label_space.names)
     return Validation(

@@ -49,7 +49,7 @@ def model_folders() -> list[Path]:
 
 def bundled_models() -> dict[str, BundledModel]:
     """Every model known by name; where two folders have one, the first that has the file."""
-    found: dict[str, BundledModel] = {}
+    models: dict[str, BundledModel] = {}
     for folder in model_folders():
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -59,9 +59,9 @@ def bundled_models() -> dict[str, BundledModel]:
                 continue
             raise CheckpointError(f"'{folder / 'index.json'}' is damaged: {error}") from error
         for name, entry in entries.items():
-            if name not in found or found[name].path is None:
-                found[name] = entry
-    return found
+            if name not in models or models[name].path is None:
+                models[name] = entry
+    return models
 
 
 def find_model(source: str | Path) -> Path:

@@ -71,13 +71,13 @@ def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def read_layers(net: memoryview) -> list[Layer]:
     """The layers with weights of a NetParameter, of either generation."""
-    found = []
+    layers = []
     for number, _, value in fields(net):
         if number in (NET_LAYERS, NET_LAYERS_V1):
             layer = _layer(body(value), 0 if number == NET_LAYERS else 1)
             if layer.blobs:
-                found.append(layer)
-    return found
+                layers.append(layer)
+    return layers
 
 
 def _layer(message: memoryview, generation: int) -> Layer:
@@ -177,8 +177,8 @@ def _resnet(foreign: Foreign) -> tuple[int, tuple[int, ...]]:
 
 def _our_order(weight: Tensor, channels: int, width: int, count: int) -> Tensor:
     """The fusion (out, C + n * width, 3, 3) from Caffe's [x, largest bin, ..., smallest] to [x, smallest, ..., largest]."""
-    own, *branches = torch.split(weight, [channels, *[width] * count], dim=1)
-    return torch.cat([own, *reversed(branches)], dim=1)
+    feature_part, *branches = torch.split(weight, [channels, *[width] * count], dim=1)
+    return torch.cat([feature_part, *reversed(branches)], dim=1)
 
 
 def _renames(bins: list[int], blocks: tuple[int, ...]) -> tuple[Rename, ...]:

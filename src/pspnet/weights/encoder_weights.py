@@ -126,9 +126,9 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
     if folder:
         stems = (name, name.split(".")[0])
         paths = [Path(folder) / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
-        found = next((path for path in paths if path.is_file()), None)
-        if found is not None:
-            return f"'{found}'", _from_file(found, config, encoder)
+        cached = next((path for path in paths if path.is_file()), None)
+        if cached is not None:
+            return f"'{cached}'", _from_file(cached, config, encoder)
     packaged = packaged_weights(name)
     if packaged is not None:
         return packaged[0], _under_our_names(packaged[1], config, encoder)
@@ -157,7 +157,7 @@ def _from_file(path: Path, config: ModelConfig, encoder: nn.Module) -> dict[str,
     marker = markers[encoder_family(config.encoder).name]
     state, _ = find_state(read_file(path), path, marker)
     # in a whole network's file the encoder stands under `encoder.` or `backbone.`
-    prefix = next((name[: found.start(1)] for name in state if (found := re.search(rf"(?:^|\.)({marker})", name))), "")
+    prefix = next((name[: match.start(1)] for name in state if (match := re.search(rf"(?:^|\.)({marker})", name))), "")
     return _under_our_names({name.removeprefix(prefix): value for name, value in state.items()}, config, encoder)
 
 
@@ -178,9 +178,9 @@ _TORCHVISION_EFFICIENTNET: tuple[Rename, ...] = (
     (r"features\.0\.0\.", "conv_stem."),
     (r"features\.0\.1\.", "bn1."),
     *(
-        (rf"features\.{stage + 1}\.(\d+)\.block\.{place}\.", rf"blocks.{stage}.\1.{ours}.")
+        (rf"features\.{stage + 1}\.(\d+)\.block\.{theirs}\.", rf"blocks.{stage}.\1.{ours}.")
         for stage in range(7)
-        for place, ours in (
+        for theirs, ours in (
             {
                 "0.0": "conv_dw",
                 "0.1": "bn1",
@@ -237,14 +237,14 @@ def _fill(
     adapted: list[tuple[str, str]] = []
     random: list[tuple[str, str]] = []
     expected = encoder.state_dict()
-    for name, own in expected.items():
+    for name, expected_value in expected.items():
         if name not in state:
             if not name.endswith("num_batches_tracked"):  # old files lack these counters, which nothing here reads
                 random.append((name, "not in the file"))
-        elif state[name].shape == own.shape:
+        elif state[name].shape == expected_value.shape:
             chosen[name] = state[name]
         else:
-            fitted, how = _fit(name, state[name], own)
+            fitted, how = _fit(name, state[name], expected_value)
             if fitted is None:
                 random.append((name, how))
             else:
@@ -270,9 +270,9 @@ def _fill(
     )
 
 
-def _fit(name: str, value: Tensor, own: Tensor) -> tuple[Tensor | None, str]:
+def _fit(name: str, value: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
     """(the tensor in our shape, how it was adapted), or (None, why it cannot be)."""
-    have, want = tuple(value.shape), tuple(own.shape)
+    have, want = tuple(value.shape), tuple(expected.shape)
     if len(have) == 4 and have[1] == 3 and have[:1] + have[2:] == want[:1] + want[2:]:
         return adapt_input_conv(want[1], value), f"RGB to {want[1]} bands"
     if name.endswith("relative_position_bias_table") and have[1:] == want[1:]:
@@ -289,16 +289,16 @@ def imagenet_normalisation(config: ModelConfig) -> tuple[tuple[float, ...], tupl
 
 
 def _normalisation_notes(name: str, config: ModelConfig) -> tuple[str, ...]:
-    trained, own = _normalisation(name), config.normalisation
-    if config.in_bands != 3 or trained == own:
+    trained, own_values = _normalisation(name), config.normalisation
+    if config.in_bands != 3 or trained == own_values:
         return ()
     return (
-        f"{name} was trained with mean {trained[0]} and std {trained[1]} of images in 0..255; the model has mean {own[0]} "
-        f"and std {own[1]}. Set mean and std where your images have that range",
+        f"{name} was trained with mean {trained[0]} and std {trained[1]} of images in 0..255; the model has mean {own_values[0]} "
+        f"and std {own_values[1]}. Set mean and std where your images have that range",
     )
 
 
 def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) in 0..255 that a pretrained network of timm was trained with."""
-    told = get_pretrained_cfg(name)
-    return tuple(round(255 * v, 3) for v in told.mean), tuple(round(255 * v, 3) for v in told.std)
+    config = get_pretrained_cfg(name)
+    return tuple(round(255 * v, 3) for v in config.mean), tuple(round(255 * v, 3) for v in config.std)

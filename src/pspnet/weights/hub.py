@@ -83,8 +83,8 @@ def fetch(
 def _cached(repository: str, models: Sequence[str], revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = (try_to_load_from_cache(repository, name, revision=revision) for name in models)
-    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+    cached = (try_to_load_from_cache(repository, name, revision=revision) for name in models)
+    return next((Path(path).parent for path in cached if isinstance(path, str)), None)
 
 
 def upload(folder: Path, repository: str, *, private: bool, token: str | None, message: str) -> str:
@@ -111,18 +111,18 @@ def upload(folder: Path, repository: str, *, private: bool, token: str | None, m
 
 def _fault_of(address: str) -> str:
     """Why no answer came from an address within TRY_S; empty when one came. A thread, since looking up a name has no timeout."""
-    found: list[str] = []
+    faults: list[str] = []
 
     def ask() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=TRY_S).close()
-            found.append("")
+            faults.append("")
         except urllib.error.HTTPError:
-            found.append("")  # it answers
+            faults.append("")  # it answers
         except (OSError, ValueError) as error:
-            found.append(" ".join(str(getattr(error, "reason", error)).split())[:200])
+            faults.append(" ".join(str(getattr(error, "reason", error)).split())[:200])
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(TRY_S)
-    return found[0] if found else f"{address} did not answer within {TRY_S:g} s"
+    return faults[0] if faults else f"{address} did not answer within {TRY_S:g} s"

@@ -195,17 +195,17 @@ def _label_space(classes: Classes | None) -> LabelSpace | None:
 
 
 def _choose_classes(
-    given: LabelSpace | None, found: LabelSpace | None, count: int, path: Path
+    given: LabelSpace | None, stored: LabelSpace | None, count: int, path: Path
 ) -> tuple[LabelSpace, str | None]:
     """The user's classes, else the file's, else numbers."""
     if given is not None:
         if given.num_classes != count:
             raise ConfigError(f"classes: {given.num_classes} given; '{path}' tells {count} apart")
         return _in_order(given, path)
-    if found is not None and found.num_classes == count:
-        return found, None
+    if stored is not None and stored.num_classes == count:
+        return stored, None
     hint = f"; if they are {KNOWN_TABLES[count]}'s, say classes={KNOWN_TABLES[count]}" if count in KNOWN_TABLES else ""
-    why = f"the file names {found.num_classes} classes for {count} outputs" if found else "the file names no classes"
+    why = f"the file names {stored.num_classes} classes for {count} outputs" if stored else "the file names no classes"
     return LabelSpace.numbered(count), f"{why}: they are called class_0 .. class_{count - 1}{hint}"
 
 

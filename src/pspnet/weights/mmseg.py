@@ -174,8 +174,8 @@ def _config_text(meta: Any) -> str:
     """The project's own config as text: meta.config in 0.x, meta.cfg in 1.x; '' where there is none."""
     if not isinstance(meta, Mapping):
         return ""
-    found = [meta.get(name) for name in ("config", "cfg")]
-    return next((text for text in found if isinstance(text, str)), "")
+    texts = [meta.get(name) for name in ("config", "cfg")]
+    return next((text for text in texts if isinstance(text, str)), "")
 
 
 def said(text: str, name: str) -> Any:

@@ -49,10 +49,10 @@ def in_timms_names(state: dict[str, Tensor], name: str, source: str) -> dict[str
     """A Lite file's tensors by position in timm's names. Raises CheckpointError when number or shapes are not timm's."""
     expected = timm.create_model(name).state_dict()
     pairs = list(zip(expected.items(), state.items(), strict=False))
-    unlike = [theirs for (_, own), (theirs, value) in pairs if own.shape != value.shape]
+    unlike = [theirs for (_, ours), (theirs, value) in pairs if ours.shape != value.shape]
     if unlike or len(expected) != len(state):
         raise CheckpointError(
             f"'{source}' does not hold the weights of {name}: {len(state)} tensors where {len(expected)} are expected"
             + (f", and {unlike[0]} has another shape" if unlike else "")
         )
-    return {own: value for (own, _), (_, value) in pairs}
+    return {ours: value for (ours, _), (_, value) in pairs}

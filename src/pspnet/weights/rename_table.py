@@ -186,12 +186,12 @@ def _sort(plan: Plan) -> tuple[dict[str, str], tuple[tuple[str, str], ...], tupl
     unmatched: list[str] = []
     for name in plan.tensors:
         reason = next((why for pattern, why in drops if pattern.match(name)), None)
-        match = next(((found, to) for pattern, to in renames if (found := pattern.match(name))), None)
+        match = next(((head, to) for pattern, to in renames if (head := pattern.match(name))), None)
         if reason is not None:
             dropped.append((name, reason))
         elif match is not None:
-            found, to = match
-            renamed[name] = found.expand(to) + name[found.end() :]
+            head, to = match
+            renamed[name] = head.expand(to) + name[head.end() :]
         else:
             unmatched.append(name)
     return renamed, tuple(dropped), tuple(unmatched)
@@ -222,11 +222,11 @@ def _complete(
 ) -> tuple[dict[str, Tensor], tuple[tuple[str, str], ...]]:
     """Adds what no project writes down: normalisation, and batch counters of files older than PyTorch 0.4.1."""
     mean, std = config.normalisation
-    own = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
+    normalisation = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
     filled: list[tuple[str, str]] = []
     for name in expected.keys() - state.keys():
-        if name in own:
-            state[name] = own[name]
+        if name in normalisation:
+            state[name] = normalisation[name]
         elif name.endswith("num_batches_tracked"):
             state[name] = torch.zeros((), dtype=torch.long)
             filled.append((name, "0: the file has no batch counters"))
@@ -254,9 +254,9 @@ def listed(names: Iterable[str], most: int = 6) -> str:
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """Class names as a LabelSpace wants them: a repeated one gets a number, 'screen', 'screen (2)'."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     result = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        counts[name] = counts.get(name, 0) + 1
+        result.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
     return tuple(result)

@@ -68,22 +68,22 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _download(name: str) -> Path:
     try:
-        found = [hub_file(name, file) for file in ("config.json", WEIGHT_FILES[0])]
+        files = [hub_file(name, file) for file in ("config.json", WEIGHT_FILES[0])]
     except ImportError as error:
         raise MissingExtraError(f"'{name}' is a hub id, which needs: pip install huggingface_hub") from error
-    faults = [one for one in found if isinstance(one, str)]
+    faults = [one for one in files if isinstance(one, str)]
     if faults:
         raise CheckpointError(
             f"'{name}' is no file here, and could not be fetched from the Hugging Face hub: {faults[0]}. Is the name right and "
             "the network reachable? Otherwise download config.json and model.safetensors elsewhere and give their folder"
         )
-    return Path(found[0]).parent
+    return Path(files[0]).parent
 
 
 def plan(foreign: Foreign) -> Plan:
     """Encoder and its depth, widths, norms and classes from the shapes; dropout from config.json where there is one."""
-    told: Mapping[str, Any] = foreign.meta.get("config", {})
-    norm = told.get("decoder_use_norm", told.get("psp_use_batchnorm", "batchnorm"))
+    saved_config: Mapping[str, Any] = foreign.meta.get("config", {})
+    norm = saved_config.get("decoder_use_norm", saved_config.get("psp_use_batchnorm", "batchnorm"))
     if norm not in (True, "batchnorm") or "decoder.conv.1.running_mean" not in foreign.state:
         raise CheckpointError(
             f"'{foreign.path}': its decoder has another norm than smp's default, 'batchnorm' (decoder_use_norm), which is "
@@ -96,9 +96,9 @@ def plan(foreign: Foreign) -> Plan:
     depth = encoder.config["encoder_options"]["depth"]
     head = foreign.shape("segmentation_head.0.weight")
     notes = []
-    own = _own_normalisation(foreign)
-    if own and "mean" not in foreign.settings:
-        mean, std = own["mean"], own["std"]
+    normalisation = _own_normalisation(foreign)
+    if normalisation and "mean" not in foreign.settings:
+        mean, std = normalisation["mean"], normalisation["std"]
         notes.append(
             f"mean {_short(mean)} and std {_short(std)} of the file itself (the wrapper's buffers), taken for images "
             f"of 0..1. If the training code gave images of 0..255: --set mean={_short(mean)} --set std={_short(std)}"
@@ -107,11 +107,11 @@ def plan(foreign: Foreign) -> Plan:
         notes.append(
             "mean and std: ImageNet's, RGB, 0..255 (smp leaves it to its caller; others: --set mean=[...] --set std=[...])"
         )
-    if told.get("activation") not in (None, "identity"):
-        notes.append(f"activation {told['activation']!r} is left out: pspnet's logits are before it")
+    if saved_config.get("activation") not in (None, "identity"):
+        notes.append(f"activation {saved_config['activation']!r} is left out: pspnet's logits are before it")
     config: dict[str, Any] = {
         **encoder.config,
-        **own,
+        **normalisation,
         "num_classes": head[0],
         "in_bands": foreign.shape(encoder.first)[1],
         "output_stride": 2**depth,
@@ -125,7 +125,7 @@ def plan(foreign: Foreign) -> Plan:
         },
         "decoder": "bilinear",
         "decoder_channels": fused[0],
-        "dropout": float(told.get("psp_dropout", 0.2)),
+        "dropout": float(saved_config.get("psp_dropout", 0.2)),
         "classifier_kernel": head[2],
         "auxiliary": "none",
     }
@@ -135,11 +135,11 @@ def plan(foreign: Foreign) -> Plan:
 
 def _own_normalisation(foreign: Foreign) -> dict[str, tuple[float, ...]]:
     """mean and std that a Lightning wrapper keeps beside the network, as smp's examples do, in the units of 0..255."""
-    found = {name: foreign.state[name].flatten().tolist() for name in ("mean", "std") if name in foreign.state}
-    if len(found) < 2 or len(found["mean"]) != len(found["std"]) or min(found["std"]) <= 0:
+    own_values = {name: foreign.state[name].flatten().tolist() for name in ("mean", "std") if name in foreign.state}
+    if len(own_values) < 2 or len(own_values["mean"]) != len(own_values["std"]) or min(own_values["std"]) <= 0:
         return {}
-    scale = 255.0 if max(found["mean"]) <= 1.0 else 1.0
-    return {name: tuple(value * scale for value in values) for name, values in found.items()}
+    scale = 255.0 if max(own_values["mean"]) <= 1.0 else 1.0
+    return {name: tuple(value * scale for value in values) for name, values in own_values.items()}
 
 
 def _short(values: tuple[float, ...]) -> str:

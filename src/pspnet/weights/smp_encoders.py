@@ -36,10 +36,10 @@ def encoder_plan(foreign: Foreign, channels: int) -> EncoderPlan:
         return _efficientnet(foreign, channels)
     if f"{prefix}blocks.6.0.se.conv_reduce.weight" in foreign.state:
         return _timm_efficientnet(foreign, prefix, channels)
-    told = foreign.meta.get("config", {}).get("encoder_name")
+    encoder_name = foreign.meta.get("config", {}).get("encoder_name")
     parts = listed([name for name in foreign.state if name.startswith("encoder.")], 3)
     raise CheckpointError(
-        f"'{foreign.path}' has an encoder ({told or parts}) that is not imported; "
+        f"'{foreign.path}' has an encoder ({encoder_name or parts}) that is not imported; "
         "resnet18..152, mobilenet_v2, efficientnet-b0..b7 and timm-efficientnet-b0..b7 are"
     )
 

@@ -70,9 +70,9 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def renamed(name: str, rules: tuple[Rename, ...]) -> str:
     """The name after the first rule that fits its beginning; the name itself where none does."""
     for pattern, to in rules:
-        found = re.match(pattern, name)
-        if found:
-            return found.expand(to) + name[found.end() :]
+        match = re.match(pattern, name)
+        if match:
+            return match.expand(to) + name[match.end() :]
     return name
 
 

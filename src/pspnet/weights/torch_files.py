@@ -88,12 +88,12 @@ def find_state(content: Any, path: Path, marker: str) -> tuple[dict[str, Tensor]
     name that the project always has; what stands before it (`module.`, `model.`) is cut from every name that has it.
     Raises CheckpointError when there are no tensors.
     """
-    beside: dict[str, Any] = {}
+    other_values: dict[str, Any] = {}
     if not isinstance(content, Mapping):
         raise CheckpointError(f"'{path}' holds {type(content).__name__}, not a state dict of tensors")
     for key in ("state_dict", "model_state_dict", "model", "net"):
         if isinstance(content.get(key), Mapping):
-            beside = {name: value for name, value in content.items() if name != key}
+            other_values = {name: value for name, value in content.items() if name != key}
             content = content[key]
             break
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -102,7 +102,7 @@ def find_state(content: Any, path: Path, marker: str) -> tuple[dict[str, Tensor]
             f"'{path}' holds no tensors; it has: {', '.join(map(str, list(content)[:8])) or 'nothing'}"
         )
     prefix = common_prefix(state, marker)
-    return {name.removeprefix(prefix): value for name, value in state.items()}, beside
+    return {name.removeprefix(prefix): value for name, value in state.items()}, other_values
 
 
 def common_prefix(names: Mapping[str, Any], marker: str) -> str:
@@ -111,9 +111,9 @@ def common_prefix(names: Mapping[str, Any], marker: str) -> str:
     A part of a larger network is not a wrapper: `encoder.` and `backbone.` are kept.
     """
     for name in names:
-        found = re.search(rf"(?:^|\.)({marker})", name)
-        if found:
-            prefix = name[: found.start(1)]
+        match = re.search(rf"(?:^|\.)({marker})", name)
+        if match:
+            prefix = name[: match.start(1)]
             return "" if prefix.endswith(("encoder.", "backbone.")) else prefix
     return ""
 

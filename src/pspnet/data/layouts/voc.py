@@ -12,15 +12,15 @@ ROOT may also be the folder that holds VOCdevkit. "trainaug" is VOC's train and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.archives import Progress, PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split, read_list
-from pspnet.data.matfile import read_mat_field
 from pspnet.data.paired_files import PairedFiles, match
-from pspnet.errors import DataError
+from pspnet.errors import DataError, LabelError, parsing, require
 from pspnet.files import write_bytes
 from pspnet.images import write_label
 from pspnet.labels import LabelSpace
@@ -80,6 +80,16 @@ def finish_voc(root: Path, progress: Progress | None = None) -> list[str]:
     names = sorted(all_names - set(_names(lists / "val.txt")))
     write_bytes(lists / "trainaug.txt", "".join(f"{name}\n" for name in names).encode())
     return [f"trainaug: {len(names)} images, {len(added)} label files made from SBD"]
+
+
+def read_mat_field(path: Path, variable: str, field: str) -> NDArray[Any]:
+    """The numeric array `variable.field` of a MATLAB file. Raises LabelError naming the file."""
+    loadmat = require("scipy.io", "train").loadmat
+    with parsing(path, LabelError, f"holds no array {variable}.{field} in MATLAB's format"):
+        values: NDArray[Any] = loadmat(path, variable_names=[variable])[variable][field][0, 0]
+        if values.dtype.kind not in "biuf":
+            raise TypeError("the field is not numeric")
+    return values
 
 
 SOURCE = PublishedArchive(
