@@ -67,6 +67,9 @@ class Facts(Settings):
     ground_resolution: float | None = None
     band_names: tuple[str, ...] | None = None
     band_numbers: tuple[int, ...] | None = None
+    colours: Mapping[str, tuple[int, int, int]] = Field(
+        default_factory=dict
+    )  # where the data set's own mislead the eye
     twin: str = ""  # what a second run is, whose scores stand for this one's (--twin), because this one saw every image
     other: str = ""  # what the pictures of another kind are (--other), in the model's own classes
     summary: Mapping[str, Any] = Field(default_factory=dict)  # what a run without summary.json is known to be
@@ -240,6 +243,11 @@ def _loaded(checkpoint: Path, facts: Facts, precision: str) -> Segmenter:
     """On the processor, its card with what the facts tell."""
     found = Segmenter.load(checkpoint, device="cpu", precision=precision)
     told = {name: getattr(facts, name) for name in ("trained_size", "ground_resolution", "band_names", "band_numbers")}
+    space = found.card.label_space
+    colours = {space.index(name): colour for name, colour in facts.colours.items()}
+    told["label_space"] = dataclasses.replace(
+        space, colours=tuple(colours.get(i, colour) for i, colour in enumerate(space.colours))
+    )
     found.card = dataclasses.replace(found.card, **{k: v for k, v in told.items() if v is not None})
     return found
 

@@ -9,17 +9,15 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+from model_pictures import comparison, save_jpeg
 
 from pspnet.data.dataset import Dataset
 from pspnet.evaluation import Evaluation
 from pspnet.files import write_bytes
-from pspnet.labels import IGNORE, LabelSpace
 from pspnet.predict.segmenter import Segmenter
 
-PANEL_PX, CASES = 360, 2  # height of a picture's panels; pictures of the best and of the worst images
+CASES = 2  # pictures of the best and of the worst images
 
 
 @dataclass(frozen=True)
@@ -207,7 +205,7 @@ def _class_iou(found: Evaluation, index: int) -> str:
 
 def _cases(card: Card, split: str, pictures: Sequence[tuple[str, str, str, float]]) -> str:
     panels = (
-        "image, labels, prediction"
+        "image, labels, prediction, and the prediction's mistakes in red"
         if card.show_images
         else "the prediction, and its mistakes in red (the images and labels stay in their data set)"
     )
@@ -225,75 +223,20 @@ def _cases(card: Card, split: str, pictures: Sequence[tuple[str, str, str, float
 def _pictures(
     card: Card, scored: Scored, segmenter: Segmenter, dataset: Dataset, folder: Path
 ) -> list[tuple[str, str, str, float]]:
-    """(best or worst, image's name, file's name, mean IoU)."""
+    """(good or bad, image's name, file's name, mean IoU)."""
     each = scored.rounded.per_image.areas().summary()["mean_iou"]
     order = np.argsort(-each, kind="stable")
     order = order[~np.isnan(each[order])]
     count = min(CASES, len(order) // 2) or 1
     chosen = [("good", order[:count]), ("bad", order[::-1][:count])]
-    made = []
+    pictures = []
     for kind, indices in chosen:
         for number, index in enumerate(indices.tolist(), start=1):
             sample = dataset[index]
             assert sample.labels is not None
-            found = segmenter.segment(sample.image, confidence=False, name=sample.name)
-            space = segmenter.card.label_space
-            known = np.where(sample.labels == IGNORE, np.uint8(IGNORE), found.labels)
-            panels = [coloured(known, space), mistakes(sample.labels, found.labels)]
-            if card.show_images and found.image is not None:
-                panels = [found.image, coloured(sample.labels, space), panels[0]]
+            result = segmenter.segment(sample.image, confidence=False, name=sample.name)
+            image = result.image if card.show_images else None
             file = f"{card.name}-{kind}-{number}.jpg"
-            write_bytes(folder / file, _jpeg(_side_by_side(panels, space)))
-            made.append((kind, sample.name, file, float(each[index])))
-    return made
-
-
-def coloured(labels: NDArray[np.uint8], space: LabelSpace) -> NDArray[np.uint8]:
-    """(H, W, 3): each class in its colour, what is not labelled grey."""
-    shown: NDArray[np.uint8] = space.palette[labels].copy()
-    shown[labels == IGNORE] = 128
-    return shown
-
-
-def mistakes(labels: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3): wrong pixels red, right ones nearly white, what is not labelled grey."""
-    shown = np.full((*labels.shape, 3), 240, np.uint8)
-    shown[labels != found] = (200, 30, 40)
-    shown[labels == IGNORE] = 128
-    return shown
-
-
-def _side_by_side(panels: Sequence[NDArray[np.uint8]], space: LabelSpace) -> NDArray[np.uint8]:
-    height, width = panels[0].shape[:2]
-    size = (max(round(width * PANEL_PX / height), 1), PANEL_PX)
-    small = [
-        cv2.resize(panel, size, interpolation=cv2.INTER_AREA if i == 0 and len(panels) == 3 else cv2.INTER_NEAREST)
-        for i, panel in enumerate(panels)
-    ]
-    gap = np.full((PANEL_PX, 6, 3), 255, np.uint8)
-    row = np.hstack([part for panel in small for part in (panel, gap)][:-1])
-    return np.vstack([row, _legend(row.shape[1], space)])
-
-
-def _legend(width: int, space: LabelSpace) -> NDArray[np.uint8]:
-    """A swatch and a name for each class, in as many lines as they need."""
-    font, scale, line = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
-    x, y, places = 6, 0, []
-    for name in space.names:
-        wide = cv2.getTextSize(name, font, scale, 1)[0][0] + 34
-        if x + wide > width and x > 6:
-            x, y = 6, y + line
-        places.append((x, y))
-        x += wide
-    canvas = np.full((y + line + 6, width, 3), 255, np.uint8)
-    for (left, top), name, colour in zip(places, space.names, space.colours, strict=True):
-        cv2.rectangle(canvas, (left, top + 8), (left + 13, top + 21), colour, -1)
-        cv2.rectangle(canvas, (left, top + 8), (left + 13, top + 21), (90, 90, 90), 1)
-        cv2.putText(canvas, name, (left + 18, top + 20), font, scale, (30, 30, 30), 1, cv2.LINE_AA)
-    return canvas
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    return bytes(
-        cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    )
+            save_jpeg(comparison(image, sample.labels, result.labels, segmenter.card.label_space), folder / file)
+            pictures.append((kind, sample.name, file, float(each[index])))
+    return pictures

@@ -112,7 +112,7 @@ def test_a_checkpoint_becomes_a_model_with_a_card(
     assert [p.name for p in pictures] == ["tiny-bad-1.jpg", "tiny-bad-2.jpg", "tiny-good-1.jpg", "tiny-good-2.jpg"]
     for picture in pictures:
         assert f"(pictures/{picture.name})" in card
-        assert read_image(picture).shape[1] == 3 * 360 + 12  # image, labels, prediction
+        assert read_image(picture).shape[1] == 4 * 360 + 18  # image, labels, prediction, mistakes
     overview = (tmp_path / "models" / "README.md").read_text()
     assert "| [tiny](tiny.md) | Tiny scenes |" in overview
 
@@ -141,6 +141,18 @@ def test_models_with_terms_stay_out_of_the_wheel(
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         Segmenter.load("tiny")
+
+
+def test_colours_of_the_facts_replace_those_of_the_data_set(
+    tools: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_bundle(tmp_path, checkpoint, splits=["val"], colours={"sky": [1, 2, 3]}) == 0
+    space = read_header(tmp_path / "src" / "pspnet" / "models" / "tiny.safetensors")[1].label_space
+    plain = read_header(checkpoint)[1].label_space
+    assert space.colours[space.index("sky")] == (1, 2, 3)
+    assert sum(one != other for one, other in zip(space.colours, plain.colours, strict=True)) == 1
+    assert run_bundle(tmp_path, checkpoint, splits=["val"], colours={"skye": [1, 2, 3]}) == 2
+    assert "skye" in capsys.readouterr().err
 
 
 def test_the_curve_of_a_run_is_kept_small(tools: Path, checkpoint: Path, tmp_path: Path) -> None:
