@@ -76,6 +76,8 @@ def test_every_convolution_is_int8(source: Path, tmp_path: Path) -> None:
     assert Counter(node.op_type for node in model.graph.node)["Conv"] == 2
     eight_bit = [w.name for w in model.graph.initializer if w.data_type == TensorProto.INT8 and len(w.dims) == 4]
     assert len(eight_bit) == 2  # the second one's too, though the graph cuts it out of another tensor
+    # the ReLU between the two is the range of the 8 bits: nothing is rounded before it
+    assert "Relu" not in {node.op_type for node in model.graph.node}
 
 
 def test_making_one_leaves_the_process_alone(

@@ -1,8 +1,8 @@
 """An ONNX file with fewer bits: int8 convolutions by onnxruntime's calibration, or weights kept in float16.
 
-Both run in onnxruntime on any processor, with no library of its maker's. int8: each convolution's input, output and weights
-are 8-bit numbers with a scale (QDQ: the graph says where they are rounded, the runtime joins the steps); all else stays
-float32.
+Both run in onnxruntime on any processor, with no library of its maker's. int8: each convolution's input, output (behind
+its ReLU, if it has one) and weights are 8-bit numbers with a scale (QDQ: the graph says where they are rounded, the runtime
+joins the steps); all else stays float32.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def _quantize(source: Path, path: Path, images: Sequence[NDArray[Any]]) -> None:
             str(path),
             _Images(images),
             quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
+            # an activation behind a convolution is part of its 8 bits' range: rounding before it spends them on values
+            # that ReLU6 cuts off. CamVid's EfficientNet-Lite0 lost 1.3 points of mean IoU so, and 0.03 in this way
+            op_types_to_quantize=["Conv", "Relu", "Clip"],
             per_channel=True,
             # 7 bits for weights: processors without VNNI add products of 8 and 8 bits in 16, which overflow
             reduce_range=True,

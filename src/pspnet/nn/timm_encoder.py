@@ -14,6 +14,7 @@ from pspnet.config.model import ModelConfig
 from pspnet.errors import ConfigError, did_you_mean
 from pspnet.nn.dilation import dilate, strides_at
 from pspnet.nn.encoder import Encoder, cut_to, pad_to
+from pspnet.nn.same_convolution import exportable
 
 PLAIN_TRANSFORMERS = (
     "vision_transformer",
@@ -46,6 +47,7 @@ class TimmEncoder(Encoder):
                 if finest * 2**index > config.output_stride:
                     dilate(stage, finest * 2**index // config.output_stride)
         self.channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
+        exportable(net)
         self.body = net
         self.pad_px = 1
         if not self._rounds_up(config.in_bands):
