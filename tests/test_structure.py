@@ -33,7 +33,7 @@ FLOORS = {
     **dict.fromkeys(("weights", "data"), 3),
     "predict": 4,
     **dict.fromkeys(("training", "evaluation", "raster", "exporting", "ablation", "explorer"), 5),
-    **dict.fromkeys(("demo", "inspection", "bench", "adaptation"), 5),
+    **dict.fromkeys(("demo", "inspection", "bench", "adaptation", "picking"), 5),
     **dict.fromkeys(("cli", "server", "client", "playground", "arcgis"), 6),
 }
 
@@ -54,6 +54,7 @@ ALLOWED = {
     ("demo", "training"): "the demo trains three networks",
     ("bench", "inspection"): "a share of the roof needs the operations counted",
     ("exporting", "evaluation"): "an export is scored beside its source",
+    ("picking", "raster"): "a raster is cut into tiles as a map is",
     ("explorer", "evaluation"): "failures are looked for in an evaluation",
     ("cli", "server"): "the command line starts the others",
     ("cli", "playground"): "the command line starts the others",

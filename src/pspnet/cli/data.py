@@ -1,4 +1,4 @@
-"""Commands on data sets: data check, data stats."""
+"""Commands on data sets: data check, data stats, data prepare, data pick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pspnet.cli.console import console, each, options_of, progress_bar
-from pspnet.cli.options import FormatOption, LayoutOption
+from pspnet.cli.options import DeviceOption, FormatOption, LayoutOption, ModelArgument, OverwriteOption
 
 group = typer.Typer(no_args_is_help=True, help="Look at a data set before a model does.", rich_markup_mode=None)
 
@@ -112,6 +112,62 @@ def prepare(
         console.print(note, style="yellow", highlight=False, markup=False)
     console.print(f"-> {prepared.root}", highlight=False)
     if not prepared.complete:
+        raise typer.Exit(1)
+
+
+@group.command(no_args_is_help=True)
+def pick(
+    model: ModelArgument,
+    images: Annotated[list[Path], typer.Argument(help="Images, rasters, or folders of them, without labels.")],
+    count: Annotated[int, typer.Option(help="How many to choose.", min=1)] = 50,
+    labelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Image or folder that has labels already: nothing like it is chosen. May be repeated."),
+    ] = None,
+    tile: Annotated[
+        int, typer.Option(help="A raster is chosen from in squares of this side, in pixels.", min=32)
+    ] = 512,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("picked"),
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Choose what to label next: images, or tiles of rasters, that the model is unsure of and that are unlike each other.
+
+    Writes picked.csv, picked.txt (the files), picked.jpg (small pictures) and, for rasters, picked.gpkg (the tiles).
+
+    Example: pspnet data pick best.safetensors photos/ --count 50 --labelled data/train/images --out picked
+    """
+    from pspnet.files import check_output, check_output_folder
+    from pspnet.picking import pick as choose
+    from pspnet.picking import save_choice
+    from pspnet.predict.folders import find_images
+    from pspnet.predict.segmenter import Segmenter
+
+    files = find_images(images)
+    known = find_images(labelled) if labelled else []
+    note = files.left_out.note()
+    if note:
+        console.print(note)
+    inputs = [*images, *(labelled or [])]
+    check_output_folder(out, inputs=inputs, overwrite=overwrite)
+    check_output(out / "picked.csv", inputs=inputs, overwrite=overwrite)
+    segmenter = Segmenter.load(model, device=device)
+    with progress_bar("looking", len(files) + len(known)) as advance:
+        choice = choose(
+            segmenter,
+            [file.path for file in files],
+            count,
+            labelled=[file.path for file in known],
+            tile_px=tile,
+            progress=lambda _: advance(1),
+        )
+    written = save_choice(choice, out, segmenter)
+    for path, reason in choice.failures.items():
+        console.print(f"failed: {path}: {reason}", style="red", highlight=False, markup=False)
+    console.print(
+        f"{len(choice.picked)} of {choice.candidates} chosen -> {', '.join(map(str, written))}", highlight=False
+    )
+    if choice.failures:
         raise typer.Exit(1)
 
 

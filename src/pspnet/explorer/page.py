@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pspnet.explorer.failures import BORDER_PX, Box, Object
 from pspnet.explorer.report import ErrorExample, ExplorerReport, Kind, Missed
 from pspnet.files import write_bytes
+from pspnet.images import encode_jpeg
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.metrics import percent
 
@@ -200,8 +201,7 @@ def _mark(view: NDArray[np.uint8], box: list[int]) -> None:
 
 
 def _jpeg(view: NDArray[np.uint8]) -> str:
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(view, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 84])[1]
-    return base64.b64encode(encoded.tobytes()).decode()
+    return base64.b64encode(encode_jpeg(view, 84)).decode()
 
 
 def _table(caption: str, heads: list[str], rows: list[list[str]]) -> str:

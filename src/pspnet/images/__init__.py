@@ -15,13 +15,22 @@ from pspnet.images.reading import (
     stores_deep,
     with_bands,
 )
-from pspnet.images.writing import encode_label, encode_png, write_grey_tiff, write_label, write_png
+from pspnet.images.writing import (
+    encode_jpeg,
+    encode_label,
+    encode_png,
+    write_grey_tiff,
+    write_jpeg,
+    write_label,
+    write_png,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "LABEL_SUFFIXES",
     "MAX_PIXELS",
     "decode_image",
+    "encode_jpeg",
     "encode_label",
     "encode_png",
     "image_mode",
@@ -38,6 +47,7 @@ __all__ = [
     "stores_deep",
     "with_bands",
     "write_grey_tiff",
+    "write_jpeg",
     "write_label",
     "write_png",
 ]

@@ -59,6 +59,19 @@ def write_png(path: str | Path, image: NDArray[Any]) -> None:
     write_bytes(path, encode_png(image, str(path)))
 
 
+def write_jpeg(path: str | Path, image: NDArray[np.uint8]) -> None:
+    """Writes (H, W, 3) RGB as JPEG, whole or not at all."""
+    write_bytes(path, encode_jpeg(image, name=str(path)))
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 92, name: str = "image") -> bytes:
+    """The bytes that `write_jpeg` writes; quality: 1 to 100. Raises ImageError, above 65,500 px of a side say."""
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ImageError(f"'{name}': {image.shape} could not be encoded as JPEG")
+    return encoded.tobytes()
+
+
 def write_grey_tiff(path: str | Path, image: NDArray[np.uint8]) -> None:
     """Writes (H, W) as a grey TIFF (LZW), whole or not at all."""
     stream = io.BytesIO()

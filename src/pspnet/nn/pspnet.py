@@ -118,6 +118,12 @@ class PSPNet(nn.Module):
             return logits
         return self.pointrend(features, logits, (images.shape[-2], images.shape[-1]))
 
+    def describe(self, images: Float[Tensor, "batch bands height width"]) -> tuple[Tensor, Tensor]:
+        """(B, bands, H, W) -> the encoder's last feature averaged over the image (B, C), and logits (B, K, h, w) before
+        PointRend and the last resize."""
+        features = self.encoder(self.normalise(images))
+        return features[-1].mean(dim=(2, 3)), self._classify(features)
+
     def forward_train(
         self, images: Float[Tensor, "batch bands height width"], input_scale: float | None = None
     ) -> TrainOutputs:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pspnet.errors import CheckpointError, ConfigError
@@ -33,6 +36,16 @@ class TorchEngine:
         images = images.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.model.coarse_logits(images).float()
+
+    @torch.no_grad()
+    def describe(self, images: NDArray[np.float32], temperature: float = 1.0) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(1, bands, H, W) -> the encoder's last feature averaged over the image (C,), and probabilities (K, h, w) at the
+        decoder's stride."""
+        on_card = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            feature, logits = self.model.describe(on_card)
+        probabilities = (logits[0].float() / temperature).softmax(0)
+        return feature[0].float().cpu().numpy(), probabilities.cpu().numpy()
 
 
 class CompiledEngine(TorchEngine):

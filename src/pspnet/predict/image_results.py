@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pspnet.errors import ConfigError, DataError, PspnetError, require
-from pspnet.files import new_file, write_bytes, write_text
-from pspnet.images import read_label, write_grey_tiff
+from pspnet.errors import ConfigError, PspnetError, require
+from pspnet.files import new_file, write_text
+from pspnet.images import read_label, write_grey_tiff, write_jpeg
 from pspnet.labels import LabelSpace
 from pspnet.predict.label_encodings import as_coco, as_polygons, as_yolo, coco_categories, confidence_bytes, yolo_table
 from pspnet.predict.scale import Wish
@@ -89,7 +89,7 @@ def segment_file(segmenter: Segmenter, file: ImageFile, out: Path, options: Imag
             probabilities=options.probabilities,
         )
         if options.overlay:
-            _write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(options.opacity))
+            write_jpeg(out / f"{file.name}{OVERLAY}", result.overlay(options.opacity))
         if options.confidence and result.confidence is not None:
             write_grey_tiff(out / f"{file.name}{CONFIDENCE}", confidence_bytes(result.confidence))
         if options.probabilities:
@@ -128,12 +128,3 @@ def write_shared(files: Sequence[ImageFile], out: Path, options: ImageOptions, s
                 stream.write(",\n" * (count > 0) + json.dumps(annotation, separators=(",", ":")))
                 count += 1
         stream.write('],\n"images": ' + json.dumps(images) + "}\n")
-
-
-def _write_jpeg(path: Path, image: Any) -> None:
-    import cv2
-
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not done:
-        raise DataError(f"'{path}': the overlay of {image.shape} could not be encoded")
-    write_bytes(path, encoded.tobytes())

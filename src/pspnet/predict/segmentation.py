@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet import display
 from pspnet.errors import ConfigError
 from pspnet.files import new_file, write_bytes
-from pspnet.images import write_label, write_png
+from pspnet.images import write_jpeg, write_label, write_png
 from pspnet.labels import IGNORE, Colour, LabelSpace
 
 
@@ -84,10 +83,7 @@ class Segmentation:
         elif suffix == ".json":
             write_bytes(path, json.dumps(self.to_dict(), indent=1).encode())
         elif suffix in (".jpg", ".jpeg"):
-            encoded = cv2.imencode(
-                ".jpg", cv2.cvtColor(self.overlay(), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
-            )
-            write_bytes(path, encoded[1].tobytes())
+            write_jpeg(path, self.overlay())
         elif suffix == ".npz":
             self._save_probabilities(path)
         else:
