@@ -323,6 +323,7 @@ class PSPNetClassifier:
             init_from=init,
             monitor=self.monitor,
             seed=data.seed,
+            check_data=False,  # prepare_data has looked at every chip
         )
 
     def _data(self) -> TrainingData:

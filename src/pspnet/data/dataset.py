@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.faults import Fault, fault_of
-from pspnet.errors import DataError
+from pspnet.errors import ConfigError, DataError
 from pspnet.labels import LabelSpace
 
 if TYPE_CHECKING:
@@ -81,8 +81,15 @@ class Dataset(Protocol):
 def as_dataset(given: Any) -> Dataset:
     """`given` itself where it has all that a Dataset has, else `given` with the defaults of what it lacks.
 
-    The one door for data sets of a user's own: behind it nobody asks what a data set can do.
+    The one door for data sets of a user's own: behind it nobody asks what a data set can do. Raises ConfigError for what
+    is no data set at all: a list of pairs, a loader.
     """
+    lacking = [name for name in ("label_space", "bands", "__len__", "__getitem__") if not hasattr(given, name)]
+    if lacking:
+        raise ConfigError(
+            f"a {type(given).__name__} is no data set: it has no {', '.join(lacking)}. Derive a class from pspnet.data.Dataset "
+            "that says its classes (label_space = LabelSpace(names)) and bands, and whose samples are Sample(image, labels, name)"
+        )
     return given if isinstance(given, Dataset) else _Completed(given)
 
 

@@ -28,7 +28,8 @@ def train(
 ) -> Path:
     """Trains a network and returns the path of its best checkpoint, RUN/best.safetensors.
 
-    train_data, val_data: data sets of your own, in place of `config.data`. callbacks: functions that are called with
+    train_data, val_data: data sets of your own, in place of `config.data`; 100 samples of each are checked first, unless
+    `config.check_data` is False. callbacks: functions that are called with
     an `TrainingEvent` (see `callbacks.py`), for loggers and tools. quiet: nothing on the terminal.
     Raises ConfigError and DataError, all faults together, before anything is computed; TrainingError when the run
     cannot go on; RunInterrupted when Ctrl-C or SIGTERM stopped it, after its state was saved.

@@ -23,7 +23,7 @@ from pspnet.training.distributed import RUN_DIR_VARIABLE, is_first, launched, ou
 from pspnet.training.initial_weights import first_model
 from pspnet.training.loop import TrainingLoop
 from pspnet.training.reporting import counting
-from pspnet.training.resolve import DataSets, moved, open_data, resolve
+from pspnet.training.resolve import DataSets, data_of, moved, open_data, resolve
 from pspnet.training.run_folder import RunFolder, new_run_dir
 from pspnet.training.signals import interrupted, remembered_signals
 from pspnet.training.step import callers_random_numbers_kept
@@ -39,7 +39,7 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
     if outside_launch() is not None and config.run_dir is None:
         raise ConfigError("run_dir is missing: processes that torchrun or SLURM started must be told one common folder")
     with counting("checking the data", quiet or not first) as progress:
-        sets = data or open_data(config.data, config.check_data and first, progress)
+        sets = data_of(config, data, first, progress)
     resolved = resolve(config, sets)
     folder = RunFolder(new_run_dir(resolved))
     model, source = first_model(resolved, sets.train.label_space)  # before the folder is made: it may not be had

@@ -19,7 +19,7 @@ from pspnet.predict.engines import compute_dtype
 from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
 from pspnet.training.initial_weights import first_model
 from pspnet.training.optimizer import build_optimizer
-from pspnet.training.resolve import DataSets, open_data, resolve
+from pspnet.training.resolve import DataSets, data_of, resolve
 from pspnet.training.step import callers_random_numbers_kept, seed_all, to_tensors, total_loss
 
 LOWEST, HIGHEST = 1e-6, 1.0  # of the encoder's rate; the head learns head_lr_factor times as fast
@@ -38,7 +38,7 @@ class RateSearch:
 
 def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Path | None) -> RateSearch:
     """See `pspnet.training.find_learning_rate`."""
-    sets = data or open_data(config.data, config.check_data)
+    sets = data_of(config, data)
     config = resolve(config.changed(steps=steps, epochs=None, devices=1), sets)
     with callers_random_numbers_kept():
         rates, losses = _sweep(config, sets, steps)

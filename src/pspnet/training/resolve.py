@@ -33,6 +33,7 @@ from pspnet.weights.encoder_weights import imagenet_normalisation
 
 MEASURED_IMAGES = 1000  # pictures, evenly spread, that mean, deviation and class shares are measured on
 MAX_WORKERS = 8
+CHECKED_SAMPLES = 100  # of a data set that Python gives, evenly spread: drawing or decoding all of one may take hours
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,25 @@ def open_data(config: DataConfig, check: bool, progress: Progress | None = None)
     train = parts[: len(config.train_splits)]
     joined = train[0] if len(train) == 1 else Joined(train)
     return DataSets(cached(joined, config.cache, config.cache_folder), parts[-1] if with_val else None)
+
+
+def data_of(
+    config: TrainConfig, given: DataSets | None, check: bool = True, progress: Progress | None = None
+) -> DataSets:
+    """The data sets of a run: those that Python gave, a part of them checked, or those that the config names.
+
+    Raises DataError with every fault of all of them. check: False leaves it out; so does `check_data` of the config.
+    """
+    check = check and config.check_data
+    if given is None:
+        return open_data(config.data, check, progress)
+    if check:
+        parts = {"train": given.train} if given.val is None else {"train": given.train, "val": given.val}
+        some = {name: evenly(part, CHECKED_SAMPLES) if len(part) else part for name, part in parts.items()}
+        report = check_opened("the data sets given", some, {"train": "learn", "val": "score"}, progress)
+        report.raise_errors()
+        report.warn()
+    return given
 
 
 def _check(parts: Mapping[str, Dataset], config: DataConfig, decode: bool, progress: Progress | None) -> None:
@@ -137,7 +157,7 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
             )
         changes[name] = there
     derives_weights = weights in ("inverse", "tempered")
-    derives_mean = normalises_by_data(model, dataset.bands)
+    derives_mean = normalises_by_data(model, dataset)
     if config.init_from is not None:
         before, card = read_header(find_model(str(config.init_from)))
         if before.in_bands == dataset.bands:
@@ -148,7 +168,7 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
         if model.mean is None and model.std is None:
             changes["mean"], changes["std"] = before.normalisation  # what its weights expect
             derives_mean = False
-    elif model.encoder_weights == "imagenet" and dataset.bands == 3 and model.mean is None and model.std is None:
+    elif model.encoder_weights == "imagenet" and not derives_mean and model.mean is None and model.std is None:
         changes["mean"], changes["std"] = imagenet_normalisation(model)
     if derives_mean or derives_weights:
         statistics = measure(dataset)
@@ -167,9 +187,23 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
     )  # resumed from anywhere
 
 
-def normalises_by_data(model: ModelConfig, bands: int) -> bool:
-    """Whether mean and deviation come from the data: weights that were made on photographs expect ImageNet's."""
-    return model.mean is None and model.std is None and (model.encoder_weights == "random" or bands != 3)
+def normalises_by_data(model: ModelConfig, dataset: Dataset) -> bool:
+    """Whether mean and deviation come from the data: weights that were made on photographs expect ImageNet's, which are of
+    values of 8 bits. Reflectance up to 10000 or fractions of 1 would all be white or black with them."""
+    if model.mean is not None or model.std is not None:
+        return False
+    return model.encoder_weights == "random" or dataset.bands != 3 or not _like_photographs(dataset)
+
+
+def _like_photographs(dataset: Dataset) -> bool:
+    """Whether values are of 8 bits, whatever type they are stored in, by three samples."""
+    for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
+        image = dataset[index].image
+        if image.dtype == np.uint8:
+            return True
+        if not (image.min() >= 0 and 1 < image.max() <= 255):
+            return False
+    return True
 
 
 def moved(config: TrainConfig, samples: int) -> TrainConfig:

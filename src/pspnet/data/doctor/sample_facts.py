@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import Fault
 from pspnet.data.fingerprints import Fingerprint, fingerprint
+from pspnet.data.sample_check import sample_faults
 from pspnet.data.stored_files import oddities_of
 from pspnet.errors import DataError, ImageError
 from pspnet.images import (
@@ -52,7 +53,8 @@ class SampleFacts:
 
 def facts_of(dataset: Dataset, index: int) -> SampleFacts:
     sample, faults = dataset.inspect(index)
-    if sample is None:
+    faults = faults or sample_faults(dataset, index, sample)
+    if sample is None or faults:
         return SampleFacts(faults)
     space, counts = dataset.label_space, None
     if sample.labels is not None:
