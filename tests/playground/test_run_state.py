@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -55,6 +56,19 @@ def write(context: Context, name: str, **files: str | bytes) -> Path:
     for file, content in files.items():
         (folder / file).write_bytes(content.encode() if isinstance(content, str) else content)
     return folder
+
+
+def test_only_runs_of_this_machine_take_a_place(context: Context) -> None:
+    state = {"status": "running", "pid": 77, "updated": 1e18, "step": 1, "steps": 9}
+    write(context, "here", **{"state.json": json.dumps(state | {"host": HOST, "pid": os.getpid()})})
+    write(context, "elsewhere", **{"state.json": json.dumps(state | {"host": "another"})})
+    write(context, "nobody knows", **{"state.json": '{"status": "running"}'})
+    states = {name: context.runs.state(name) for name in context.runs.names()}
+    assert {name: (state.active, state.takes_place) for name, state in states.items()} == {
+        "here": (True, True),
+        "elsewhere": (True, False),
+        "nobody knows": (False, False),
+    }
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -133,7 +133,7 @@ class RunQueue:
                 key=lambda n: read_json(self.folder / n / WAITING).get("since", 0.0),
             )
             if waiting:
-                busy = sum(self.state(n).active for n in names if n not in waiting)
+                busy = sum(self.state(n).takes_place for n in names if n not in waiting)
                 for name in waiting[: max(0, self.at_once - busy)]:
                     self._start(self.folder / name)
 

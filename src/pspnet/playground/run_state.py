@@ -43,6 +43,11 @@ class RunState:
         return self.status in ACTIVE
 
     @property
+    def takes_place(self) -> bool:
+        """Whether it computes on this machine: another one's runs, in a shared folder, let ours begin."""
+        return self.active and self.state.get("host", socket.gethostname()) == socket.gethostname()
+
+    @property
     def can_resume(self) -> bool:
         return self.status in ("stopped", "failed")
 
@@ -72,6 +77,8 @@ def _understood(path: Path) -> RunState:
         reason = "ended before its first step; its log says why" if process else "was taken out of the queue"
         return RunState(path, "failed" if process else "stopped", reason, state)
     status, message = str(state.get("status", "failed")), str(state.get("message", ""))
+    if status in ACTIVE and not process and not {"host", "pid"} <= state.keys():
+        return RunState(path, "damaged", f"state.json says {status}, and not which process of which machine", state)
     working = status in ACTIVE and state.get("host") == socket.gethostname()
     if working and not _is_at_work(state):
         status = "killed"
