@@ -16,7 +16,7 @@ from pspnet.ablation.tables import mean_and_half_width
 from pspnet.config import TrainConfig
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.scenes import SCENE_CLASSES, Scenes
-from pspnet.errors import ConfigError, RunInterrupted, TrainingError
+from pspnet.errors import ConfigError, OutputError, RunInterrupted, TrainingError
 from pspnet.nn import PSPNet
 from pspnet.weights.checkpoint import card_for, save_checkpoint
 
@@ -110,6 +110,18 @@ def test_equal_recipes_are_trained_once(tmp_path: Path) -> None:
     # T1: 7, T2: 5 (one shared), T3: 1 (shared with T1), T4: one new (no augmentation); the deeper one is T3's
     assert len(cells) == 2 * (7 + 4 + 0 + 1)
     assert [cell.recipe.seed for cell in cells] == [0] * 12 + [1] * 12
+
+
+def test_tables_of_others_are_left(tmp_path: Path, untrained: list[TrainConfig]) -> None:
+    one = config(tmp_path, tables=("T1",), seeds=1, pictures=0)
+    one.out.mkdir(parents=True, exist_ok=True)
+    (one.out / "tables.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"tables.md' exists"):
+        ablate(one, **DATA, say=print, quiet=True)
+    with pytest.raises(OutputError, match="is an input"):
+        ablate(one, **DATA, say=print, quiet=True, inputs=[one.out / "tables.md"], overwrite=True)
+    assert not untrained
+    assert (one.out / "tables.md").read_text() == "mine"
 
 
 def test_the_grid_is_run_gone_on_with_and_written(tmp_path: Path, untrained: list[TrainConfig]) -> None:

@@ -17,7 +17,7 @@ import rasterio
 from pspnet.arcgis import PSPNetClassifier, classify_pixels, prepare_data, read_package
 from pspnet.arcgis.package import FUNCTION, load_package, write_package
 from pspnet.config import AugmentConfig
-from pspnet.errors import CheckpointError, ConfigError, PspnetError
+from pspnet.errors import CheckpointError, ConfigError, OutputError, PspnetError
 from pspnet.evaluation import evaluate
 from pspnet.raster import segment_raster
 from support.classified_tiles import export
@@ -340,6 +340,8 @@ def test_padding_and_masks_in_arcgis(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A model that looks at single pixels: padding must be cut off exactly, and what is masked is not classified."""
     segmenter = make_segmenter()
     write_package(tmp_path / "pixel", segmenter, tile_px=40, padding_px=8)
+    with pytest.raises(OutputError, match=r"pixel.safetensors' exists"):
+        write_package(tmp_path / "pixel", segmenter, tile_px=40, padding_px=8)
     pixels = scene(70, 90)
     hole = np.zeros((70, 90), bool)
     hole[20:50, 30:60] = True

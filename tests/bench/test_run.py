@@ -17,7 +17,7 @@ from pspnet.bench.run import bench, cell_of
 from pspnet.bench.worker import flops_of
 from pspnet.cli import app
 from pspnet.config.model import ModelConfig
-from pspnet.errors import ConfigError
+from pspnet.errors import ConfigError, OutputError
 from support.paths import ROOT
 
 SOURCE = str(ROOT / "src")
@@ -107,6 +107,10 @@ def test_report(tmp_path: Path) -> None:
     assert path.name.startswith("bench-a-processor-8-cores-20")
     assert json.loads(path.read_text())["cells"][0]["share"] == 0.05
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert report.save(tmp_path) == path  # ours of the same day and commit
+    path.write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match="exists"):
+        report.save(tmp_path)
 
 
 def test_operations_count_the_fold() -> None:

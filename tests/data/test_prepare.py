@@ -15,7 +15,7 @@ from pspnet.data.catalog import LAYOUTS, Layout, open_dataset
 from pspnet.data.layouts import isprs
 from pspnet.data.layouts.voc import read_mat_field
 from pspnet.data.prepare import how_to_get, prepare
-from pspnet.errors import ConfigError, DataError, LabelError
+from pspnet.errors import ConfigError, DataError, LabelError, OutputError
 from pspnet.images import read_image, read_label, write_png
 from pspnet.labels import LabelSpace
 from support import fakes
@@ -55,7 +55,7 @@ def test_an_archive_comes_out_as_it_went_in(tmp_path: Path, name: str) -> None:
     assert seen[-1] == (count, count)
     seen.clear()
     victim = next((tmp_path / "out/train/images").iterdir())
-    victim.write_bytes(b"half")  # as if it had been interrupted
+    victim.unlink()  # as if it had been interrupted
     unpack(archive, tmp_path / "out", lambda done, total: seen.append((done, total)))
     assert seen == [(1, 1)]
     assert files_below(tmp_path / "out") == files_below(tmp_path / "in")
@@ -96,6 +96,21 @@ def test_links_and_devices_are_refused(tmp_path: Path) -> None:
         zipped.writestr(link, "/etc/passwd")
     with pytest.raises(DataError, match="'link' is a link"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_files_of_others_are_left(tmp_path: Path) -> None:
+    fakes.write_folder(tmp_path / "in")
+    archive, out = zip_of(tmp_path / "in", tmp_path / "a.zip"), tmp_path / "out"
+    unpack(archive, out)
+    mine, other = sorted(out.rglob("*.png"))[:2]
+    mine.write_bytes(b"corrected by hand")
+    other.unlink()
+    with pytest.raises(OutputError, match=rf"{mine.name}' exists"):
+        unpack(archive, out)
+    assert mine.read_bytes() == b"corrected by hand"
+    assert not other.exists()  # nothing was unpacked
+    unpack(archive, out, overwrite=True)
+    assert mine.read_bytes() != b"corrected by hand"
 
 
 def test_a_member_without_a_name_is_a_fault_of_the_archive(tmp_path: Path) -> None:
@@ -318,7 +333,9 @@ def test_isprs_foreign_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def attempt() -> list[str]:
         write_png(tmp_path / "in/a.png", colours)
         (tmp_path / "in/a.png").rename(tmp_path / "in/top_mosaic_09cm_area1_noBoundary.tif")
-        return list(prepare("vaihingen", [zip_of(tmp_path / "in", tmp_path / "t.zip")], tmp_path / "out").notes)
+        return list(
+            prepare("vaihingen", [zip_of(tmp_path / "in", tmp_path / "t.zip")], tmp_path / "out", overwrite=True).notes
+        )
 
     assert "10 pixels have a colour of no class and are ignored" in attempt()
     codes[100, 100:110] = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pspnet.data.scenes import SCENE_CLASSES, Bedroom, Waterside
 from pspnet.demo import gallery, run_demo
 from pspnet.demo.page import _apart
 from pspnet.demo.run import CONTENDERS, DemoPlan, DemoReport, training_config
+from pspnet.errors import OutputError
 from pspnet.training.resolve import open_data
 from pspnet.weights.checkpoint import load_checkpoint
 from support.paths import ROOT
@@ -105,6 +107,19 @@ def test_a_second_demo_replaces_the_first_and_repeats_it(report: DemoReport) -> 
     for one, two in zip(report.outcomes, again.outcomes, strict=True):
         assert np.array_equal(one.predictions, two.predictions)
     assert sorted(p.name for p in (report.page.parent / "runs").iterdir()) == sorted(c.key for c in CONTENDERS)
+
+
+def test_a_demo_takes_no_folder_of_others(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / CONTENDERS[-1].key / "best.safetensors"
+    run.parent.mkdir(parents=True)
+    run.write_bytes(b"hours of work")
+    with pytest.raises(OutputError, match="not empty"):
+        run_demo(tmp_path, **TINY)
+    (tmp_path / "index.html").write_text("my page")
+    with pytest.raises(OutputError, match=r"index.html' exists"):
+        run_demo(tmp_path, **TINY)
+    assert run.read_bytes() == b"hours of work"
+    assert not (tmp_path / "scores.json").exists()
 
 
 def test_marks_lie_where_the_pyramid_changed_something(report: DemoReport) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pspnet.config import EvaluationConfig, ModelConfig
 from pspnet.data.dataset import Sample
-from pspnet.errors import ConfigError, DataError
+from pspnet.errors import ConfigError, DataError, OutputError
 from pspnet.evaluation import assess, compare_models, evaluate
 from pspnet.evaluation.objects import objects_beside
 from pspnet.evaluation.report import read_per_image
@@ -92,6 +92,11 @@ def test_the_report_is_complete(segmenter: Segmenter, tmp_path: Path) -> None:
     )
     assert seen == [(i, 5) for i in range(1, 6)]
     files = report.save(tmp_path)
+    files[2].unlink()
+    with pytest.raises(OutputError, match=r"scores.json' exists"):  # before anything is written
+        report.save(tmp_path)
+    assert not files[2].exists()
+    assert report.save(tmp_path, overwrite=True) == files
     content = json.loads(files[0].read_text())
     assert content["images"] == 5
     assert content["protocol"]["name"] == "whole"

@@ -107,7 +107,7 @@ def test_names_inside_of_a_name_for_gdal(tmp_path: Path) -> None:
 def test_what_exists_is_kept_without_overwrite(tmp_path: Path) -> None:
     target = tmp_path / "scores.json"
     write_bytes(target, b"mine", overwrite=False)
-    with pytest.raises(OutputError, match="exists; choose another name, or replace it with --overwrite"):
+    with pytest.raises(OutputError, match="exists; choose another name, or replace it: overwrite"):
         write_bytes(target, b"yours", overwrite=False)
     target.unlink()
 

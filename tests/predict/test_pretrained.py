@@ -51,7 +51,7 @@ def test_the_card_is_one_that_the_hub_reads(model: Segmenter, tmp_path: Path) ->
     }
     assert 'from_pretrained("someone/streets")' in card.text
     assert "sea, land, sky" in card.text
-    model.save_pretrained(tmp_path / "m")
+    model.save_pretrained(tmp_path / "m", overwrite=True)
     unstated = huggingface_hub.ModelCard.load(tmp_path / "m" / "README.md")
     assert unstated.data.license is None
     assert "none stated" in unstated.text

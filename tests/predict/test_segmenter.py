@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmentation, Segmenter
-from pspnet.errors import ConfigError, DataError, ImageError
+from pspnet.errors import ConfigError, DataError, ImageError, OutputError
 from pspnet.predict import windows
 from pspnet.predict.folders import find_images, segment_files
 from pspnet.weights.checkpoint import ModelCard
@@ -117,6 +117,13 @@ def test_a_result_shows_and_keeps_itself(tmp_path: Path) -> None:
     result.save(tmp_path / "o.jpg")
     with pytest.raises(ConfigError, match=r"\.gif"):
         result.save(tmp_path / "x.gif")
+    for save, name in ((result.save, "sub/x.png"), (result.save, "x.json"), (result.save_overlay, "o.png")):
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(OutputError, match="exists"):
+            save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"mine"
+        save(tmp_path / name, overwrite=True)
+        assert (tmp_path / name).read_bytes() != b"mine"
     with pytest.raises(ConfigError, match="opacity"):
         result.overlay(opacity=2)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pspnet.ablation.grid import protocols_of, tables_of
 from pspnet.ablation.pictures import side_by_side
 from pspnet.ablation.runs import AblationCell, cells_of
-from pspnet.ablation.tables import write_tables
+from pspnet.ablation.tables import check_tables, write_tables
 from pspnet.config.ablation import AblationConfig
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.data.dataset import Dataset
@@ -29,15 +29,19 @@ def ablate(
     val_data: Dataset | None = None,
     say: Say = print,
     quiet: bool = False,
+    inputs: Iterable[str | Path] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Runs the grid and returns the path of tables.md. What is there already, finished or half-way, is gone on with.
 
     The tables are written anew after every run, with the seeds that are finished. train_data, val_data: data sets of
-    your own. say: gets a line before each run. quiet: no progress bars. Raises what `pspnet.train` and `assess` raise.
+    your own. say: gets a line before each run. quiet: no progress bars. inputs, overwrite: files that are never
+    replaced, and whether tables that no ablation made may be. Raises what `pspnet.train` and `assess` raise, and OutputError before the first run.
     """
     from pspnet.training.resolve import DataSets, open_data
 
     tables = tables_of(config)  # refuses contradictions before anything runs
+    check_tables(config, inputs, overwrite)
     if train_data is None:
         sets = open_data(config.recipe.data, config.recipe.check_data)
     else:
@@ -82,7 +86,7 @@ def _score(config: AblationConfig, cell: AblationCell, best: Path, val_data: Dat
     for kind in missing:
         protocol = single if kind == "single" else multi
         report = assess(segmenter, val_data, EvaluationConfig(resamples=0, instances=instances), protocol=protocol)
-        report.save_json(cell.folder / f"scores_{kind}.json")
+        report.save_json(cell.folder / f"scores_{kind}.json", overwrite=True)
         content = report.to_dict()
         # the tables read this after every run: it stays small, images and pixels are in the file above
         results[kind] = {

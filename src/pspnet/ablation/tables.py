@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from pspnet.ablation.grid import GridTable, Row, protocols_of
 from pspnet.ablation.runs import AblationCell, cell_of
 from pspnet.config.ablation import AblationConfig
-from pspnet.files import write_bytes
+from pspnet.files import Inputs, check_output, holds_keys, write_bytes
 
 # Student's t at 97.5 % for 1, 2, ... degrees of freedom; beyond them 1.96
 _T = (
@@ -54,6 +54,17 @@ _FOUR = {
     "category_iou": "category IoU",
     "category_iiou": "category iIoU",
 }
+
+
+FILES = ("tables.json", "tables.md", "pictures.png")
+
+
+def check_tables(config: AblationConfig, inputs: Iterable[str | Path], overwrite: bool) -> None:
+    """Refuses to replace tables and pictures that no ablation made. Raises OutputError."""
+    ours = overwrite or holds_keys(config.out / "tables.json", ("tables", "multi_scale"))
+    read = Inputs([*inputs, *([config.recipe.data.root] if config.recipe.data.root else [])])
+    for name in FILES:
+        check_output(config.out / name, inputs=read, overwrite=ours)
 
 
 def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: list[AblationCell]) -> Path:

@@ -24,6 +24,7 @@ from pspnet.config.train import EarlyStopConfig, OptimizerConfig, ScheduleConfig
 from pspnet.data.dataset import Sample
 from pspnet.errors import CheckpointError, ConfigError, require
 from pspnet.evaluation import evaluate
+from pspnet.files import check_output
 from pspnet.metrics import Scores
 from pspnet.predict.segmentation import Segmentation
 from pspnet.predict.segmenter import Segmenter
@@ -219,6 +220,7 @@ class PSPNetClassifier:
         compute_metrics: bool = True,
         save_optimizer: bool = False,
         save_inference_file: bool = True,
+        overwrite: bool = False,
         **other: Any,
     ) -> Path:
         """Writes the model's folder and returns its .emd: NAME.safetensors, .emd, .dlpk, the raster function, metrics.
@@ -226,6 +228,7 @@ class PSPNetClassifier:
         name_or_path: a name (below `models` beside the data) or a folder. compute_metrics: score it on the validation
         chips for the package. save_optimizer: also NAME_checkpoint.ckpt, the last fit's state with its optimizer, to go on
         from with `pspnet train --resume`. save_inference_file: the raster function, without which ArcGIS cannot run it.
+        Raises OutputError for a package that exists, without overwrite.
         """
         refuse(other)
         if save_optimizer and not self.runs:
@@ -239,6 +242,7 @@ class PSPNetClassifier:
         folder = Path(name_or_path)
         if len(folder.parts) == 1 and self.data is not None:
             folder = self._folder("models") / folder
+        check_output(folder / f"{folder.name}.emd", overwrite=overwrite)  # before the scores are counted
         segmenter, facts, files = self.segmenter, dict[str, Any](), dict[str, bytes]()
         tile = self.data.chip_size if self.data is not None else 512
         if compute_metrics and self.data is not None:
@@ -255,7 +259,13 @@ class PSPNetClassifier:
         if save_optimizer:
             files[f"{folder.name}_checkpoint.ckpt"] = self.runs[-1].last_state.read_bytes()
         return write_package(
-            folder, segmenter, tile_px=tile, facts=facts, files=files, with_function=save_inference_file
+            folder,
+            segmenter,
+            tile_px=tile,
+            facts=facts,
+            files=files,
+            with_function=save_inference_file,
+            overwrite=overwrite,
         )
 
     def load(self, name_or_path: str | Path) -> None:
@@ -306,7 +316,7 @@ class PSPNetClassifier:
         init = self.start
         packed = init is not None and init.suffix.lower() in (".emd", ".dlpk")
         if packed or (init is None and self._segmenter is not None):
-            init = self.segmenter.save(self._folder("runs") / "start.safetensors")
+            init = self.segmenter.save(self._folder("runs") / "start.safetensors", overwrite=True)
         model = self.model_config if init is None else self.model_config.changed(encoder_weights="random")
         return TrainConfig(
             run_dir=_new_folder(self._folder("runs")),

@@ -19,7 +19,7 @@ from typing import Any
 
 from pspnet import __version__
 from pspnet.errors import CheckpointError, parsing
-from pspnet.files import new_file, write_bytes
+from pspnet.files import check_output, new_file, write_bytes
 from pspnet.labels import IGNORE, Colour, LabelSpace, distinct_colours
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.checkpoint import ModelCard, read_header
@@ -54,15 +54,19 @@ def write_package(
     facts: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
     with_function: bool = True,
+    overwrite: bool = False,
 ) -> Path:
     """Writes FOLDER/NAME.safetensors, NAME.emd, NAME.dlpk and the raster function; returns the .emd's path.
 
     NAME is the folder's. tile_px: side of the windows that ArcGIS hands over, padding included. facts: more keys of the
     .emd, such as accuracy. files: more files (path in the folder -> content), also put into the .dlpk. with_function: the
-    raster function, without which ArcGIS cannot run the model.
+    raster function, without which ArcGIS cannot run the model. Raises OutputError before the first of them where one exists,
+    without overwrite.
     """
     name = folder.name
-    segmenter.save(folder / f"{name}.safetensors")
+    for file in (f"{name}.safetensors", f"{name}.emd", f"{name}.dlpk", FUNCTION, *(files or {})):
+        check_output(folder / file, overwrite=overwrite)
+    segmenter.save(folder / f"{name}.safetensors", overwrite=overwrite)
     function = resources.files("pspnet.arcgis").joinpath("raster_function.py").read_bytes()
     if with_function:
         write_bytes(folder / FUNCTION, function)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.bench.machine import Hardware, commit, stamp
-from pspnet.files import write_text
+from pspnet.files import check_output, holds_keys, write_text
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class BenchReport:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Writes FOLDER/bench-HARDWARE-DATE-COMMIT.json; a run of the same day and commit replaces the one before."""
+        """Writes FOLDER/bench-HARDWARE-DATE-COMMIT.json; a run of the same day and commit replaces the one before. Raises
+        OutputError for a file of that name that is none of ours."""
         return save_result(folder, "bench", self.hardware, self.to_dict())
 
 
@@ -101,6 +102,7 @@ def save_result(
     """
     source = source or commit()
     path = Path(folder) / f"{kind}-{stamp(hardware.slug, source)}.json"
+    check_output(path, overwrite=holds_keys(path, ("date", "commit", "machine")))
     head = {"date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}", "commit": source, "machine": str(hardware)}
     write_text(path, json.dumps(head | dict(facts), indent=1) + "\n")
     return path

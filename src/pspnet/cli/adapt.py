@@ -48,7 +48,7 @@ def adapt(
     check_output(out, inputs=[*model_files(model), *(file.path for file in files)], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
     adapted = adapt_batch_norm(segmenter, Unlabelled(segmenter, files), prior=prior, passes=passes)
-    adapted.save(out)
+    adapted.save(out, overwrite=overwrite)
     console.print(
         f"statistics moved towards {len(files)} images, the old ones worth {prior:g} -> {out}", highlight=False
     )
@@ -79,6 +79,6 @@ def calibrate(
     check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
     calibrated = fit(segmenter, dataset)
-    calibrated.save(out)
+    calibrated.save(out, overwrite=overwrite)
     before, after = segmenter.card.temperature, calibrated.card.temperature
     console.print(f"temperature {before:.3g} -> {after:.3g}, fitted to {len(dataset)} images -> {out}", highlight=False)

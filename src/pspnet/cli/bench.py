@@ -50,7 +50,9 @@ def bench(
     from rich.text import Text
 
     from pspnet.bench.run import bench as measure
+    from pspnet.files import check_folder
 
+    check_folder(out)  # before minutes of work
     with console.status("matrix products") as status:
         report = measure(
             models or ["resnet50"],

@@ -91,6 +91,7 @@ def prepare(
         list[Path] | None, typer.Argument(help="Downloaded archives (zip, tar). None: say where to get them.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to unpack into.")] = Path("data"),
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Unpack the archives of a published data set, finish its layout and compare the counts with the published ones.
 
@@ -104,7 +105,7 @@ def prepare(
         console.print(f"Then: pspnet data prepare {name} ARCHIVE... --out {out / name}", highlight=False, markup=False)
         return
     with progress_bar(f"preparing {name}", None, "files") as advance:
-        prepared = unpack(name, archives or [], out, progress=each(advance))
+        prepared = unpack(name, archives or [], out, progress=each(advance), overwrite=overwrite)
     for split, count in prepared.counts.items():
         wanted = prepared.expected.get(split)
         console.print(f"{split}: {count} images" + (f" of {wanted}" if wanted else ""), highlight=False)

@@ -230,7 +230,7 @@ def evaluate(
     console.print(report.render())
     if comparison is not None:
         console.print("\n", comparison.render(), sep="")
-    saved(report, comparison, json, out)
+    saved(report, comparison, json, out, overwrite)
 
 
 def explore(
@@ -267,6 +267,7 @@ def explore(
             protocol=protocol,
             progress=each(advance),
             title=f"{model} on {data or format} ({split})",
+            overwrite=overwrite,
         )
     for kind in report.kinds:
         console.print(f"{kind.name}: {kind.share:.1%} of the errors", highlight=False)

@@ -71,11 +71,13 @@ def compare_with(against: str, scoring: Scoring, report: Evaluation, names: tupl
     return compare_models(other.per_image, report.per_image, scoring.config.absent, scoring.config.level, names=names)
 
 
-def saved(report: Evaluation, comparison: Comparison | None, scores: Path | None, out: Path | None) -> None:
+def saved(
+    report: Evaluation, comparison: Comparison | None, scores: Path | None, out: Path | None, overwrite: bool
+) -> None:
     """Writes what was asked for."""
     if scores:
-        report.save_json(scores)
+        report.save_json(scores, overwrite=overwrite)
     if out:
-        report.save(out)
+        report.save(out, overwrite=overwrite)
         if comparison is not None:
             write_bytes(out / "comparison.json", json.dumps(comparison.to_dict(), indent=1, allow_nan=False).encode())

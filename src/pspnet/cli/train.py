@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the page and the models.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of scenes, weights and order.")] = 0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Show what pyramid pooling changes: three networks trained on generated scenes, in minutes, and a page.
 
@@ -30,7 +31,7 @@ def demo(
     """
     from pspnet.demo import run_demo
 
-    run_demo(out, seed)
+    run_demo(out, seed, overwrite=overwrite)
 
 
 def train(
@@ -102,6 +103,7 @@ def ablate(
         list[str] | None, typer.Option("--set", help="A setting of the grid, as name=value: encoders=[resnet18] ...")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Make the paper's tables again over any data set, with the paper's numbers beside ours. Goes on where it stopped.
 
@@ -112,6 +114,6 @@ def ablate(
 
     grid = options_of(setting) | {"out": out, "tables": tables.split(","), "seeds": seeds}
     grid["recipe"] = TrainConfig.from_yaml(recipe, settings or [])
-    outcome = run(AblationConfig.model_validate(grid), quiet=quiet)
+    outcome = run(AblationConfig.model_validate(grid), quiet=quiet, inputs=[recipe], overwrite=overwrite)
     console.print(outcome.read_text(encoding="utf-8"), highlight=False, markup=False)
     console.print(f"-> {outcome}", highlight=False)

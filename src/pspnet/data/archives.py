@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pspnet.errors import DataError, parsing
-from pspnet.files import new_file
+from pspnet.files import Inputs, check_output, new_file
 
 Progress = Callable[[int, int], None]  # (files done, files in all)
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
@@ -50,10 +50,11 @@ def verify(archive: Path, checksums: Mapping[str, str]) -> bool:
     return True
 
 
-def unpack(archive: Path, out: Path, progress: Progress | None = None) -> int:
+def unpack(archive: Path, out: Path, progress: Progress | None = None, overwrite: bool = False) -> int:
     """Unpacks a zip or tar below `out` and returns the number of files. Files that are there already are left.
 
-    Refused before anything is written: members that would land outside `out`, links and devices, too little disk space.
+    Refused before anything is written: members that would land outside `out`, links and devices, too little disk space;
+    and, without overwrite, a file of another size that lies where a member goes: it is not this archive's.
     Each file is written whole or not at all, so an interrupted run is continued by the next. Zips inside a zip are
     unpacked too. Raises DataError naming the archive and the member.
     """
@@ -65,6 +66,9 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None) -> int:
         for name in sizes:
             _check_name(archive, name)
         missing = {name: size for name, size in sizes.items() if not _is_there(out / name, size)}
+        given = Inputs([archive])
+        for name in missing:
+            check_output(out / name, inputs=given, overwrite=overwrite)
         _check_space(archive, out, sum(missing.values()))
         for done, name in enumerate(missing, start=1):
             with stream_of(name) as source:
@@ -72,7 +76,7 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None) -> int:
             if progress is not None:
                 progress(done, len(missing))
     inner = [out / name for name in sizes if name.lower().endswith(".zip")] if archive.suffix.lower() == ".zip" else []
-    return len(sizes) + sum(unpack(path, path.parent, progress) for path in inner)
+    return len(sizes) + sum(unpack(path, path.parent, progress, overwrite) for path in inner)
 
 
 @contextmanager

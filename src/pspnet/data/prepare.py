@@ -38,13 +38,20 @@ def how_to_get(name: str) -> str:
 
 
 def prepare(
-    name: str, archives: Sequence[str | Path], out: str | Path, *, check: bool = True, progress: Progress | None = None
+    name: str,
+    archives: Sequence[str | Path],
+    out: str | Path,
+    *,
+    check: bool = True,
+    progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> Preparation:
     """Unpacks `archives` below `out`, finishes the layout, opens every split and compares the counts.
 
     What is there already is left, so it can be called again with a further archive or after it was interrupted. With no
     archives, what lies in `out` is finished and counted. check: compare public checksums, by the archives' names.
-    progress: (files done, files in all) of the step at hand.
+    progress: (files done, files in all) of the step at hand. overwrite: whether files that differ from the archives' may be
+    replaced; without it they raise OutputError before anything is written.
     Raises ConfigError for an unknown data set, DataError for an archive that is altered or unsafe, and where no split opens.
     """
     where, source = how_to_get(name), layout_of(name).source
@@ -56,7 +63,7 @@ def prepare(
     for archive in map(Path, archives):
         if archive.is_file() and check and not verify(archive, source.checksums):
             notes.append(f"'{archive.name}': no checksum is public, so only its own was looked at")
-        unpack(archive, out, progress)
+        unpack(archive, out, progress, overwrite)
     root = _only_folder(out, name)
     if source.finish is not None:
         notes += source.finish(root, progress)

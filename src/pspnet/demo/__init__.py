@@ -25,16 +25,19 @@ def run_demo(
     train_scenes: int | None = None,
     test_scenes: int | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
 ) -> DemoReport:
     """Trains the FCN baseline, one global bin and PSPNet on the same scenes, seed and steps; about 3 minutes on 2 cores.
 
     Writes into `out_dir`: index.html (self-contained), scores.json, pspnet.safetensors, and the three runs below runs/
-    (those of an earlier demo there are replaced). Prints a table unless `quiet`. steps, size_px, train_scenes and
+    (those of an earlier demo there are replaced; others only with overwrite). Prints a table unless `quiet`. steps, size_px, train_scenes and
     test_scenes replace the demo's own settings (see run.py): smaller ones are faster and show less.
 
-    Raises what `pspnet.train` raises: ConfigError, TrainingError, RunInterrupted.
+    Raises what `pspnet.train` raises: ConfigError, TrainingError, RunInterrupted; and OutputError before the work.
     """
     from pspnet.demo.run import DemoPlan, run  # loads torch and Lightning
 
     given = {"steps": steps, "size_px": size_px, "train_scenes": train_scenes, "test_scenes": test_scenes}
-    return run(Path(out_dir), DemoPlan(seed=seed, **{k: v for k, v in given.items() if v is not None}), quiet)
+    return run(
+        Path(out_dir), DemoPlan(seed=seed, **{k: v for k, v in given.items() if v is not None}), quiet, overwrite
+    )

@@ -17,7 +17,7 @@ from pspnet.config import AugmentConfig, ModelConfig, TrainConfig
 from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Scenes
 from pspnet.data.views import InMemory
-from pspnet.files import write_text
+from pspnet.files import check_output, check_output_folder, holds_keys, write_text
 from pspnet.metrics import ConfusionMatrix, Scores, percent
 from pspnet.nn import PSPNet
 from pspnet.predict.engines import pick_device
@@ -120,11 +120,12 @@ def training_config(plan: DemoPlan, contender: Contender, run_dir: Path | None) 
     )
 
 
-def run(out_dir: Path, plan: DemoPlan, quiet: bool) -> DemoReport:
+def run(out_dir: Path, plan: DemoPlan, quiet: bool, overwrite: bool = False) -> DemoReport:
     """See `pspnet.demo.run_demo`."""
     from pspnet.demo.page import write_page
 
     started = time.perf_counter()
+    _claim(out_dir, plan, overwrite)
     console = PlainConsole(quiet=quiet, soft_wrap=True)
     train_data, val_data, test_data = _draw(plan, console)
     images = np.stack([sample.image for sample in test_data.samples])
@@ -169,6 +170,17 @@ def run(out_dir: Path, plan: DemoPlan, quiet: bool) -> DemoReport:
     write_page(report)
     _show(report, console)
     return report
+
+
+def _claim(out_dir: Path, plan: DemoPlan, overwrite: bool) -> None:
+    """Refuses to replace files and runs that no demo made; then scores.json says that the folder is a demo's."""
+    scores = out_dir / "scores.json"
+    ours = overwrite or holds_keys(scores, ("plan", "networks"))
+    for name in ("index.html", "scores.json", "pspnet.safetensors"):
+        check_output(out_dir / name, overwrite=ours)
+    for contender in CONTENDERS:
+        check_output_folder(out_dir / "runs" / contender.key, overwrite=ours)
+    write_text(scores, json.dumps({"plan": asdict(plan), "networks": {}}, indent=1))
 
 
 def _draw(plan: DemoPlan, console: PlainConsole) -> tuple[InMemory, InMemory, InMemory]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol
 from pspnet.errors import DataError, parsing
-from pspnet.files import write_bytes
+from pspnet.files import check_output, write_bytes
 from pspnet.metrics import (
     ABSENT_RULES,
     BoundaryCounter,
@@ -134,21 +134,26 @@ class Evaluation:
             "per_image": self.per_image.to_dict(),
         }
 
-    def save_json(self, path: str | Path) -> Path:
-        """Writes everything as JSON, whole or not at all."""
-        write_bytes(path, json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
+    def save_json(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes everything as JSON, whole or not at all. Raises OutputError for a file that exists, without overwrite."""
+        write_bytes(path, json.dumps(self.to_dict(), indent=1, allow_nan=False).encode(), overwrite=overwrite)
         return Path(path)
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Writes scores.json, report.txt, confusion.png and, with calibration, reliability.png; returns their paths."""
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Writes scores.json, report.txt, confusion.png and, with calibration, reliability.png; returns their paths.
+
+        Raises OutputError before the first of them where one exists, without overwrite.
+        """
         from pspnet.evaluation.pictures import confusion_picture, reliability_picture
         from pspnet.terminal import PlainConsole
 
         folder = Path(folder)
+        for name in ("scores.json", "report.txt", "confusion.png", "reliability.png"):
+            check_output(folder / name, overwrite=overwrite)
         console = PlainConsole(record=True, width=120, file=io.StringIO())
         console.print(self.render())
         write_bytes(folder / "report.txt", console.export_text().encode())
-        files = [self.save_json(folder / "scores.json"), folder / "report.txt"]
+        files = [self.save_json(folder / "scores.json", overwrite=overwrite), folder / "report.txt"]
         files.append(confusion_picture(self.scores, folder / "confusion.png", title=self.dataset))
         if self.calibration is not None:
             files.append(reliability_picture(self.calibration, folder / "reliability.png", title=self.dataset))

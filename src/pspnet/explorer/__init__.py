@@ -12,6 +12,7 @@ from pspnet.evaluation.run import Progress, predict_all, read_ahead
 from pspnet.explorer.failures import Findings, look_at
 from pspnet.explorer.page import Picture, write_page
 from pspnet.explorer.report import ExplorerReport, choose
+from pspnet.files import check_output
 from pspnet.predict.conditions import class_translation, protocol_of, refuse_unlike
 from pspnet.predict.segmenter import Segmenter
 
@@ -28,12 +29,15 @@ def explore(
     batch_size: int = 4,
     progress: Progress | None = None,
     title: str = "",
+    overwrite: bool = False,
 ) -> ExplorerReport:
     """Predicts a labelled data set, sorts the errors and writes a page that needs no other file to `out`.
 
     protocol: None: the one that the model's card names. examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
-    each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does.
+    each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does, and OutputError
+    before the work where `out` exists, without overwrite.
     """
+    check_output(out, overwrite=overwrite)
     space, chosen = dataset.label_space, protocol_of(segmenter.card, protocol)
     refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, space)
@@ -56,5 +60,5 @@ def explore(
         pictures[index] = Picture(image_for_display(sample.image), sample.labels, predicted)
         if progress is not None:
             progress(len(dataset), len(dataset))
-    write_page(Path(out), report, space, pictures)
+    write_page(Path(out), report, space, pictures, overwrite)
     return report

@@ -40,8 +40,10 @@ class Picture:
     predicted: NDArray[np.uint8]
 
 
-def write_page(path: Path, report: ExplorerReport, space: LabelSpace, pictures: dict[int, Picture]) -> None:
-    """Writes the page, whole or not at all."""
+def write_page(
+    path: Path, report: ExplorerReport, space: LabelSpace, pictures: dict[int, Picture], overwrite: bool
+) -> None:
+    """Writes the page, whole or not at all. Raises OutputError for a file that exists, without overwrite."""
     shares = {"borders": report.border_share, **{k.name: k.share for k in report.kinds}, "rest": report.rest_share}
     template = Template((resources.files("pspnet.explorer") / "page.html").read_text(encoding="utf-8"))
     text = template.substitute(
@@ -60,7 +62,7 @@ def write_page(path: Path, report: ExplorerReport, space: LabelSpace, pictures: 
         chart=_chart(report.objects, space),
         **{kind.name: _kind(kind, space, pictures) for kind in report.kinds},
     )
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), overwrite=overwrite)
 
 
 def _kind(kind: Kind, space: LabelSpace, pictures: dict[int, Picture]) -> str:

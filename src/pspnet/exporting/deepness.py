@@ -44,7 +44,7 @@ def export_deepness(
     tile_px: int = 512,
     overlap_percent: int = 25,
     inputs: Sequence[str | Path] = (),
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> DeepnessReport:
     """Writes an .onnx that the plugin opens with nothing left to set; the raster's channels must be in the model's order.
 

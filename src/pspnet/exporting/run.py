@@ -80,7 +80,7 @@ def export(
     max_drop: float | None = None,
     accuracy_aware: bool = False,
     inputs: Sequence[str | Path] = (),
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Writes an exported model that takes (B, bands, H, W) float32 images, any B, H and W, in their own range.
 

@@ -28,7 +28,7 @@ def export_labels(
     *,
     size: tuple[int, int] | None = None,
     inputs: Sequence[str | Path] = (),
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> float:
     """Writes an .onnx that takes "images" (B, H, W, bands) uint8 and gives "labels" (B, H, W) uint8. Returns the least share
     of labels that are equal to the source's, over some sizes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ def check_output(path: str | Path, *, inputs: Inputs | Iterable[str | Path] = ()
                 same = "" if str(used) == str(path) else f" ('{used}')"
                 raise OutputError(f"'{path}' is an input{same}; an output never replaces an input", exit_code=2)
             if not overwrite:
-                raise OutputError(f"'{path}' exists; choose another name, or replace it with --overwrite")
+                raise OutputError(f"'{path}' exists; choose another name, or replace it: overwrite (--overwrite)")
         check_folder(path.parent)
 
 
@@ -44,7 +45,9 @@ def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), 
         if not path.is_dir() or not any(path.iterdir()):
             return
         if not overwrite:
-            raise OutputError(f"'{path}' exists and is not empty; choose another name, or replace it with --overwrite")
+            raise OutputError(
+                f"'{path}' exists and is not empty; choose another name, or replace it: overwrite (--overwrite)"
+            )
         real = os.path.realpath(path)
         for given in inputs:
             for name in named_files(given):
@@ -53,6 +56,15 @@ def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), 
                         f"'{path}' holds an input ('{given}') or lies in it; an output never replaces an input",
                         exit_code=2,
                     )
+
+
+def holds_keys(path: str | Path, keys: Iterable[str]) -> bool:
+    """Whether a file is a JSON object with these keys: how a command tells its own results of an earlier run."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return isinstance(content, dict) and set(keys) <= content.keys()
+    except Exception:  # nothing there, or whatever somebody wrote
+        return False
 
 
 def _check_limits(path: Path) -> None:

@@ -16,13 +16,15 @@ from pspnet.files import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
 
 
-def write_label(path: str | Path, labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False) -> None:
+def write_label(
+    path: str | Path, labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False, overwrite: bool = True
+) -> None:
     """Writes (H, W) labels as an indexed PNG in the classes' colours, whole or not at all.
 
     Pixels hold 0..K-1 and 255 (ignored, black); with codes=True the source's own codes (grey with 16 bits where one
     exceeds 255, for a palette ends there). Raises LabelError when a label is neither below K nor 255.
     """
-    write_bytes(path, encode_label(labels, label_space, codes=codes, name=str(path)))
+    write_bytes(path, encode_label(labels, label_space, codes=codes, name=str(path)), overwrite=overwrite)
 
 
 def encode_label(labels: NDArray[Any], label_space: LabelSpace, *, codes: bool = False, name: str = "labels") -> bytes:
@@ -54,14 +56,14 @@ def encode_label(labels: NDArray[Any], label_space: LabelSpace, *, codes: bool =
     return stream.getvalue()
 
 
-def write_png(path: str | Path, image: NDArray[Any]) -> None:
+def write_png(path: str | Path, image: NDArray[Any], *, overwrite: bool = True) -> None:
     """Writes (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16, as PNG, whole or not at all."""
-    write_bytes(path, encode_png(image, str(path)))
+    write_bytes(path, encode_png(image, str(path)), overwrite=overwrite)
 
 
-def write_jpeg(path: str | Path, image: NDArray[np.uint8]) -> None:
+def write_jpeg(path: str | Path, image: NDArray[np.uint8], *, overwrite: bool = True) -> None:
     """Writes (H, W, 3) RGB as JPEG, whole or not at all."""
-    write_bytes(path, encode_jpeg(image, name=str(path)))
+    write_bytes(path, encode_jpeg(image, name=str(path)), overwrite=overwrite)
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 92, name: str = "image") -> bytes:

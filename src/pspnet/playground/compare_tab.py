@@ -138,6 +138,7 @@ def add_compare(context: Context, page: Any) -> None:
             dataset,
             out,
             title=two,
+            overwrite=True,
             progress=lambda done, total: progress((done, total), desc="looking for failures"),
         )
         shares = ", ".join(f"{kind.name} {kind.share:.0%}" for kind in report.kinds)

@@ -61,7 +61,7 @@ def score(
         with plain_words(folder):
             folder.mkdir(exist_ok=True)
             known.unlink(missing_ok=True)
-            evaluation.save_json(file)
+            evaluation.save_json(file, overwrite=True)
             write_text(known, key)
     return Scored(name, file, Scores.from_dict(json.loads(file.read_text(encoding="utf-8"))))
 

@@ -18,7 +18,17 @@ from typing import Any
 
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.errors import DataError
-from pspnet.files import LONGEST_NAME, Inputs, Listing, check_folder, check_output, list_files, locked, write_text
+from pspnet.files import (
+    LONGEST_NAME,
+    Inputs,
+    Listing,
+    check_folder,
+    check_output,
+    holds_keys,
+    list_files,
+    locked,
+    write_text,
+)
 from pspnet.images import IMAGE_SUFFIXES
 from pspnet.labels import LabelSpace
 from pspnet.predict.image_results import ENDINGS, ImageFile, ImageOptions, label_name, segment_file, write_shared
@@ -162,7 +172,8 @@ def run_files(
             }
             write_text(out / SUMMARY, json.dumps(content, indent=1))
 
-        check_output(out / SUMMARY, inputs=inputs, overwrite=overwrite or bool(known) or _is_summary(out / SUMMARY))
+        ours = bool(known) or holds_keys(out / SUMMARY, ("done", "failures", "images"))
+        check_output(out / SUMMARY, inputs=inputs, overwrite=overwrite or ours)
         write_summary()  # before the first result: a run that is killed has said which are its own
         left = []
         for file in files:
@@ -263,14 +274,6 @@ def _shared_results(folder: Path) -> list[str]:
         return [str(name) for name in json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("shared", [])]
     except (OSError, ValueError, TypeError, AttributeError):
         return []
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return isinstance(content, dict) and {"done", "failures", "images"} <= content.keys()
-    except (OSError, ValueError):
-        return False
 
 
 class _ResultFolders:

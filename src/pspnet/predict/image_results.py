@@ -93,12 +93,12 @@ def segment_file(segmenter: Segmenter, file: ImageFile, out: Path, options: Imag
         if options.confidence and result.confidence is not None:
             write_grey_tiff(out / f"{file.name}{CONFIDENCE}", confidence_bytes(result.confidence))
         if options.probabilities:
-            result.save(out / f"{file.name}{PROBABILITIES}")
+            result.save(out / f"{file.name}{PROBABILITIES}", overwrite=True)
         if options.polygons == "geojson":
             write_text(out / f"{file.name}.geojson", json.dumps(as_polygons(result), separators=(",", ":")))
         if options.polygons == "yolo":
             write_text(out / f"{file.name}.txt", as_yolo(result))
-        result.save(out / f"{file.name}.png")
+        result.save(out / f"{file.name}.png", overwrite=True)  # `run_files` has looked at each before
         return result.to_dict()
     except PspnetError as error:
         return str(error)

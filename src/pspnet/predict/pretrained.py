@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet.errors import CheckpointError, ConfigError
-from pspnet.files import check_folder, write_text
+from pspnet.files import check_output, write_text
 from pspnet.predict.hub_card import readme
 from pspnet.weights.checkpoint import header_text, read_header
 from pspnet.weights.hub import WEIGHTS, fetch, upload
@@ -64,11 +64,13 @@ def save_pretrained(
     license: str | None,
     license_link: str | None,
     half: bool,
+    overwrite: bool = False,
 ) -> Path:
     """See `Segmenter.save_pretrained`."""
     folder = Path(folder)
-    check_folder(folder)
-    segmenter.save(folder / WEIGHTS, half)
+    for name in (WEIGHTS, "config.json", "README.md"):
+        check_output(folder / name, overwrite=overwrite)
+    segmenter.save(folder / WEIGHTS, half, overwrite=overwrite)
     header = json.loads(header_text(segmenter.config, segmenter.card))
     write_text(folder / "config.json", json.dumps({"model_type": "pspnet", **header}, indent=1))
     text = readme(

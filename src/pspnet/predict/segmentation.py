@@ -72,44 +72,44 @@ class Segmentation:
         colours = [self.colours[self.classes.index(name)] for name in shares]
         return np.vstack([shown, display.legend(shares, colours, shown.shape[1])])
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes by the ending: `.png` the label map with a palette, `.json` the class shares, `.jpg` the overlay, `.npz` the
         probabilities with the names of the classes. Raises ConfigError for another ending, and for probabilities that were
-        not asked for."""
+        not asked for; OutputError for a file that exists, without overwrite."""
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
-            write_label(path, self.labels, self.label_space)
+            write_label(path, self.labels, self.label_space, overwrite=overwrite)
         elif suffix == ".json":
-            write_bytes(path, json.dumps(self.to_dict(), indent=1).encode())
+            write_bytes(path, json.dumps(self.to_dict(), indent=1).encode(), overwrite=overwrite)
         elif suffix in (".jpg", ".jpeg"):
-            write_jpeg(path, self.overlay())
+            write_jpeg(path, self.overlay(), overwrite=overwrite)
         elif suffix == ".npz":
-            self._save_probabilities(path)
+            self._save_probabilities(path, overwrite)
         else:
             raise ConfigError(
                 f"'{path}': ending {suffix!r}; .png keeps labels, .json class shares, .jpg an overlay, .npz probabilities"
             )
         return path
 
-    def _save_probabilities(self, path: Path) -> None:
+    def _save_probabilities(self, path: Path, overwrite: bool) -> None:
         """numpy.load(path) has `probabilities` (K, H, W) float16 and `classes` (K,) text, quickly compressed."""
         if self.probabilities is None:
             raise ConfigError(f"'{path}': probabilities were not asked for; segment with probabilities=True")
         with (
-            new_file(path) as part,
+            new_file(path, overwrite=overwrite) as part,
             zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         ):
             for name, values in {"classes": np.array(self.classes), "probabilities": self.probabilities}.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(cast(io.BufferedIOBase, file), values, allow_pickle=False)
 
-    def save_overlay(self, path: str | Path, opacity: float = 0.55) -> Path:
-        """Writes the overlay as PNG or JPEG, by the ending."""
+    def save_overlay(self, path: str | Path, opacity: float = 0.55, *, overwrite: bool = False) -> Path:
+        """Writes the overlay as PNG or JPEG, by the ending. Raises OutputError for a file that exists, without overwrite."""
         path = Path(path)
         if path.suffix.lower() != ".png":
-            return self.save(path)
-        write_png(path, self.overlay(opacity))
+            return self.save(path, overwrite=overwrite)
+        write_png(path, self.overlay(opacity), overwrite=overwrite)
         return path
 
     def to_dict(self) -> dict[str, Any]:

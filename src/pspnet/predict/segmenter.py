@@ -178,9 +178,9 @@ class Segmenter:
         digest.update(json.dumps(self.card.to_dict(), sort_keys=True, default=str).encode())
         return f"{self.engine.name} {digest.hexdigest()}"
 
-    def save(self, path: str | Path, half: bool = False) -> Path:
-        """Writes the checkpoint; `half` stores it in float16."""
-        return save_checkpoint(path, self.model, self.card, half)
+    def save(self, path: str | Path, half: bool = False, *, overwrite: bool = False) -> Path:
+        """Writes the checkpoint; `half` stores it in float16. Raises OutputError for a file that exists, without overwrite."""
+        return save_checkpoint(path, self.model, self.card, half, overwrite=overwrite)
 
     def save_pretrained(
         self,
@@ -190,21 +190,24 @@ class Segmenter:
         license: str | None = None,
         license_link: str | None = None,
         half: bool = False,
+        overwrite: bool = False,
     ) -> Path:
         """Writes model.safetensors, config.json and a model card with front matter (README.md) into a folder.
 
         Args:
-            folder: Made where it does not exist; files of these three names are replaced.
+            folder: Made where it does not exist.
             title: What the card is called: the repository's name; None: the folder's.
             license: Of the weights, by the hub's list: apache-2.0, cc0-1.0, other ...; None: the card says that none is stated.
             license_link: Where the terms of an "other" license stand.
             half: Stores the weights in float16.
+            overwrite: Whether files of these three names may be replaced.
 
-        Raises ConfigError for an exported model, OutputError where the folder cannot be written.
+        Raises ConfigError for an exported model, OutputError where the folder cannot be written or, without overwrite, has
+        such a file.
         """
         from pspnet.predict.pretrained import save_pretrained
 
-        return save_pretrained(self, folder, title, license, license_link, half)
+        return save_pretrained(self, folder, title, license, license_link, half, overwrite)
 
     def push_to_hub(
         self,

@@ -99,7 +99,9 @@ def card_for(model: PSPNet | ModelConfig, label_space: LabelSpace | None = None,
     return ModelCard(label_space or LabelSpace.numbered(config.num_classes), **{"band_names": names, **fields})
 
 
-def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool = False) -> Path:
+def save_checkpoint(
+    path: str | Path, model: PSPNet, card: ModelCard, half: bool = False, *, overwrite: bool = True
+) -> Path:
     """Writes one .safetensors file, whole or not at all. Returns its path.
 
     half: stores floating-point weights as float16 (they load as float32 again), at half the size. Raises
@@ -120,7 +122,7 @@ def save_checkpoint(path: str | Path, model: PSPNet, card: ModelCard, half: bool
         .contiguous()
         for name, value in model.state_dict().items()
     }
-    with new_file(path, durable=True, also=(SafetensorError,)) as part:
+    with new_file(path, overwrite=overwrite, durable=True, also=(SafetensorError,)) as part:
         part.touch()
         mode = part.stat().st_mode
         save_file(state, part, metadata={"pspnet": header_text(model.config, card, digest_of(state))})
