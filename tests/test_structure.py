@@ -33,7 +33,7 @@ FLOORS = {
     **dict.fromkeys(("weights", "data"), 3),
     "predict": 4,
     **dict.fromkeys(("training", "evaluation", "raster", "exporting", "ablation", "explorer"), 5),
-    **dict.fromkeys(("demo", "inspection", "bench", "adaptation", "picking"), 5),
+    **dict.fromkeys(("demo", "inspection", "bench", "adaptation", "picking", "integrations"), 5),
     **dict.fromkeys(("cli", "server", "client", "playground", "arcgis"), 6),
 }
 
