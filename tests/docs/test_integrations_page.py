@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.main import get_command
 
 from pspnet import Segmenter
-from pspnet.cli import _run
+from pspnet.cli import _run, app
+from pspnet.data.catalog import open_dataset
+from pspnet.integrations.label_studio import read_configuration
 from support.deepness import DeepnessReader
 from support.foreign import write_foreign
 from support.hub_server import Hub, here
+from support.other_programs import use_cvat, use_fiftyone, use_supervision
 from support.paths import ROOT
 from support.rasters import read, write_raster
 
@@ -72,3 +77,61 @@ def test_the_hub(folder: Path, hub: Hub) -> None:
     exec(block("The Hugging Face hub", "python"), names)
     assert names["url"] == f"{hub.url}/someone/scenes"
     assert names["model"].classes == names["again"].classes == names["seg"].classes
+
+
+@pytest.fixture
+def photo(folder: Path) -> Path:
+    scene = np.asarray(open_dataset("scenes", None, "val", count=1, size=96)[0].image)
+    Image.fromarray(scene).save(folder / "photo.jpg")
+    return folder / "photo.jpg"
+
+
+def test_label_studio(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(block("Label Studio", "python"), {})
+    classes = Segmenter.load("scenes").classes
+    assert tuple(read_configuration(capsys.readouterr().out, classes).labels) == classes
+    options = {name for parameter in get_command(app).commands["serve"].params for name in parameter.opts}
+    assert set(re.findall(r"--[a-z-]+", section("Label Studio"))) <= options
+
+
+def test_cvat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    use_cvat(monkeypatch)
+    exec(block("CVAT", "python"), {})
+    assert "skyscraper" in capsys.readouterr().out
+
+
+def test_supervision(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_supervision(monkeypatch)
+    names: dict[str, Any] = {}
+    exec(block("supervision", "python"), names)
+    assert len(names["sure"]) >= 1
+
+
+def test_fiftyone(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fiftyone(monkeypatch)
+
+    class Sample(dict[str, Any]):
+        filepath = str(photo)
+        saved = False
+
+        def save(self) -> None:
+            self.saved = True
+
+    samples = Samples([Sample()])
+    exec(block("FiftyOne", "python"), {"dataset": samples})
+    assert samples[0].saved
+    assert samples.saved
+    assert set(np.unique(samples[0]["pspnet"].mask)) <= set(samples.mask_targets["pspnet"]) | {0}
+
+
+class Samples(list[Any]):
+    """As much of a fiftyone.Dataset as the example uses."""
+
+    saved = False
+
+    def __init__(self, samples: list[Any]) -> None:
+        super().__init__(samples)
+        self.mask_targets: dict[str, dict[int, str]] = {}
+
+    def save(self) -> None:
+        self.saved = True

@@ -61,6 +61,13 @@ def serve(
             help="Origin whose pages may ask from a browser (CORS), such as https://maps.example.org; repeat it."
         ),
     ] = None,
+    label_studio: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Label Studio: serve its backend routes too (/health, /setup, /predict) and fetch its tasks' "
+            "images there, with LABEL_STUDIO_API_KEY of the environment."
+        ),
+    ] = None,
     any_host: Annotated[
         bool, typer.Option("--any-host", help="Answer every host name, and pages of other origins in a browser.")
     ] = False,
@@ -102,6 +109,8 @@ def serve(
         hosts=_host_names(host, allow_host or []),
         origins=tuple(origin.lower().rstrip("/") for origin in allow_origin or ()),
         any_host=any_host,
+        label_studio=label_studio or "",
+        label_studio_key=os.environ.get("LABEL_STUDIO_API_KEY", "").strip() if label_studio else "",
     )
     named = name_models(models)
     check_sources(named)

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse
 
 from pspnet import __version__
 from pspnet.server.docs_page import POLICY, docs_page
+from pspnet.server.label_studio import add_label_studio
 from pspnet.server.logs import Observed
 from pspnet.server.models import Source, describe
 from pspnet.server.negotiation import Format, choose_format
@@ -175,6 +176,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         if not library.ready:
             raise Problem("not_ready", f"{len(library.opened)} of {len(library.sources)} models are open", 2)
         return {"status": "ready"}
+
+    if settings.label_studio:
+        add_label_studio(app, service, guarded)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Mapping, Sequence
 
@@ -49,11 +50,19 @@ class Checked:
 
 
 def is_key(headers: Mapping[str, str], keys: Sequence[str]) -> bool:
-    """Whether a request brings one of the keys: in X-API-Key, or as `Authorization: Bearer KEY`."""
+    """Whether a request brings one of the keys: in X-API-Key, as `Authorization: Bearer KEY`, or as the password of Basic."""
     given = headers.get("x-api-key")
     if given is None:
         scheme, _, rest = headers.get("authorization", "").partition(" ")
-        given = rest if scheme.lower() == "bearer" else ""
+        given = {"bearer": rest, "basic": _password(rest)}.get(scheme.lower(), "")
     # compared in constant time, with every key, so that time tells nothing
     right = [hmac.compare_digest(given.strip().encode(), key.encode()) for key in keys]
     return any(right)
+
+
+def _password(coded: str) -> str:
+    """Of "NAME:PASSWORD" in base64; empty where it is none."""
+    try:
+        return base64.b64decode(coded.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""

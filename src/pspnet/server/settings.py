@@ -52,6 +52,11 @@ class ServerSettings(Settings):
         (), description="Origins whose pages may ask from a browser (CORS), such as https://maps.example.org."
     )
     any_host: bool = Field(False, description="Answer every host name and pages of every origin.")
+    label_studio: str = Field(
+        "",
+        description="Address of the Label Studio whose backend this server is, and whose images it fetches; empty: none.",
+    )
+    label_studio_key: str = Field("", description="A token of that Label Studio, to fetch images with.", repr=False)
     api_keys: tuple[str, ...] = Field((), description="Keys that /v1 asks for; none: open to all.")
 
     @model_validator(mode="after")
@@ -66,6 +71,8 @@ class ServerSettings(Settings):
                 f"max_mib = {self.max_mib:g} is above queue_mib = {self.queue_mib:g}: a body could never be read; raise "
                 "the queue's or lower the body's"
             )
+        if self.label_studio and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", self.label_studio) is None:
+            raise ValueError(f"label_studio = {self.label_studio!r}: an address such as http://localhost:8080")
         for origin in self.origins:
             if re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin) is None:
                 raise ValueError(

@@ -57,6 +57,14 @@ async def read_body(request: Request, settings: ServerSettings, body: Body) -> b
     return await _file_of_form(request.headers, data) if kind == "multipart/form-data" else data
 
 
+async def read_json(request: Request, settings: ServerSettings, body: Body) -> bytes:
+    """A body of JSON, bounded as an image's is. Raises Problem."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem("unsupported_type", f"content-type {kind!r}: send application/json")
+    return await _read_limited(request, settings, body)
+
+
 def check(data: bytes, settings: ServerSettings) -> Upload:
     """Type and extent by the first bytes. Raises Problem; decodes nothing."""
     if not data:
