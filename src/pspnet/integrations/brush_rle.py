@@ -31,6 +31,6 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
     size = np.array(SIZES)[which]
     words = (1 << (2 + size + 8)) | (which << (size + 8)) | ((pieces - 1) << 8) | values
     bits = np.unpackbits(words.astype(">u4").view(np.uint8)).reshape(-1, 32)
-    kept = bits[np.arange(32) >= 32 - (3 + size + 8)[:, None]]
+    token_bits = bits[np.arange(32) >= 32 - (3 + size + 8)[:, None]]
     head = f"{4 * len(flat):032b}{7:05b}" + "".join(f"{bits - 1:04b}" for bits in SIZES)
-    return np.packbits(np.concatenate([np.frombuffer(head.encode(), np.uint8) - ord("0"), kept])).tolist()
+    return np.packbits(np.concatenate([np.frombuffer(head.encode(), np.uint8) - ord("0"), token_bits])).tolist()

@@ -28,9 +28,9 @@ class ClassRegion:
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def class_regions(found: Segmentation) -> Iterator[ClassRegion]:
+def class_regions(segmentation: Segmentation) -> Iterator[ClassRegion]:
     """Each class that occurs, in the order of the classes; one mask at a time. Pixels of no class are in none."""
-    for index in np.unique(found.labels[found.labels != IGNORE]).tolist():
-        mask = found.labels == index
-        confidence = None if found.confidence is None else float(found.confidence[mask].mean())
-        yield ClassRegion(index, found.classes[index], mask, confidence)
+    for index in np.unique(segmentation.labels[segmentation.labels != IGNORE]).tolist():
+        mask = segmentation.labels == index
+        confidence = None if segmentation.confidence is None else float(segmentation.confidence[mask].mean())
+        yield ClassRegion(index, segmentation.classes[index], mask, confidence)

@@ -52,9 +52,9 @@ class DetectionFunction:
     def detect(self, context: Any, image: Image.Image) -> list[Any]:
         """A mask for each class of the frame, or polygons where CVAT asks for them; classes below its threshold are left out."""
         least = getattr(context, "conf_threshold", None) or 0.0
-        found = self.segmenter.segment(image)
+        segmentation = self.segmenter.segment(image)
         shapes: list[Any] = []
-        for one in class_regions(found):
+        for one in class_regions(segmentation):
             if (one.confidence or 0.0) < least:
                 continue
             if getattr(context, "conv_mask_to_poly", False):
@@ -77,5 +77,5 @@ def outlines(mask: NDArray[np.bool_]) -> list[list[float]]:
     """The outer outline of each region: x, y, x, y ... CVAT's polygons have no holes, so holes are filled."""
     import cv2
 
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour.reshape(-1).astype(float).tolist() for contour in found if len(contour) > 2]
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [contour.reshape(-1).astype(float).tolist() for contour in contours if len(contour) > 2]

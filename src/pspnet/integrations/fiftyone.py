@@ -18,7 +18,7 @@ from pspnet.labels import IGNORE
 from pspnet.predict.segmentation import Segmentation
 
 
-def segmentation_label(found: Segmentation) -> Any:
+def segmentation_label(segmentation: Segmentation) -> Any:
     """fiftyone.Segmentation whose mask holds class + 1: FiftyOne takes 0 for background and does not show it.
 
     Pixels of no class become 0. Raises MissingExtraError without fiftyone, ValueError for 255 classes, whose last would not fit.
@@ -27,14 +27,16 @@ def segmentation_label(found: Segmentation) -> Any:
         import fiftyone
     except ImportError as error:
         raise MissingExtraError("Segmentation labels need the library: pip install fiftyone") from error
-    return fiftyone.Segmentation(mask=mask_of(found))
+    return fiftyone.Segmentation(mask=mask_of(segmentation))
 
 
-def mask_of(found: Segmentation) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def mask_of(segmentation: Segmentation) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """(H, W) uint8: class + 1, and 0 where nothing is known."""
-    if len(found.classes) > 254:
-        raise ValueError(f"{len(found.classes)} classes: a mask of 8 bits has room for 254 beside the background")
-    return np.where(found.labels == IGNORE, np.uint8(0), found.labels + np.uint8(1)).astype(np.uint8)
+    if len(segmentation.classes) > 254:
+        raise ValueError(
+            f"{len(segmentation.classes)} classes: a mask of 8 bits has room for 254 beside the background"
+        )
+    return np.where(segmentation.labels == IGNORE, np.uint8(0), segmentation.labels + np.uint8(1)).astype(np.uint8)
 
 
 def mask_targets(classes: Sequence[str]) -> dict[int, str]:

@@ -70,11 +70,11 @@ def configuration(classes: Sequence[str], colours: Sequence[tuple[int, int, int]
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def prediction(found: Segmentation, task: BrushTask, model_version: str) -> dict[str, Any]:
+def prediction(segmentation: Segmentation, task: BrushTask, model_version: str) -> dict[str, Any]:
     """One entry of a prediction's "results": a brush region for each class that the configuration has."""
-    height, width = found.labels.shape
+    height, width = segmentation.labels.shape
     regions, scores = [], []
-    for one in class_regions(found):
+    for one in class_regions(segmentation):
         if one.name not in task.labels:
             continue
         score = {} if one.confidence is None else {"score": round(one.confidence, 4)}

@@ -11,7 +11,7 @@ from pspnet.integrations.class_regions import class_regions
 from pspnet.predict.segmentation import Segmentation
 
 
-def detections(found: Segmentation) -> Any:
+def detections(segmentation: Segmentation) -> Any:
     """supervision.Detections with one entry for each class: box, mask (N, H, W), class_id, class_name, mean confidence.
 
     A class is one entry, however many regions it has: this is semantic segmentation, which does not tell objects apart. The
@@ -21,7 +21,7 @@ def detections(found: Segmentation) -> Any:
         import supervision
     except ImportError as error:
         raise MissingExtraError("Detections need the library: pip install supervision") from error
-    ones = list(class_regions(found))
+    ones = list(class_regions(segmentation))
     if not ones:
         return supervision.Detections.empty()
     confidence = [one.confidence for one in ones]

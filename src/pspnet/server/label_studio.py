@@ -55,8 +55,8 @@ def add_label_studio(app: FastAPI, service: Service, guarded: list[Any]) -> None
         brush = _task_of(content.get("label_config"), segmenter.classes)
         space = segmenter.card.label_space
 
-        def finish(found: Found, _: NDArray[Any]) -> dict[str, Any]:
-            return prediction(Segmentation(found.labels, space, found.confidence), brush, name)
+        def finish(result: Found, _: NDArray[Any]) -> dict[str, Any]:
+            return prediction(Segmentation(result.labels, space, result.confidence), brush, name)
 
         results = []
         for task in tasks:
@@ -127,14 +127,14 @@ async def _fetched(url: str, settings: ServerSettings, body: Body) -> bytes:
             headers = await _authorization(client, settings)
             async with client.stream("GET", url, headers=headers) as answer:
                 if answer.status_code != 200:
-                    told = {
+                    hint = {
                         401: "set LABEL_STUDIO_API_KEY to a token of it",
                         404: "it has no such file",
                     }.get(
                         answer.status_code, "redirects to other places are not followed" if answer.is_redirect else ""
                     )
                     raise Problem(
-                        "bad_image", f"Label Studio answers {answer.status_code} for {url[:300]}: {told}".rstrip(": ")
+                        "bad_image", f"Label Studio answers {answer.status_code} for {url[:300]}: {hint}".rstrip(": ")
                     )
                 async for part in answer.aiter_bytes():
                     data += part
