@@ -177,6 +177,32 @@ def test_import_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+# Modules whose import may call something: the command line puts its commands together, a room asks for its extra.
+CALLS_AT_IMPORT = re.compile(r"(\w+\.add_to\(app\)|require\(.*\)|main\(\)|serve\(.*\))$", re.S)
+
+
+def test_importing_a_module_changes_nothing_in_the_process() -> None:
+    """No entry of sys.modules is replaced anywhere, and no global switch (filters, environment, settings of a library)
+    is turned by an import."""
+    wrong: list[tuple[Path, ast.AST]] = []
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                wrong += [] if CALLS_AT_IMPORT.fullmatch(ast.unparse(node)) else [(path, node)]
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            wrong += [(path, node) for goal in targets if isinstance(goal, (ast.Attribute, ast.Subscript))]
+        for part in ast.walk(tree):
+            text = ast.unparse(part) if isinstance(part, (ast.Call, ast.Assign, ast.AugAssign, ast.Delete)) else ""
+            if re.match(
+                r"(del )?sys\.(modules|meta_path|path_hooks)(\[.*\] = |\[[^\]]*\]$|\.(pop|update|setdefault)\()", text
+            ):
+                wrong.append((path, part))
+    assert [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}: {ast.unparse(node)[:80]}" for path, node in wrong
+    ] == []
+
+
 def test_public_names() -> None:
     import pspnet
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pspnet.errors import ImageError
-from pspnet.images import decode_image, read_image
+from pspnet.images import decode_image, opening, read_image
 from pspnet.images.decoder_costs import check_file
 from pspnet.images.headers import FORMATS, format_of, read_header
 
@@ -138,7 +138,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_costs_a_decoder_much_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a library was asked"))
+    monkeypatch.setattr(opening, "_pillow", lambda *_, **__: pytest.fail("a library was asked"))
     began = time.process_time()
     with pytest.raises(ImageError, match=r"'x\.img'"):
         decode_image(HOSTILE[name], "x.img")
@@ -179,7 +179,7 @@ def test_whatever_a_decoder_raises_is_about_this_file(
 
 
 def test_a_decoder_that_finds_another_size_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "open", lambda *_, **__: Image.new("RGB", (48, 31)))
+    monkeypatch.setattr(opening, "_pillow", lambda *_, **__: Image.new("RGB", (48, 31)))
     with pytest.raises(ImageError, match=r"47 x 31.*48 x 31"):
         decode_image(HONEST["png"][1], "x.png")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,8 @@ def playground(
 
     Example: pspnet playground --root street --port 7861
     """
-    import pspnet.playground  # first: it keeps gradio from reporting home  # noqa: F401
+    # before Gradio is imported: it looks for updates otherwise, and reports its use
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     from pspnet.playground.app import make_context, run_playground, service
 
     context = make_context(root or [Path.cwd()], runs, at_once)

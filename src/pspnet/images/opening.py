@@ -8,7 +8,6 @@ file.
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -25,9 +24,6 @@ IMAGE_SUFFIXES = (
 )
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 MAX_PIXELS = 178_956_970  # twice Pillow's warning limit, where Pillow itself refuses; larger ones are rasters
-
-# MAX_PIXELS is checked on every read; Pillow's own warning at half of it would only be noise on standard error.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -59,11 +55,20 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, 
             "`pspnet raster`, and every layout of training data, read such a file with all its bands"
         )
     try:
-        image = Image.open(io.BytesIO(data), formats=(header.format,))
+        image = _pillow(header.format, data)
     except Exception as error:  # whatever a decoder raises
         raise ImageError(f"'{name}' has a damaged header ({error or type(error).__name__}); copy it again") from error
     check_size(name, (header.width, header.height), image.size)
     return image, image.size
+
+
+def _pillow(kind: str, data: bytes) -> Image.Image:
+    """Pillow's own reader of one format. `Image.open` would warn from half of MAX_PIXELS on, through filters that belong
+    to the whole process; MAX_PIXELS was checked by the header."""
+    Image.preinit()
+    if kind not in Image.OPEN:
+        Image.init()
+    return Image.OPEN[kind][0](io.BytesIO(data), "")
 
 
 def check_size(name: str, by_header: tuple[int, int], by_decoder: tuple[int, int]) -> None:
