@@ -186,10 +186,12 @@ def bundle(
             elsewhere = None if other is None else open_dataset("folder", other, "val")
             told = f"{len(fitted)} images of {facts.splits[0]}" + (" with the twin" if facts.twin else "")
             sections.append(confidence_section(half, last, elsewhere, facts.other, told))
+        eight_bits: dict[str, str] = {}
         if int8:
-            path = places.cards / f"{facts.name}-int8.onnx"
+            path = folder / f"{facts.name}.int8.onnx"
             training = _open(facts, facts.train_split, data)
-            sections.append(eight_bit(source, training, last, path, places.root).section(facts.splits[-1]))
+            sections.append(eight_bit(source, judged, training, last, path, places.root).section(facts.splits[-1]))
+            eight_bits = {"int8": path.name, "int8_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         source.card = dataclasses.replace(
             source.card, provenance={**source.card.provenance, **_provenance(facts, scored, summary)}
         )
@@ -224,7 +226,8 @@ def bundle(
     )
     datasets = {one.split: _open(facts, one.split, data) for one in scored}
     write_card(card, half, datasets, places.cards)
-    _add_to_index(folder / "index.json", facts, target.name, digest)
+    entry = {"file": target.name, "sha256": digest, "about": facts.about, "terms": facts.terms, **eight_bits}
+    _write_index(folder / "index.json", facts.name, entry)
     if facts.place == "repository":
         elsewhere = (
             f"it lies in the folder models/ of the source repository ({facts.terms}). Copy that folder and set "
@@ -318,10 +321,6 @@ def _provenance(facts: Facts, scored: list[Scored], summary: Mapping[str, Any]) 
     }
     kept = {key: summary[key] for key in ("commit", "hardware", "training_s", "steps") if key in summary}
     return {"about": facts.about, "terms": facts.terms, "scores": scores, **kept}
-
-
-def _add_to_index(index: Path, facts: Facts, file: str, digest: str) -> None:
-    _write_index(index, facts.name, {"file": file, "sha256": digest, "about": facts.about, "terms": facts.terms})
 
 
 def _write_index(index: Path, name: str, entry: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pspnet.metrics import ConfusionMatrix
 from pspnet.predict.segmenter import Segmenter
 
 FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-SCALE_IMAGES, CONFIDENCE_IMAGES, INT8_IMAGES, CALIBRATION_IMAGES = 4, 12, 20, 30
+SCALE_IMAGES, CONFIDENCE_IMAGES, INT8_IMAGES, CALIBRATION_IMAGES = 8, 18, 40, 60
 
 
 def some(dataset: Dataset, count: int) -> Subset:
@@ -118,14 +119,23 @@ class EightBit:
         )
 
 
-def eight_bit(segmenter: Segmenter, training: Dataset, judged: Dataset, path: Path, root: Path) -> EightBit:
-    """Writes the int8 ONNX file, calibrated on training images, and scores it."""
+def eight_bit(
+    segmenter: Segmenter, twin: Segmenter, training: Dataset, judged: Dataset, path: Path, root: Path
+) -> EightBit:
+    """Writes the int8 ONNX file, calibrated on training images, and scores it; where the network saw the judged images
+    too, what is scored is its twin's int8 file, made in the same way and not kept."""
     images = some(training, CALIBRATION_IMAGES)
+    examples = [images[i].image for i in range(len(images))]
     path.parent.mkdir(parents=True, exist_ok=True)
-    export(segmenter, path, "int8", images=[images[i].image for i in range(len(images))], bound=0.0)
+    export(segmenter, path, "int8", images=examples, bound=0.0, overwrite=True)
     chosen = some(judged, INT8_IMAGES)
     config = EvaluationConfig(protocol=segmenter.card.protocol, batch_size=1, resamples=0)
-    before, after = (
-        100 * float(assess(model, chosen, config).scores.mean_iou) for model in (segmenter, Segmenter.load(path))
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        scored = path
+        if twin is not segmenter:
+            scored = Path(scratch) / path.name
+            export(twin, scored, "int8", images=examples, bound=0.0)
+        before, after = (
+            100 * float(assess(model, chosen, config).scores.mean_iou) for model in (twin, Segmenter.load(scored))
+        )
     return EightBit(path.relative_to(root).as_posix(), path.stat().st_size, len(chosen), before, after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -63,13 +64,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def run_bundle(folder: Path, checkpoint: Path, **changes: object) -> int:
+def run_bundle(folder: Path, checkpoint: Path, *options: str, **changes: object) -> int:
     from bundle_model import Places  # type: ignore[import-not-found]
     from bundle_model import main as bundle
 
     facts = folder / "facts.yaml"
     facts.write_text(yaml.safe_dump({**FACTS, **changes}))
-    result: int = bundle([str(facts), str(checkpoint.parent)], Places(folder))
+    result: int = bundle([str(facts), str(checkpoint.parent), *options], Places(folder))
     return result
 
 
@@ -78,6 +79,16 @@ def look_in(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     monkeypatch.setattr(bundled, "PACKAGE_MODELS", folders[0])
     monkeypatch.setattr(bundled, "REPOSITORY_MODELS", folders[-1])
     monkeypatch.chdir(folders[0])
+
+
+@pytest.mark.slow
+def test_int8_lies_beside_the_checkpoint_and_runs_by_name(tools: Path, checkpoint: Path, tmp_path: Path) -> None:
+    assert run_bundle(tmp_path, checkpoint, "--int8") == 0
+    package = tmp_path / "src" / "pspnet" / "models"
+    entry = json.loads((package / "index.json").read_text())["tiny"]
+    assert entry["int8"] == "tiny.int8.onnx"
+    assert hashlib.sha256((package / "tiny.int8.onnx").read_bytes()).hexdigest() == entry["int8_sha256"]
+    assert "## 8 bits" in (tmp_path / "models" / "tiny.md").read_text()
 
 
 def test_a_checkpoint_becomes_a_model_with_a_card(
