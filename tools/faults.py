@@ -15,6 +15,7 @@ import argparse
 import csv
 import datetime
 import io
+import json
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -356,15 +358,21 @@ def readers(work: Path, tries: int) -> list[Row]:
         ".dlpk": ([archive.getvalue()], ".dlpk", read_package),
         "rasters": ([(work / "good.tif").read_bytes()], ".tif", pixels),
     }
+    kinds |= _exports(work) | _vectors(work)
     rows = []
     for name, (goods, ending, read) in kinds.items():
         row, rng = Row("altered files", name), random.Random(7)
         path = work / f"x{ending}"
+        for good in goods:  # else a refusal would say nothing
+            path.write_bytes(good)
+            read(path)
         for number in range(tries if name != "checkpoints" else max(tries // 5, 10)):
             path.write_bytes(altered(goods[number % len(goods)], rng))
             began = time.monotonic()
             try:
-                read(path)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    read(path)
                 row.count("" if time.monotonic() - began < 30 else "30 s")
             except PspnetError:
                 row.count("" if time.monotonic() - began < 30 else "30 s", refused=True)
@@ -372,6 +380,86 @@ def readers(work: Path, tries: int) -> list[Row]:
                 row.count(f"{type(error).__name__}: {error}"[:200])
         rows.append(row)
     return rows
+
+
+def _exports(work: Path) -> dict[str, tuple[list[bytes], str, Callable[[Path], object]]]:
+    """Readers of annotation tools' exports: one picture, and the file that annotates it."""
+    from pspnet.data.catalog import open_unchecked
+
+    corners = [[4, 4], [30, 4], [30, 20], [4, 20]]
+    flat = [number for corner in corners for number in corner]
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 60, "width": 80}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [flat], "bbox": [4, 4, 26, 16]}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    labelme = {
+        "imagePath": "a.png",
+        "imageHeight": 60,
+        "imageWidth": 80,
+        "shapes": [{"label": "cat", "points": corners}],
+    }
+    region = {
+        "type": "polygonlabels",
+        "original_width": 80,
+        "original_height": 60,
+        "value": {"points": corners, "polygonlabels": ["cat"]},
+    }
+    studio = [{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": [region]}]}]
+    yolo = "0 " + " ".join(f"{number / 80:.3f}" for number in flat)
+    exports = {
+        "coco": ("result.json", "images/a.png", json.dumps(coco)),
+        "labelme": ("a.json", "a.png", json.dumps(labelme)),
+        "label_studio": ("project.json", "images/a.png", json.dumps(studio)),
+        "yolo_polygons": ("labels/train/a.txt", "images/train/a.png", yolo),
+    }
+
+    def reader(format: str, file: str, picture: str) -> Callable[[Path], object]:
+        root = work / format
+        photo(root / picture)
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / "data.yaml").write_text("names: [cat]\n")
+
+        def read(path: Path) -> None:
+            (root / file).write_bytes(path.read_bytes())
+            dataset = open_unchecked(format, root, "all")
+            for index in range(len(dataset)):
+                dataset.inspect(index)
+
+        return read
+
+    return {
+        format: ([text.encode()], Path(file).suffix, reader(format, file, picture))
+        for format, (file, picture, text) in exports.items()
+    }
+
+
+def _vectors(work: Path) -> dict[str, tuple[list[bytes], str, Callable[[Path], object]]]:
+    """Readers of vector files, and of a mosaic's description."""
+    import pyogrio
+    import shapely
+
+    from pspnet.georaster.grids import grid_of, open_raster
+    from pspnet.georaster.vectors import read_features
+
+    shapes = shapely.to_wkb([shapely.box(0, 0, 9, 9), shapely.box(5, 5, 20, 9)])
+    names = np.array(["sea", "land"], object)
+    kinds: dict[str, tuple[list[bytes], str, Callable[[Path], object]]] = {}
+    for ending in (".geojson", ".gpkg", ".fgb"):
+        file = work / f"good{ending}"
+        pyogrio.raw.write(file, shapes, [names], ["class"], geometry_type="Polygon", crs="EPSG:4326")
+        kinds[ending] = ([file.read_bytes()], ending, lambda path: read_features(path, "EPSG:4326", "class"))
+
+    def header(path: Path) -> None:
+        with open_raster(str(path)) as dataset:
+            grid_of(dataset)
+
+    mosaic = (
+        '<VRTDataset rasterXSize="512" rasterYSize="128"><GeoTransform>0,1,0,0,0,-1</GeoTransform><VRTRasterBand dataType='
+        '"Byte" band="1"><SimpleSource><SourceFilename relativeToVRT="1">good.tif</SourceFilename><SourceBand>1</SourceBand>'
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    return kinds | {".vrt": ([mosaic.encode()], ".vrt", header)}
 
 
 GROUPS: dict[str, Callable[[Path, int], Row | list[Row]]] = {

@@ -90,3 +90,20 @@ def test_chips_are_cut_and_exports_repaired(tmp_path: Path, capsys: pytest.Captu
     assert "esri_model_definition.emd" in capsys.readouterr().out
     assert _run(["data", "repair", str(damaged)], debug=False) == 0
     assert "nothing is missing" in capsys.readouterr().out
+
+
+def test_a_damaged_mosaic_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a.vrt").write_bytes(b'<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBa\xa1d')
+    command = [
+        sys.executable,
+        "-m",
+        "pspnet",
+        "raster",
+        "aerial-dubai",
+        str(tmp_path / "a.vrt"),
+        str(tmp_path / "m.tif"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a.vrt' cannot be opened as a raster" in done.stderr
+    assert "Traceback" not in done.stderr

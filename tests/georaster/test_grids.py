@@ -140,3 +140,10 @@ def test_a_header_that_no_raster_has_is_refused(tmp_path: Path, size: int, trans
     )
     with open_raster(str(tmp_path / "a.vrt")) as dataset, pytest.raises(RasterError, match=told):
         grid_of(dataset)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # rasterio cannot log such a message
+def test_bytes_that_are_no_text_are_an_error_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.vrt").write_bytes(b'<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBa\xa1d')
+    with pytest.raises(RasterError, match="cannot be opened as a raster"):
+        open_raster(str(tmp_path / "a.vrt"))

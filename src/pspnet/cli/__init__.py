@@ -67,6 +67,7 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     if not debug:
         warnings.showwarning = _warn
+        sys.unraisablehook = _unraisable
     sys.exit(_run(arguments, debug))
 
 
@@ -83,6 +84,13 @@ def _warn(
         print(printable(f"warning: {message}"), file=sys.stderr)
     else:
         _shown(message, category, filename, lineno, file, line)
+
+
+def _unraisable(event: sys.UnraisableHookArgs) -> None:
+    """GDAL may quote a damaged file's bytes in a message that rasterio then cannot read. What is wrong with the file is an
+    error of its own; a traceback beside it would only confuse."""
+    if not str(event.object).startswith("rasterio."):
+        sys.__unraisablehook__(event)
 
 
 def _run(arguments: list[str], debug: bool) -> int:

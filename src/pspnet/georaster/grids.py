@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pspnet.errors import RasterError, require
+from pspnet.errors import RasterError, parsing, require
 from pspnet.files import path_limits
 from pspnet.tiling import Window
 
@@ -95,12 +95,10 @@ def open_raster(path: str, **options: Any) -> Any:
     path_limits.check_raster(path)
     with warnings.catch_warnings():  # "not georeferenced" is decided by whoever needs a place on the Earth
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        try:
+        with parsing(path, RasterError, "cannot be opened as a raster"):
             dataset = rasterio.open(path, **options)
             path_limits.check_opened(dataset.driver, dataset.files)
             return dataset
-        except rasterio.errors.RasterioIOError as error:
-            raise RasterError(f"'{path}' cannot be opened as a raster: {error}") from error
 
 
 def colours_of(dataset: Any) -> list[str]:
