@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 TRIM_EVERY_S = 5.0
+BUSY = 0.5  # of the processors
 
 
 def processor_name() -> str:
@@ -52,6 +53,11 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def is_busy() -> bool:
+    """Whether other programs keep half of the processors at work, where the system tells: rates measured now are too low."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
 
 
 def keep_address_for_this_program(one: socket.socket) -> None:

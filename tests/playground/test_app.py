@@ -22,7 +22,7 @@ import pytest
 from pydantic import Field as PydanticField
 
 from pspnet.config import ModelConfig, TrainConfig
-from pspnet.config.differences import differences
+from pspnet.config.differences import differences, flattened
 from pspnet.config.encoders import encoder_family
 from pspnet.data import open_dataset
 from pspnet.errors import ConfigError, PspnetError, ServiceError, TrainingError
@@ -31,7 +31,17 @@ from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.app import check_port, create_app, make_context
 from pspnet.playground.context import Context
 from pspnet.playground.guard import Guard
-from pspnet.playground.model_tab import GROUPS, PRESETS, flat, grouped, hidden
+from pspnet.playground.model_summary import size_px, summary_of
+from pspnet.playground.model_tab import (
+    GROUPS,
+    PRESETS,
+    as_model_form,
+    check_weights,
+    grouped,
+    hidden,
+    model_fields,
+    read_model,
+)
 from pspnet.playground.run_queue import RunQueue
 from pspnet.playground.run_state import LOG, RECIPE, WAITING
 from pspnet.playground.run_views import watch
@@ -171,7 +181,7 @@ class TestForm:
         ],
     )
     def test_what_is_written_is_what_is_read(self, values: dict[str, Any]) -> None:
-        given = flat(values)
+        given = flattened(values)
         shown = [f.shown(given.get(f.name, f.default)) for f in FIELDS]
         assert form.read(FIELDS, shown, hidden) == values
         ModelConfig.model_validate(values)
@@ -202,6 +212,36 @@ class TestForm:
         assert at <= found.keys()
         assert found.keys() <= at | {"encoder"}
         assert rest == []
+
+    @pytest.mark.parametrize("weights", ["random", "imagenet", "weights/mine.pth"])
+    def test_weights_are_three_choices(self, weights: str) -> None:
+        fields = model_fields(ModelConfig)
+        choice = next(f for f in fields if f.name == "encoder_weights")
+        assert choice.choices == ("random", "imagenet", "a file")
+        model = {"encoder_weights": weights, "encoder": "resnet18"}
+        read = read_model(fields, as_model_form(model, fields))
+        assert read.get("encoder_weights", "random") == weights
+        check_weights(read)
+
+    def test_a_file_of_weights_that_is_not_named(self) -> None:
+        fields = model_fields(ModelConfig)
+        shown = as_model_form({"encoder_weights": ""}, fields)
+        with pytest.raises(ConfigError, match="no file is named") as caught:
+            check_weights(read_model(fields, shown))
+        assert "encoder_weights" in form.faults_by_field(caught.value, [f.name for f in fields])[0]
+
+    def test_the_summary_is_of_the_chosen_data(self) -> None:
+        facts = {"classes": 11, "bands": 4, "height": 96, "width": 128}
+        small = {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 32, "auxiliary": "none"}
+        page = summary_of(ModelConfig, small, facts, "64, 80", 2)
+        assert "11 classes and 4 bands, 64 × 80 px" in page
+        assert "2 images in a step" in page
+        assert "refuse" not in page
+        other = summary_of(ModelConfig, {**small, "num_classes": 7}, facts, "", 2)
+        assert "7 classes and 4 bands, 96 × 128 px" in other
+        assert "num_classes = 7 is set, the chosen data has 11" in other
+        assert size_px("1", {}) == (33, 33)
+        assert size_px("", {}) == (473, 473)
 
     def test_yaml_is_a_recipe(self, tmp_path: Path) -> None:
         text = form.as_recipe({"model": PRESETS["small and fast"]})

@@ -16,7 +16,7 @@ from pspnet.playground import charts, form, manage_run
 from pspnet.playground.app import make_context
 from pspnet.playground.compare_tab import chosen_pair, comparison_page
 from pspnet.playground.context import Context
-from pspnet.playground.model_tab import grouped
+from pspnet.playground.model_tab import as_model_form, model_fields, read_model
 from pspnet.playground.run_views import buttons, curves_page
 from pspnet.playground.train_tab import ASKED, other_fields, settings
 from pspnet.training.run_folder import RunFolder
@@ -61,10 +61,10 @@ def test_settings_of_a_run_come_back_as_they_were(context: Context, run: Path) -
     """Taken into the form and read from it again, they are those that the run was started with."""
     fields = form.fields_of(TrainConfig, ASKED)
     every = [*fields, *(field for members in other_fields(fields).values() for field in members)]
-    network = [field for members in grouped(form.fields_of(ModelConfig)).values() for field in members]
+    network = model_fields(ModelConfig)
     values = manage_run.run_settings(context, run.name)
-    shown = manage_run.as_form(values, every)
-    model = form.read(network, manage_run.as_form(values, network, "model."), lambda *_: False)
+    shown = form.as_form(values, every)
+    model = read_model(network, as_model_form(values["model"], network))
     rest = manage_run.left_over(values, [field.name for field in every])
     again = TrainConfig.model_validate(settings(context, every, shown, rest, values["data"], model))
     assert again == TrainConfig.model_validate(RECIPE)

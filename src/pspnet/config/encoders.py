@@ -181,6 +181,14 @@ FAMILIES: dict[str, EncoderFamily] = {
     )
 }
 OWN_NAMES = tuple(name for family in FAMILIES.values() for name in family.names)
+# for lists in forms: also names of timm that people look for (Lite: without squeeze-and-excite, for small devices)
+SUGGESTED_ENCODERS = (
+    *OWN_NAMES,
+    *(f"tf_efficientnet_lite{n}" for n in range(5)),
+    "convnext_tiny",
+    "convnext_small",
+    "convnext_base",
+)
 
 
 def encoder_family(encoder: str) -> EncoderFamily:

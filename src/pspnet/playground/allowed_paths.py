@@ -73,6 +73,12 @@ class Roots:
                 break
         return sorted(names[:MAX_FOLDERS])
 
+    def files(self, suffixes: Sequence[str], depth: int = 2) -> list[str]:
+        """Files below the roots whose names end so, as the page writes them."""
+        folders = [*self.folders, *(self.path(name) for name in self.subfolders(depth))]
+        files = [file for folder in folders for file in _entries(folder) if file.suffix in suffixes and file.is_file()]
+        return [self.shown(file) for file in files[:MAX_FOLDERS] if self.holds(file)]
+
     def resolve_settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of a run with every path in them resolved. Raises ConfigError for one outside.
 
@@ -172,8 +178,12 @@ def _paths_in(value: Any, visited: set[int] | None = None, depth: int = 0) -> It
 
 
 def _children(folder: Path) -> list[Path]:
+    return [entry for entry in _entries(folder) if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir())
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError:  # may not be read, or is gone by now
         return []
 

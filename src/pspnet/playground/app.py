@@ -20,7 +20,9 @@ from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.compare_tab import add_compare
 from pspnet.playground.context import Context
 from pspnet.playground.data_tab import add_data
+from pspnet.playground.events import Events
 from pspnet.playground.guard import Guard
+from pspnet.playground.model_summary import follow_model
 from pspnet.playground.model_tab import add_model
 from pspnet.playground.run_queue import RunQueue
 from pspnet.playground.theme import css, head, theme
@@ -37,18 +39,21 @@ ABOUT = "Configure, train, compare and try scene parsing models. Everything stay
 def build_page(context: Context) -> Any:
     """The page as Gradio Blocks."""
     with Page(title="pspnet playground", analytics_enabled=False) as page:
+        events = Events(page)
         gr.HTML(f'<header id="page-head"><h1>pspnet playground</h1><p>{ABOUT}</p></header>')
         with gr.Tabs(elem_id="places", overflow_behavior="wrap"):
             with gr.Tab("Data", id="data"):
-                data = add_data(context)
+                data = add_data(context, events)
             with gr.Tab("Model", id="model", render_children=True):
-                model = add_model(page)
+                model = add_model(context, events)
             with gr.Tab("Train", id="train", render_children=True):
-                add_train(context, page, data, model)
+                train = add_train(context, events, data, model)
+                follow_model(events, model, data.facts, train.crop, train.batch)
             with gr.Tab("Compare", id="compare", render_children=True):
-                add_compare(context, page)
+                add_compare(context, events)
             with gr.Tab("Try", id="try", render_children=True):
-                add_try(context, page, data)
+                add_try(context, events, data)
+        events.finish()
     page.queue(default_concurrency_limit=8, max_size=64)
     return page
 

@@ -14,12 +14,11 @@ from pspnet.evaluation.report import title_of
 from pspnet.explorer import explore
 from pspnet.playground import charts
 from pspnet.playground.context import RUN, Context
-from pspnet.playground.error_messages import told
+from pspnet.playground.events import Events, changed, counted
 from pspnet.playground.form import open_choice
 from pspnet.playground.run_state import RunState
 from pspnet.playground.run_views import curves_together
 from pspnet.playground.scoring import EVALUATION, score, validation_set, worst_picture
-from pspnet.playground.train_tab import REFRESH_S
 from pspnet.training.run_folder import RunFolder
 
 gr = require("gradio", "playground")
@@ -29,8 +28,8 @@ MAX_COLUMNS = 12
 SCORES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_f1")
 
 
-def add_compare(context: Context, page: Any) -> None:
-    """Adds the place to a page (Blocks) that is being made."""
+def add_compare(context: Context, events: Events) -> None:
+    """Adds the place to a page that is being made."""
     gr.HTML(
         charts.lead(
             "What makes one run better than another. Settings in which the runs differ are marked; a head sorts the table."
@@ -72,21 +71,14 @@ def add_compare(context: Context, page: Any) -> None:
             "curves": curves_together(context, selected),
         }
         return [
-            now["table"] if now["table"] != shown_state.get("table") else gr.skip(),
-            now["curves"] if now["curves"] != shown_state.get("curves") else gr.skip(),
+            *changed(now, shown_state, ("table", "curves")),
             *changes,
             now,
         ]
 
-    events = {
-        "fn": told(refresh),
-        "inputs": [shown, first, second, shown_state],
-        "outputs": [table, curves, shown, first, second, shown_state],
-        "show_progress": "hidden",
-    }
-    page.load(**events, api_name=False)
-    gr.Timer(2 * REFRESH_S).tick(**events, api_name="compare_watch")
-    shown.change(**events, api_name=False)
+    inputs, outputs = [shown, first, second, shown_state], [table, curves, shown, first, second, shown_state]
+    events.watch(refresh, inputs, outputs, "compare_watch", every=2)
+    events.light(shown.change, refresh, inputs, outputs)
 
     def compare(one: str | None, two: str | None, progress: Any = gr.Progress()) -> Iterator[tuple[Any, Any]]:
         if not one or not two or one == two:
@@ -95,8 +87,7 @@ def add_compare(context: Context, page: Any) -> None:
         data, dataset = validation_set(context, one)
 
         def scored_run(name: str) -> Any:
-            advance = lambda done, total: progress((done, total), desc=f"scoring {name}")  # noqa: E731
-            return score(context, name, data, dataset, advance)
+            return score(context, name, data, dataset, counted(progress, f"scoring {name}"))
 
         scored = [scored_run(one), scored_run(two)]
         pair = compare_models(scored[0].file, scored[1].file)
@@ -115,16 +106,7 @@ def add_compare(context: Context, page: Any) -> None:
             )
         yield charts.note(verdict(pair, one, two)), text
 
-    both.click(
-        told(compare),
-        [first, second],
-        [status, result],
-        show_progress="minimal",
-        show_progress_on=[status],
-        api_name="compare_two",
-        concurrency_id="heavy",
-        concurrency_limit=2,
-    )
+    events.heavy(both.click, compare, [first, second], [status, result], "compare_two")
 
     def fail(two: str | None, progress: Any = gr.Progress()) -> Iterator[tuple[Any, Any]]:
         if not two:
@@ -139,7 +121,7 @@ def add_compare(context: Context, page: Any) -> None:
             out,
             title=two,
             overwrite=True,
-            progress=lambda done, total: progress((done, total), desc="looking for failures"),
+            progress=counted(progress, "looking for failures"),
         )
         shares = ", ".join(f"{kind.name} {kind.share:.0%}" for kind in report.kinds)
         yield (
@@ -147,16 +129,7 @@ def add_compare(context: Context, page: Any) -> None:
             failures_page(out, two, context),
         )
 
-    failures.click(
-        told(fail),
-        second,
-        [status, explored],
-        show_progress="minimal",
-        show_progress_on=[status],
-        api_name="compare_failures",
-        concurrency_id="heavy",
-        concurrency_limit=2,
-    )
+    events.heavy(failures.click, fail, second, [status, explored], "compare_failures")
 
 
 def default_pair(names: Sequence[str]) -> list[str | None]:

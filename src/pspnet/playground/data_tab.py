@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -17,14 +17,14 @@ from pspnet.display import image_for_display
 from pspnet.errors import ConfigError, DataError, require
 from pspnet.playground import charts
 from pspnet.playground.context import Context, lines_of
-from pspnet.playground.error_messages import told
+from pspnet.playground.events import Events, counted
 from pspnet.playground.form import open_choice
 from pspnet.predict.segmentation import Segmentation
 
 gr = require("gradio", "playground")
 
 SAMPLES, SHOWN_FAULTS = 8, 200
-START = {"format": "scenes", "options": {"count": 64, "size": 128}, "val_options": {"count": 16}}
+START: dict[str, Any] = {"format": "scenes", "options": {"count": 64, "size": 128}, "val_options": {"count": 16}}
 NAMED = {
     "scenes": "generated scenes",
     "classified_tiles": "Classified Tiles (ArcGIS)",
@@ -35,16 +35,20 @@ NAMED = {
 
 @dataclass(frozen=True)
 class DataPlace:
-    """The components that other places use. choice: a DataConfig as a dict, of each person's own."""
+    """What other places use. choice: State of a DataConfig as a dict, of each person's own. facts: State of what a network
+    must know of it, see `facts_of`; empty where nobody has looked. form: components that hold `form_of(choice)`. looked: the
+    event after which both are new."""
 
     choice: Any
-    look: Any
-    size: Any
+    facts: Any
+    form: Sequence[Any]
+    looked: Any
 
 
-def add_data(context: Context) -> DataPlace:
+def add_data(context: Context, events: Events) -> DataPlace:
     """Adds the place to the page that is being made."""
-    choice, size = gr.State(dict(START)), gr.State(128)
+    scenes = open_unchecked(START["format"], None, "train", **START["options"])
+    choice, facts = gr.State(dict(START)), gr.State(facts_of(scenes))
     gr.HTML(
         charts.lead(
             "Choose what a model should learn from. Looking reads every file once: samples come first, then counts, "
@@ -85,18 +89,17 @@ def add_data(context: Context) -> DataPlace:
             stats = gr.HTML(elem_id="data-stats")
             faults = gr.HTML(elem_id="data-faults")
 
-    def pick_layout(name: str) -> tuple[Any, Any, Any]:
-        reads = layout_of(name).splits is not None
-        start = START if name == "scenes" else {"options": {}, "val_options": {}}
-        return (
-            gr.update(visible=reads, choices=context.roots.subfolders() if reads else []),
-            gr.update(value=_as_lines(start["options"]), info=_about(name)),
-            gr.update(value=_as_lines(start["val_options"])),
-        )
+    def pick_layout(name: str) -> list[Any]:
+        return form_of(START if name == "scenes" else {"format": name})[2:]
 
-    layout.change(
-        told(pick_layout), layout, [folder, options, val_options], show_progress="hidden", api_name="data_layout"
-    )
+    def show_layout(name: str) -> tuple[Any, Any]:
+        reads = layout_of(name).splits is not None
+        folders = context.roots.subfolders() if reads else []
+        return gr.update(visible=reads, choices=folders), gr.update(info=_about(name))
+
+    events.light(layout.input, pick_layout, layout, [options, val_options], "data_layout")
+    events.light(layout.change, show_layout, layout, [folder, options])
+    events.at_load(show_layout, layout, [folder, options])
 
     def look_at(
         name: str, root: str | None, text: str, val_text: str, progress: Any = gr.Progress()
@@ -110,30 +113,32 @@ def add_data(context: Context) -> DataPlace:
             charts.note(f"{counts or 'No split was found'}. Training will use this data."),
             _samples(opened),
         )
-        side = _side(next(iter(opened.values()), None))
-        yield ready, pictures, charts.note("Counting classes ..."), "", chosen_now, side
+        known = facts_of(next(iter(opened.values()), None))
+        yield ready, pictures, charts.note("Counting classes ..."), "", chosen_now, known
         shares = "".join(_shares(split, dataset, progress) for split, dataset in opened.items())
-        yield ready, pictures, shares, charts.note("Checking every file ..."), chosen_now, side
+        yield ready, pictures, shares, charts.note("Checking every file ..."), chosen_now, known
         report = check_splits(
             config.format,
             config.root,
             splits,
             config.options,
-            progress=lambda done, total: progress((done, total), desc="checking"),
+            progress=counted(progress, "checking"),
         )
-        yield ready, pictures, shares, fault_table(report, context), chosen_now, side
+        yield ready, pictures, shares, fault_table(report, context), chosen_now, known
 
-    look.click(
-        told(look_at),
-        [layout, folder, options, val_options],
-        [status, samples, stats, faults, choice, size],
-        show_progress="minimal",
-        show_progress_on=[status],
-        api_name="data_look",
-        concurrency_id="heavy",
-        concurrency_limit=2,
-    )
-    return DataPlace(choice, look, size)
+    form = [layout, folder, options, val_options]
+    looked = events.heavy(look.click, look_at, form, [status, samples, stats, faults, choice, facts], "data_look")
+    names = ("layout", "folder", "options", "val_options")
+    events.keep({f"data.{name}": component for name, component in zip(names, form, strict=True)})
+    events.keep_state("data", choice)
+    events.keep_state("data facts", facts)
+    return DataPlace(choice, facts, form, looked)
+
+
+def form_of(choice: Mapping[str, Any]) -> list[Any]:
+    """What the form holds for a choice: layout, folder, options, options that differ for validation."""
+    options = [_as_lines(choice.get(name) or {}) for name in ("options", "val_options")]
+    return [choice.get("format", "scenes"), choice.get("root"), *options]
 
 
 def chosen(context: Context, layout: str, root: str | None, text: str, val_text: str) -> DataConfig:
@@ -193,9 +198,7 @@ def _samples(opened: dict[str, Dataset]) -> str:
 
 def _shares(split: str, dataset: Dataset, progress: Any) -> str:
     try:
-        statistics = dataset_statistics(
-            dataset, progress=lambda done, total: progress((done, total), desc=f"counting {split}")
-        )
+        statistics = dataset_statistics(dataset, progress=counted(progress, f"counting {split}"))
     except DataError as error:
         return charts.panel(split, charts.note(str(error), bad=True))
     return charts.panel(f"{split}: what it is made of", share_chart(statistics))
@@ -247,14 +250,16 @@ def fault_table(report: DataReport, context: Context) -> str:
     )
 
 
-def _side(dataset: Dataset | None) -> int:
-    """A side in px that the first image has at least: what a crop can have."""
-    if dataset is None or not len(dataset):
-        return 473
+def facts_of(dataset: Dataset | None) -> dict[str, int]:
+    """What a network must know of data: its classes and bands, and the size of its first image; what is known of it."""
+    if dataset is None:
+        return {}
+    facts = {"classes": dataset.label_space.num_classes, "bands": dataset.bands}
     try:
-        return min(dataset[0].image.shape[:2])
-    except DataError:
-        return 473
+        height, width = dataset[0].image.shape[:2]
+    except (DataError, IndexError):  # the check says what is wrong with it
+        return facts
+    return {**facts, "height": height, "width": width}
 
 
 def _span(values: tuple[int, int, int]) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from pspnet.config import Settings
 from pspnet.config.base import parse_yaml
+from pspnet.config.differences import flattened
 from pspnet.errors import ConfigError, require
 
 gr = require("gradio", "playground")
@@ -111,8 +112,9 @@ def _field(name: str, about: str, options: Sequence[Mapping[str, Any]], default:
     return Field(name, about, "text", default, listed=kinds == {"array"})
 
 
-def component(field: Field, suggestions: Sequence[str] = (), prefix: str = "") -> Any:
-    """The component that asks for a field, with its description below its name. prefix: of its id in the page."""
+def component(field: Field, prefix: str = "", suggestions: Sequence[str] | None = None) -> Any:
+    """The component that asks for a field, with its description below its name. prefix: of its id in the page. suggestions:
+    values that can be taken from a list instead of being written."""
     common: dict[str, Any] = {
         "label": field.label,
         "info": field.about,
@@ -120,8 +122,8 @@ def component(field: Field, suggestions: Sequence[str] = (), prefix: str = "") -
         "elem_id": f"{prefix}-{field.name.replace('.', '-').replace('_', '-')}",
     }
     value = field.shown(field.default)
-    if suggestions:
-        return gr.Dropdown([*suggestions], value=value, allow_custom_value=True, **common)
+    if suggestions is not None:
+        return open_choice(suggestions, value=value, **common)
     if field.kind == "choice":
         words = [_word(choice) for choice in field.choices]
         if field.default is None:
@@ -155,6 +157,12 @@ def read(
             node = node.setdefault(parent, {})
         node[leaf] = value
     return result
+
+
+def as_form(values: Mapping[str, Any], fields: Sequence[Field]) -> list[Any]:
+    """The inverse of `read`: what the components hold for nested settings. What these do not say is as by default."""
+    flat = flattened(values)
+    return [field.shown(flat.get(field.name, field.default)) for field in fields]
 
 
 def faults_by_field(error: ConfigError, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

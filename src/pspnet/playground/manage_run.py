@@ -12,7 +12,6 @@ from pspnet.config.differences import flattened
 from pspnet.errors import ConfigError, TrainingError, require
 from pspnet.playground import charts
 from pspnet.playground.context import Context
-from pspnet.playground.form import Field
 from pspnet.playground.run_queue import plain_words
 from pspnet.playground.uploads import upload_folder
 from pspnet.training.run_folder import RunFolder
@@ -36,12 +35,6 @@ def run_settings(context: Context, name: str | None) -> dict[str, Any]:
     for name_field in ("run_dir", "name"):
         values.pop(name_field, None)
     return values
-
-
-def as_form(values: Mapping[str, Any], fields: Sequence[Field], prefix: str = "") -> list[Any]:
-    """Nested settings as what the form's components hold; what they do not say is as by default."""
-    flat = flattened(values, "")
-    return [field.shown(flat.get(prefix + field.name, field.default)) for field in fields]
 
 
 def rename(context: Context, name: str | None, new: str) -> str:

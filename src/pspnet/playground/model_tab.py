@@ -1,19 +1,18 @@
-"""The place for the model: a form made from the configuration's schema, presets, a summary that follows, and YAML."""
+"""The place for the model: a form made from the configuration's schema, and presets."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pspnet.config import ModelConfig
-from pspnet.config.encoders import OWN_NAMES, encoder_family
-from pspnet.errors import ConfigError, PspnetError, require
-from pspnet.inspection import Machine, ModelInfo, measure_machine, model_info
+from pspnet.config.encoders import SUGGESTED_ENCODERS, encoder_family
+from pspnet.errors import ConfigError, require
 from pspnet.playground import charts, form
-from pspnet.playground.error_messages import told
+from pspnet.playground.context import Context
+from pspnet.playground.events import Events
 from pspnet.playground.form import Field
 
 gr = require("gradio", "playground")
@@ -28,10 +27,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "the paper": {"encoder": "resnet101"},
     "rasters": {"encoder": "resnet34", "in_bands": 4, "output_stride": 16, "decoder": "unet"},
 }
-WEIGHTS = ("random", "imagenet")  # or a file: its path is written into the same field
+WEIGHTS, A_FILE, WEIGHTS_FILE = ("random", "imagenet"), "a file", "encoder_weights_file"
+WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar")
 # group -> the settings in it, or the beginnings of their names; what no group names goes to the last one
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Encoder": ("encoder", "encoder_weights", "output_stride", "dilation", "input_scale", "encoder_options."),
+    "Encoder": (
+        "encoder",
+        "encoder_weights",
+        WEIGHTS_FILE,
+        "output_stride",
+        "dilation",
+        "input_scale",
+        "encoder_options.",
+    ),
     "Pyramid": ("bins", "pool", "pyramid", "reduce", "fusion", "concat", "align_corners", "pyramid_options."),
     "Decoder": ("decoder", "decoder_channels", "dropout", "classifier_kernel"),
     "Input and classes": ("in_bands", "num_classes", "mean", "std"),
@@ -52,17 +60,18 @@ OF_BRANCHES = (
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """fields and components: of the form, in one order. read turns what it holds into settings that differ from the
-    defaults."""
+    """fields and components: of the form, in one order. summary and recipe: what follows them (see model_summary)."""
 
     fields: Sequence[Field]
     components: Sequence[Any]
+    summary: Any
+    recipe: Any
 
 
-def add_model(page: Any, settings: type[ModelConfig] = ModelConfig) -> ModelPlace:
-    """Adds the place to a page (Blocks) that is being made. settings: whose schema the form is made from."""
-    fields = grouped(form.fields_of(settings))
-    at: dict[str, Any] = {}
+def add_model(context: Context, events: Events, settings: type[ModelConfig] = ModelConfig) -> ModelPlace:
+    """Adds the place to a page that is being made. settings: whose schema the form is made from."""
+    groups = grouped(model_fields(settings))
+    components = {}
     gr.HTML(
         charts.lead(
             "Choose the network. Only settings that the chosen parts have are shown; the summary follows each change."
@@ -70,26 +79,15 @@ def add_model(page: Any, settings: type[ModelConfig] = ModelConfig) -> ModelPlac
     )
     with gr.Row(elem_classes=["presets"]):
         presets = {name: gr.Button(name, size="sm", elem_id=f"preset-{name.replace(' ', '-')}") for name in PRESETS}
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes=["with-summary"]):
         with gr.Column(scale=3, min_width=320):
-            for title, members in fields.items():
-                with gr.Accordion(
-                    title,
-                    open=title in ("Encoder", "Pyramid", "Decoder"),
-                    visible=bool(members),
-                    elem_classes=["fields"],
-                ):
+            for title, members in groups.items():
+                is_open = title in ("Encoder", "Pyramid", "Decoder")
+                with gr.Accordion(title, open=is_open, visible=bool(members), elem_classes=["fields"]):
                     for field in members:
-                        shown = {"encoder": OWN_NAMES, "encoder_weights": WEIGHTS}.get(field.name, ())
-                        at[field.name] = form.component(field, shown, "model")
-        with gr.Column(scale=2, min_width=320):
-            with gr.Row():
-                side = gr.Number(
-                    473, label="image side, px", precision=0, minimum=33, maximum=4096, elem_id="model-side"
-                )
-                batch = gr.Number(
-                    8, label="images in a training step", precision=0, minimum=1, maximum=256, elem_id="model-batch"
-                )
+                        suggestions = {"encoder": SUGGESTED_ENCODERS, WEIGHTS_FILE: ()}.get(field.name)
+                        components[field.name] = form.component(field, "model", suggestions)
+        with gr.Column(scale=2, min_width=320, elem_classes=["stays"]):
             summary = gr.HTML(charts.note("Computing the summary ..."), elem_id="model-summary")
             recipe = gr.Code(
                 label="The same as YAML, for a recipe",
@@ -98,58 +96,44 @@ def add_model(page: Any, settings: type[ModelConfig] = ModelConfig) -> ModelPlac
                 elem_id="model-yaml",
                 buttons=["copy", "download"],
             )
-    every = [field for members in fields.values() for field in members]
-    components = [at[field.name] for field in every]
-
-    def follow(side: float | None, batch: float | None, *shown: Any) -> list[Any]:
-        values = read_model(every, shown)
-        raw = {field.name: field.given(value) for field, value in zip(every, shown, strict=True)}
-        faults: dict[str, str] = {}
-        try:
-            config = settings.model_validate(values)
-            page = summary_page(model_info(config, int(side or 473), int(side or 473), int(batch or 8), machine()))
-        except PspnetError as error:
-            wrong = error if isinstance(error, ConfigError) else ConfigError(str(error))
-            faults, rest = form.faults_by_field(wrong, [field.name for field in every])
-            told_at = " It is shown at the fields it is about." if faults else ""
-            page = charts.panel(
-                "These settings do not go together",
-                "".join(charts.note(fault, bad=True) for fault in [*dict.fromkeys(faults.values()), *rest])
-                + f'<p class="quiet">{told_at}</p>',
-            )
-        changes = [
-            form.update(field, not hidden(field, raw) or field.name in faults, faults.get(field.name))
-            for field in every
-        ]
-        return [
-            page,
-            form.as_recipe({"model": values}) if values else "model: {}  # every setting as it is by default\n",
-            *changes,
-        ]
-
-    def take(name: str) -> list[Any]:
-        values = flat(PRESETS[name])
-        return [field.shown(values.get(field.name, field.default)) for field in every]
-
-    arguments = {
-        "fn": told(follow),
-        "inputs": [side, batch, *components],
-        "outputs": [summary, recipe, *components],
-        "show_progress": "minimal",
-        "show_progress_on": [summary],
-        "trigger_mode": "always_last",
-    }
-    gr.on([c.change for c in (side, batch, *components)], api_name="model_summary", **arguments)
+    fields = [field for members in groups.values() for field in members]
+    every = [components[field.name] for field in fields]
     for name, button in presets.items():
-        button.click(
-            told(functools.partial(take, name)),
+        events.light(
+            button.click,
+            functools.partial(as_model_form, PRESETS[name], fields),
             None,
-            components,
-            show_progress="hidden",
-            api_name=f"preset_{name.replace(' ', '_')}",
+            every,
+            f"preset_{name.replace(' ', '_')}",
         )
-    page.load(**arguments, api_name=False)
-    return ModelPlace(every, components)
+    events.at_load(lambda: gr.update(choices=context.roots.files(WEIGHT_SUFFIXES)), None, components[WEIGHTS_FILE])
+    events.keep({f"model.{field.name}": component for field, component in zip(fields, every, strict=True)})
+    return ModelPlace(fields, every, summary, recipe)
+
+
+def model_fields(settings: type[ModelConfig]) -> list[Field]:
+    """The settings' fields; the weights are three choices there, and a file's path a field of its own."""
+    fields = []
+    for field in form.fields_of(settings):
+        if field.name == "encoder_weights":
+            about = "What the encoder begins with: random numbers, weights trained on ImageNet, or those of a file."
+            fields += [
+                replace(field, about=about, kind="choice", choices=(*WEIGHTS, A_FILE)),
+                Field(
+                    WEIGHTS_FILE, "Below the folders of this page: an encoder's weights, or a model's.", "text", None
+                ),
+            ]
+        else:
+            fields.append(field)
+    return fields
+
+
+def as_model_form(model: Mapping[str, Any], fields: Sequence[Field]) -> list[Any]:
+    """The inverse of `read_model`: what the components hold for a model's settings."""
+    weights = model.get("encoder_weights")
+    if weights not in (None, *WEIGHTS):
+        model = {**model, "encoder_weights": A_FILE, WEIGHTS_FILE: weights}
+    return form.as_form(model, fields)
 
 
 def grouped(fields: Sequence[Field]) -> dict[str, list[Field]]:
@@ -175,6 +159,8 @@ def hidden(field: Field, values: Mapping[str, Any]) -> bool:
     """Whether a setting means nothing with the others' values: an option that the encoder or the decoder has not."""
     name, option = field.name, field.name.rpartition(".")[2]
     encoder = str(values.get("encoder") or "")
+    if name == WEIGHTS_FILE:
+        return values.get("encoder_weights") != A_FILE
     if name.startswith("encoder_options."):
         return option not in encoder_family(encoder).option_names
     if name in ("output_stride", "dilation"):
@@ -193,61 +179,14 @@ def hidden(field: Field, values: Mapping[str, Any]) -> bool:
 
 def read_model(fields: Sequence[Field], shown: Sequence[Any]) -> dict[str, Any]:
     """What the form says, as nested settings that differ from the defaults."""
-    return form.read(fields, shown, hidden)
+    values = form.read(fields, shown, hidden)
+    file = values.pop(WEIGHTS_FILE, None)
+    if file is not None:
+        values["encoder_weights"] = file
+    return values
 
 
-@functools.cache
-def machine() -> Machine:
-    """This machine's rates, measured once."""
-    return measure_machine()
-
-
-def summary_page(info: ModelInfo) -> str:
-    """Stages, parameters, operations, and the memory and time foretold."""
-    image, step = info.segment, info.train
-    cards = charts.facts(
-        [
-            ("parameters", _count(info.parameters)),
-            ("operations, one image", f"{image.flops / 1e9:.1f} GFLOP"),
-            ("memory, one image", _bytes(image.memory_bytes)),
-            ("time, one image", _seconds(image.seconds(info.machine))),
-            ("memory, training step", _bytes(step.memory_bytes)),
-            ("time, training step", _seconds(step.seconds(info.machine))),
-        ]
-    )
-    rows = "".join(
-        f'<tr><td>{escape(stage.name)}</td><td class="n">{" × ".join(map(str, stage.shape)) or "training only"}</td>'
-        f'<td class="n">{stage.parameters:,}</td><td class="n">{stage.flops / 1e9:.2f}</td></tr>'
-        for stage in info.stages
-    )
-    return charts.panel(
-        "Summary",
-        f'{cards}<h4>Stages</h4><div class="scroll"><table class="plain"><thead><tr><th>part</th><th class="n">output</th>'
-        f'<th class="n">parameters</th><th class="n">GFLOP</th></tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="quiet">Foretold for {info.height} × {info.width} px and {info.batch} images in a step, float32 on this machine: '
-        f"{escape(str(info.machine))}.</p>",
-    )
-
-
-def flat(values: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
-    from pspnet.config.differences import flattened
-
-    return flattened(values, parent)
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,}"
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
-
-
-def _seconds(seconds: float) -> str:
-    return (
-        f"{1000 * seconds:.0f} ms"
-        if seconds < 1
-        else f"{seconds:.1f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-    )
+def check_weights(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where the weights are those of a file and no file is named."""
+    if values.get("encoder_weights") == A_FILE:
+        raise ConfigError("encoder_weights = a file: no file is named; take one of the list or write its path")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, require
 from pspnet.playground import charts, form, manage_run
 from pspnet.playground.context import Context, lines_of
-from pspnet.playground.data_tab import START, DataPlace
+from pspnet.playground.data_tab import START, DataPlace, form_of
 from pspnet.playground.error_messages import told
+from pspnet.playground.events import Events, changed
 from pspnet.playground.form import open_choice
-from pspnet.playground.model_tab import ModelPlace, read_model
+from pspnet.playground.model_tab import ModelPlace, as_model_form, check_weights, read_model
 from pspnet.playground.run_views import buttons, plan_page, queue_page, watch
 
 gr = require("gradio", "playground")
@@ -29,12 +31,20 @@ ASKED = (
 )
 STARTS = {"steps": 300, "batch_size": 8, "augmentation.crop": "128", "optimizer.learning_rate": 0.02}
 MORE = "log_every=5\noptimizer.head_lr_factor=1"
-REFRESH_S = 1.5
+MAX_CROP_PX = 473  # of the paper
 LOG_LINES = 14
 
 
-def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -> None:
-    """Adds the place to a page (Blocks) that is being made."""
+@dataclass(frozen=True)
+class TrainPlace:
+    """The components that other places use: crop (text) and batch size."""
+
+    crop: Any
+    batch: Any
+
+
+def add_train(context: Context, events: Events, data: DataPlace, model: ModelPlace) -> TrainPlace:
+    """Adds the place to a page that is being made."""
     fields = form.fields_of(TrainConfig, ASKED)
     gr.HTML(
         charts.lead(
@@ -45,7 +55,7 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             plan = gr.HTML(elem_id="train-plan")
-            asked = [form.component(field, prefix="train") for field in fields]
+            asked = [form.component(field, "train") for field in fields]
             for field, component in zip(fields, asked, strict=True):
                 component.value = STARTS.get(field.name, component.value)
             others = other_fields(fields)
@@ -55,7 +65,7 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
                 for title, members in others.items():
                     with gr.Accordion(title, open=False, elem_classes=["fields"]):
                         every += members
-                        more_of += [form.component(field, prefix="train") for field in members]
+                        more_of += [form.component(field, "train") for field in members]
             more = gr.Textbox(
                 MORE,
                 label="Further settings",
@@ -106,13 +116,18 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
     views = [chosen, status, curves, picture, queue, log, stop, resume, shown_state]
     every, asked_all = [*fields, *every], [*asked, *more_of]
 
+    refresh = _refresh(context)
+
+    def then_refreshed(event: Any) -> None:
+        events.light(event.then, refresh, [chosen, shown_state], views)
+
     def begin(choice: dict[str, Any], text: str, *shown: Any) -> tuple[Any, ...]:
         own_fields, network = shown[: len(every)], shown[len(every) :]
         changes = [form.update(field, True, None) for field in every]
         try:
-            config = TrainConfig.model_validate(
-                settings(context, every, own_fields, text, choice, read_model(model.fields, network))
-            )
+            values = read_model(model.fields, network)
+            check_weights(values)
+            config = TrainConfig.model_validate(settings(context, every, own_fields, text, choice, values))
             name = context.runs.submit(config)
         except ConfigError as error:
             at, rest = form.faults_by_field(error, [field.name for field in every])
@@ -121,83 +136,68 @@ def add_train(context: Context, page: Any, data: DataPlace, model: ModelPlace) -
             return gr.skip(), gr.update(value="".join(charts.note(w, bad=True) for w in words), visible=True), *changes
         return gr.update(choices=context.runs.names(), value=name), gr.update(visible=False), *changes
 
-    start.click(
-        told(begin),
-        [data.choice, more, *asked_all, *model.components],
-        [chosen, faults, *asked_all],
-        show_progress="hidden",
-        api_name="train_start",
-    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
-    stop.click(
-        told(lambda name: context.runs.stop(_one(name))), chosen, None, api_name="train_stop", show_progress="hidden"
-    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
-    resume.click(
-        told(lambda name: context.runs.resume(_one(name))),
-        chosen,
-        None,
-        api_name="train_resume",
-        show_progress="hidden",
-    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
+    inputs = [data.choice, more, *asked_all, *model.components]
+    then_refreshed(events.light(start.click, begin, inputs, [chosen, faults, *asked_all], "train_start"))
+    for button, act, api in ((stop, context.runs.stop, "train_stop"), (resume, context.runs.resume, "train_resume")):
+        then_refreshed(events.light(button.click, lambda name, act=act: act(_one(name)), chosen, None, api))
 
     def take(name: str | None) -> list[Any]:
         values = manage_run.run_settings(context, _one(name))
+        choice = values.get("data") or dict(START)
         rest = manage_run.left_over(values, [field.name for field in every])
-        network = manage_run.as_form(values, model.fields, "model.")
+        network = as_model_form(values.get("model") or {}, model.fields)
         words = manage_run.what_it_was(values, str(name))
-        return [values.get("data") or dict(START), rest, *manage_run.as_form(values, every), *network, words]
+        return [words, choice, {}, *form_of(choice), rest, *form.as_form(values, every), *network]
 
-    again.click(
-        told(take),
-        chosen,
-        [data.choice, more, *asked_all, *model.components, taken],
-        show_progress="hidden",
-        api_name="train_again",
-    )
+    outputs = [taken, data.choice, data.facts, *data.form, more, *asked_all, *model.components]
+    events.light(again.click, take, chosen, outputs, "train_again")
 
     def change_name(name: str | None, new: str) -> Any:
         new = manage_run.rename(context, _one(name), new)
         return gr.update(choices=context.runs.names(), value=new), ""
 
-    renaming.click(
-        told(change_name), [chosen, new_name], [chosen, new_name], show_progress="hidden", api_name="train_rename"
-    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
+    renamed = events.light(renaming.click, change_name, [chosen, new_name], [chosen, new_name], "train_rename")
+    then_refreshed(renamed)
 
     def drop(name: str | None, confirm: bool) -> Any:
         manage_run.delete(context, _one(name), confirm)
         names = context.runs.names()
         return gr.update(choices=names, value=names[0] if names else None), False
 
-    deleting.click(
-        told(drop), [chosen, confirm], [chosen, confirm], show_progress="hidden", api_name="train_delete"
-    ).then(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
-    fetch.click(
-        told(lambda name: gr.update(value=manage_run.checkpoints(context, _one(name)), visible=True)),
-        chosen,
-        files,
-        show_progress="hidden",
-        api_name="train_files",
-    )
-    chosen.input(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
-    page.load(told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name=False)
-    gr.Timer(REFRESH_S).tick(
-        told(_refresh(context)), [chosen, shown_state], views, show_progress="hidden", api_name="train_watch"
-    )
+    then_refreshed(events.light(deleting.click, drop, [chosen, confirm], [chosen, confirm], "train_delete"))
+
+    def fetch_files(name: str | None) -> Any:
+        return gr.update(value=manage_run.checkpoints(context, _one(name)), visible=True)
+
+    events.light(fetch.click, fetch_files, chosen, files, "train_files")
+    events.light(chosen.input, refresh, [chosen, shown_state], views)
+    events.watch(refresh, [chosen, shown_state], views, "train_watch")
+
+    def plan_run(choice: Mapping[str, Any], *shown: Any) -> str:
+        return plan_page(choice, read_model(model.fields, shown))
+
+    planned = [data.choice, *model.components]
     gr.on(
-        [page.load, data.choice.change, *(c.change for c in model.components)],
-        told(lambda choice, *shown: plan_page(choice, read_model(model.fields, shown))),
-        [data.choice, *model.components],
+        [component.change for component in planned],
+        told(plan_run),
+        planned,
         plan,
         show_progress="hidden",
         trigger_mode="always_last",
         api_name=False,
     )
-    data.size.change(
-        lambda side: str(min(473, int(side))),
-        data.size,
-        asked[ASKED.index("augmentation.crop")],
-        show_progress="hidden",
-        api_name=False,
-    )
+    events.at_load(plan_run, planned, plan)
+    crop, batch = (asked[ASKED.index(name)] for name in ("augmentation.crop", "batch_size"))
+    events.light(data.looked.success, fitting_crop, data.facts, crop)
+    events.keep({f"train.{field.name}": component for field, component in zip(every, asked_all, strict=True)})
+    events.keep({"train.more": more})
+    events.keep({"run": chosen}, lambda name: name in context.runs.names())
+    return TrainPlace(crop, batch)
+
+
+def fitting_crop(facts: Mapping[str, int]) -> str:
+    """A crop that the chosen data's images can have."""
+    return str(min(MAX_CROP_PX, facts.get("height", MAX_CROP_PX), facts.get("width", MAX_CROP_PX)))
 
 
 def other_fields(asked: Sequence[form.Field]) -> dict[str, list[form.Field]]:
@@ -242,7 +242,7 @@ def _one(name: str | None) -> str:
 
 
 def _refresh(context: Context) -> Any:
-    """What the folder of the chosen run tells now. seen: what the page shows already; it is not sent again."""
+    """What the folder of the chosen run tells now. shown_state: what the page shows already; it is not sent again."""
 
     def refresh(name: str | None, shown_state: dict[str, Any]) -> list[Any]:
         context.runs.tick()
@@ -254,12 +254,9 @@ def _refresh(context: Context) -> Any:
             **watch(context, name),
             "queue": queue_page(context, names),
         }
-        updates |= buttons(context, name)
-        changes = [gr.update(choices=names, value=name) if shown_state.get("names") != updates["names"] else gr.skip()]
-        for key in ("status", "curves", "picture", "queue", "log"):
-            changes.append(updates[key] if shown_state.get(key) != updates[key] else gr.skip())
-        for key in ("stop", "resume"):
-            changes.append(gr.update(interactive=updates[key]) if shown_state.get(key) != updates[key] else gr.skip())
-        return [*changes, updates]
+        updates |= {key: gr.update(interactive=works) for key, works in buttons(context, name).items()}
+        lists = gr.update(choices=names, value=name) if shown_state.get("names") != updates["names"] else gr.skip()
+        pages = changed(updates, shown_state, ("status", "curves", "picture", "queue", "log", "stop", "resume"))
+        return [lists, *pages, updates]
 
     return refresh

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pspnet.errors import ConfigError, ImageError, PspnetError, require
+from pspnet.errors import ConfigError, PspnetError, require
 from pspnet.exporting import PRECISIONS, ExportReport
 from pspnet.exporting import export as write
 from pspnet.playground import charts
 from pspnet.playground.context import RUN, Context
 from pspnet.playground.data_tab import DataPlace
-from pspnet.playground.error_messages import told
+from pspnet.playground.events import Events
 from pspnet.playground.form import open_choice
 from pspnet.playground.run_queue import plain_words
-from pspnet.playground.train_tab import REFRESH_S
 from pspnet.playground.uploads import upload_folder, uploaded, uploaded_image
+from pspnet.predict.conditions import size_doubt
+from pspnet.predict.scale import Size, parse_size, seen_size
 from pspnet.predict.segmentation import Segmentation
 
 gr = require("gradio", "playground")
@@ -33,8 +35,8 @@ NONE = "none"
 FORMATS = {"ONNX": ".onnx", "OpenVINO": ".xml"}
 
 
-def add_try(context: Context, page: Any, data: DataPlace) -> None:
-    """Adds the place to a page (Blocks) that is being made."""
+def add_try(context: Context, events: Events, data: DataPlace) -> None:
+    """Adds the place to a page that is being made."""
     gr.HTML(
         charts.lead(
             "Drop an image. Point at it to read class and confidence; with two models, swipe between them. Arrow keys work too."
@@ -52,6 +54,14 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
             example = gr.Button("Take a validation image of the data", size="sm", elem_id="try-example")
             first = open_choice(label="Model", elem_id="try-first")
             second = open_choice([NONE], value=NONE, label="Second model, for the swipe", elem_id="try-second")
+            size = open_choice(
+                ["trained", "native"],
+                value="trained",
+                label="Size it is looked at with",
+                elem_id="try-size",
+                info="trained: the size that the model knows. native: the image's own. Or the pixels of the longer side, such "
+                "as 640. The result has the image's own size.",
+            )
             parse = gr.Button("Parse the image", variant="primary", elem_id="try-parse")
             with gr.Accordion("Export the first model", open=False, elem_id="try-export-place"):
                 kind = gr.Radio([*FORMATS], value="ONNX", label="Format", elem_id="export-format")
@@ -96,49 +106,44 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
             names,
         ]
 
-    events = {
-        "fn": told(refresh),
-        "inputs": [first, second, shown_state],
-        "outputs": [first, second, shown_state],
-        "show_progress": "hidden",
-    }
-    page.load(**events, api_name=False)
-    gr.Timer(2 * REFRESH_S).tick(**events, api_name="try_watch")
+    events.watch(refresh, [first, second, shown_state], [first, second, shown_state], "try_watch", every=2)
+    events.keep({"try.first": first, "try.second": second}, lambda name: name in [NONE, *context.model_names()])
+    events.keep({"try.size": size})
 
     def take(choice: dict[str, Any]) -> str:
         return example_image(context, choice)
 
-    example.click(told(take), data.choice, image, show_progress="hidden", api_name="try_example")
+    events.light(example.click, take, data.choice, image, "try_example")
+    nothing = ["", gr.update(value=None, visible=False)]  # where a result stood
 
-    def segment(path: str | None, one: str | None, two: str | None) -> tuple[Any, ...]:
+    def clear(path: str | None) -> list[Any]:
+        return [charts.note("Parse the image to see its classes." if path else "No image yet."), *nothing]
+
+    events.light(image.change, clear, image, [status, view, files])
+
+    def segment(path: str | None, one: str | None, two: str | None, wish: Any) -> list[Any]:
         if not path:
             raise ConfigError("no image yet: drop one, or take one of the data")
         path = uploaded(path)
-        names = [one, *([two] if two and two != NONE else [])]
-        models = [(str(name), context.model(name)) for name in names]
+        names = [str(one), *([two] if two and two != NONE else [])]
         try:
-            results = [(name, model.segment(path)) for name, model in models]
-        except ImageError as error:  # the old result goes: it is of another image
-            words = str(error).replace(path, Path(path).name)  # where the server keeps it is nobody's matter
-            return charts.note(words, bad=True), "", gr.update(value=None, visible=False)
-        words = f"{results[0][1].labels.shape[1]} × {results[0][1].labels.shape[0]} px, parsed by {' and '.join(_short(n) for n, _ in results)}."
-        return charts.note(words), viewer(results), gr.update(value=downloads(results, Path(path).stem), visible=True)
+            wish = parse_size(str(wish).strip())
+            models = [context.model(name) for name in names]
+            results = [(name, model.segment(path, size=wish)) for name, model in zip(names, models, strict=True)]
+        except PspnetError as error:  # the old result goes: it is of another image, or of other choices
+            shown = str(error).replace(path, Path(path).name)  # where the server keeps it is nobody's matter
+            return [charts.note(shown, bad=True), *nothing]
+        sizes = [seen_size(results[0][1].labels.shape, model.card.trained_size, wish) for model in models]
+        doubts = [size_doubt(model.card, size) for model, size in zip(models, sizes, strict=True)]
+        notes = [charts.note(how_parsed(results, sizes)), *(charts.note(text, bad=True) for text in doubts if text)]
+        return ["".join(notes), viewer(results), gr.update(value=downloads(results, Path(path).stem), visible=True)]
 
-    parse.click(
-        told(segment),
-        [image, first, second],
-        [status, view, files],
-        show_progress="minimal",
-        show_progress_on=[status],
-        api_name="try_parse",
-        concurrency_id="heavy",
-        concurrency_limit=2,
-    )
+    events.heavy(parse.click, segment, [image, first, second, size], [status, view, files], "try_parse")
 
     def precisions(name: str) -> Any:
         return gr.update(choices=[*PRECISIONS[FORMATS[name]]], value="fp32")
 
-    kind.change(told(precisions), kind, precision, show_progress="hidden", api_name=False)
+    events.light(kind.change, precisions, kind, precision)
 
     def hand_on(
         name: str | None, kind: str, precision: str, choice: dict[str, Any], progress: Any = gr.Progress()
@@ -154,16 +159,7 @@ def add_try(context: Context, page: Any, data: DataPlace) -> None:
             ]
         return export_page(exported, context), gr.update(value=both, visible=True)
 
-    export.click(
-        told(hand_on),
-        [first, kind, precision, data.choice],
-        [report, exported],
-        show_progress="minimal",
-        show_progress_on=[report],
-        api_name="try_export",
-        concurrency_id="heavy",
-        concurrency_limit=2,
-    )
+    events.heavy(export.click, hand_on, [first, kind, precision, data.choice], [report, exported], "try_export")
 
 
 def example_image(context: Context, choice: dict[str, Any]) -> str:
@@ -186,6 +182,16 @@ def _images(context: Context, choice: dict[str, Any], validation: bool, count: i
     context.roots.check_dataset(dataset)
     chosen = min(count, len(dataset))
     return [dataset[index * len(dataset) // chosen].image for index in range(chosen)]
+
+
+def how_parsed(results: Sequence[tuple[str, Segmentation]], sizes: Sequence[Size]) -> str:
+    """Size of the image, the models, and the size each looked at it with where that is another."""
+    height, width = results[0][1].labels.shape
+    parts = [
+        _short(name) + ("" if size == (height, width) else f" (looked at with {size[1]} × {size[0]})")
+        for (name, _), size in zip(results, sizes, strict=True)
+    ]
+    return f"{width} × {height} px, parsed by {' and '.join(parts)}."
 
 
 def viewer(results: list[tuple[str, Segmentation]]) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 
 from pspnet.config.train import TrainConfig
 from pspnet.inspection import Cost, forward_cost, measure_machine, training_cost
-from pspnet.machine import free_memory_bytes
+from pspnet.machine import free_memory_bytes, is_busy
 from pspnet.nn.pspnet import PSPNet
 from pspnet.predict.windows import WHOLE_PIXELS
 from pspnet.training.activation_checkpointing import checkpoint_blocks
 from pspnet.training.reporting import duration
 from pspnet.training.resolve import DataSets
-
-BUSY = 0.5  # of the processors at work for others: rates measured meanwhile are too low
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def forecast(config: TrainConfig, data: DataSets) -> Forecast:
         total_s += validation.seconds(machine) * count * -(-config.steps // config.val_every)
         memory = max(memory, validation.memory_bytes + int(4 * values * sum(p.numel() for p in network.parameters())))
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else free_memory_bytes()
-    return Forecast(memory, free, step_s, total_s, _is_busy(device))
+    return Forecast(memory, free, step_s, total_s, device.type == "cpu" and is_busy())
 
 
 def _validation(network: PSPNet, shape: tuple[int, ...]) -> Cost:
@@ -80,10 +77,3 @@ def _validation(network: PSPNet, shape: tuple[int, ...]) -> Cost:
     if height * width > WHOLE_PIXELS:
         height, width = int(WHOLE_PIXELS / width) or 1, min(width, WHOLE_PIXELS)
     return forward_cost(network, height, width)
-
-
-def _is_busy(device: torch.device) -> bool:
-    """Whether others work on the processor that the rates were measured on."""
-    if device.type != "cpu" or not hasattr(os, "getloadavg"):
-        return False
-    return os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
