@@ -176,3 +176,16 @@ def test_an_image_of_pillows_is_read_as_its_file(mode: str, seg: Segmenter, tmp_
     with Image.open(path) as opened:
         np.testing.assert_array_equal(seg.read(opened), seg.read(path))
     np.testing.assert_array_equal(seg.read(picture), seg.read(path))
+
+
+@pytest.mark.parametrize("how", [{}, {"protocol": "whole"}])
+def test_a_mean_confidence_needs_no_map_of_it(seg: Segmenter, how: dict[str, str]) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (40, 56, 3), np.uint8)
+    with_map, without = seg.segment(image, **how), seg.segment(image, confidence=False, **how)
+    assert with_map.confidence is not None
+    assert without.confidence is None
+    assert without.to_dict()["mean_confidence"] == pytest.approx(
+        with_map.confidence.mean(),
+        abs=0.05,  # of 35 cells, random weights
+    )
+    assert (without.labels == with_map.labels).all()

@@ -13,7 +13,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 
-class SameConvolution(Conv2dSame):
+class SameConvolution(Conv2dSame):  # type: ignore[misc]  # timm tells no types
     """timm's Conv2dSame, the same numbers: (B, C, H, W) -> (B, out, ceil(H / stride), ceil(W / stride)).
 
     Along an axis of n px, `span` = (kernel - 1) * dilation + 1 - stride + (-n mod stride) zeros are added, the larger half at

@@ -86,6 +86,7 @@ def segment_file(segmenter: Segmenter, file: ImageFile, out: Path, options: Imag
             protocol=options.protocol,
             size=options.size,
             name=file.name,
+            confidence=options.confidence or options.polygons == "geojson",  # each outline has its own
             probabilities=options.probabilities,
         )
         if options.overlay:

@@ -27,6 +27,7 @@ class Segmentation:
     probability of the label, or None where it was not asked for. probabilities: (K, H, W) float16, of every class, likewise.
     image: (H, W, 3) uint8, for overlays, as
     `display` shows it; None where it was not kept. georeference: place on Earth of a raster (CRS and transform), or None.
+    mean_confidence: 0 to 1, what is known without a map of it: the mean over the network's own coarse cells.
     """
 
     labels: NDArray[np.uint8]
@@ -36,6 +37,7 @@ class Segmentation:
     name: str = "image"
     georeference: Any = None
     probabilities: NDArray[np.float16] | None = None
+    mean_confidence: float | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -116,6 +118,7 @@ class Segmentation:
         """JSON-ready: name, size, class shares, mean confidence."""
         height, width = self.labels.shape
         content: dict[str, Any] = {"name": self.name, "width": width, "height": height, "classes": self.shares()}
-        if self.confidence is not None:
-            content["mean_confidence"] = round(float(self.confidence.mean()), 4)
+        mean = self.mean_confidence if self.confidence is None else float(self.confidence.mean())
+        if mean is not None:
+            content["mean_confidence"] = round(mean, 4)
         return content

@@ -25,7 +25,7 @@ from pspnet.images.pages import further_pictures
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows
-from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device, to_numpy
+from pspnet.predict.arrays import Array, Engine, copy_of, in_kind_of, on_device, softmax_, to_numpy
 from pspnet.predict.conditions import Met, contradictions, size_doubt, tell
 from pspnet.predict.exported import files_of, is_exported, open_exported
 from pspnet.predict.protocols import Predictor, predict_probabilities
@@ -413,34 +413,44 @@ class Segmenter:
             )
         if protocol is not None:
             scores = predict_probabilities(self.predictor(), scaled, protocol)
-            labels, certainty = scores.argmax(0).astype(np.uint8), scores.max(0) if confidence else None
+            labels, certainty = scores.argmax(0).astype(np.uint8), scores.max(0)
+            mean = float(certainty.mean())
             if every_class is not None:
                 every_class[...] = scores
         elif at_once:
-            labels, certainty = self._seen_at_once(scaled, image_size, confidence, every_class)
+            labels, certainty, mean = self._seen_at_once(scaled, image_size, confidence, every_class)
         else:
             labels, certainty = windows.windowed_labels(
-                scaled, self.window_probabilities, confidence, self.batch_windows, probabilities=every_class
+                scaled, self.window_probabilities, True, self.batch_windows, probabilities=every_class
             )
+            assert certainty is not None  # it was asked for
+            mean = float(certainty.mean())
+        certainty = certainty if confidence else None  # where windows were blended it costs nothing
         if labels.shape != image_size:
             labels = scale.labels_at(labels, image_size)
             certainty = None if certainty is None else scale.confidence_at(certainty, image_size)
         every_class = None if every_class is None else scale.probabilities_at(every_class, image_size)
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
         shown = image_for_display(pixels)
-        return Segmentation(labels, self.card.label_space, certainty, shown, title, probabilities=every_class)
+        space = self.card.label_space
+        return Segmentation(labels, space, certainty, shown, title, None, every_class, mean_confidence=mean)
 
     def _seen_at_once(
         self, scaled: NDArray[Any], image_size: scale.Size, confidence: bool, every_class: NDArray[np.float16] | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-        """Labels and confidence at the size `own`: the network's own last step makes it. every_class: (K, *own), to be
-        filled with probabilities."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, float]:
+        """Labels and confidence at `image_size`: the network's own last step makes it. every_class: (K, *image_size), to be
+        filled with probabilities. Also the mean confidence over the coarse cells: labels without a map of it are several
+        times as quick (`predict.candidates`)."""
         coarse = self._coarse(as_float(scaled)[None])
         corners, temperature = self.config.align_corners, self.card.temperature
         labels, certainty = coarse_logits.labels(coarse, image_size, corners, confidence, temperature)
+        cells = softmax_(copy_of(coarse), 1, temperature)
+        mean = float(to_numpy(cells).max(axis=1).mean())
         if every_class is not None:
             every_class[...] = to_numpy(coarse_logits.probabilities(coarse, image_size, corners, temperature)[0])
-        return to_numpy(labels)[0], None if certainty is None else to_numpy(certainty)[0]
+        if certainty is None:
+            return to_numpy(labels)[0], None, mean
+        return to_numpy(labels)[0], to_numpy(certainty)[0], mean
 
 
 def import_weights(
