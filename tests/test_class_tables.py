@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet.class_tables import normal_name, same_names
+from pspnet.class_tables import ClassRow, normal_name, read_rows, same_names
 from pspnet.errors import ConfigError, LabelError
 from pspnet.labels import IGNORE, LabelSpace, distinct_colours, read_classes
 
@@ -146,3 +146,28 @@ def test_classes_in_the_order_of_their_codes() -> None:
     ordered = space.by_code()
     assert (ordered.names, ordered.codes, ordered.colours) == (("a", "b"), (3, 5), ((2, 2, 2), (1, 1, 1)))
     assert ordered.decode(np.array([[3, 5, 9]]), "x").tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\ncode;name;red;green;blue\n3;a;255;128;0\n",  # Excel's own first line
+        "code,name,color\n3,a,#ff8000\n",
+        'code,name,rgb\n3,a,"255, 128, 0"\n',
+        "Wert;Klasse;Rot;Grün;Blau\n3;a;255;128;0\n",
+        "valeur;nom;rouge;vert;bleu\n3;a;255;128;0\n",
+    ],
+)
+def test_headers_and_colours_of_other_programs(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert read_rows(tmp_path / "t.csv") == [ClassRow(3, "a", (255, 128, 0))]
+
+
+def test_a_thousand_or_a_fraction_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('code,name\n"1,000",a\n2,b\n')
+    with pytest.raises(ConfigError, match="line 2: code = '1,000': is it a thousand or a fraction"):
+        read_rows(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("code,name,ignore_index\n0,a,0\n1,b,1\n")
+    assert [row.ignored for row in read_rows(tmp_path / "t.csv")] == [False, True]
+    (tmp_path / "t.json").write_text('{"classes": [{"value": 3, "name": "a", "color": "#ff8000"}]}')
+    assert read_rows(tmp_path / "t.json")[0].colour == (255, 128, 0)

@@ -1,6 +1,7 @@
 """Class tables as people write them: read, checked row by row, and names compared as a reader would.
 
-    code,name,red,green,blue[,ignore]         a header line; the three colours may be left out; lines with # are comments
+    code,name,red,green,blue[,ignore]         a header line; the three colours may be left out, or be one column #ff8000;
+                                              lines with # are comments
     {"classes": [{"value", "name", "color", "ignore"}, ...]}       or {"names": [...], "colors": [...], "ignore_index": 255}
 
 This is the one reader of class tables. What spreadsheets do to a table is taken as it is meant: a byte order mark,
@@ -26,12 +27,19 @@ from pspnet.errors import ConfigError, parsing
 
 Colour = tuple[int, int, int]
 _COLUMNS = {
-    "code": ("code", "value", "pixel value", "pixel_value", "id", "class id", "class_id", "index", "label id"),
-    "name": ("name", "class", "class name", "class_name", "label"),
-    "red": ("red", "r"),
-    "green": ("green", "g"),
-    "blue": ("blue", "b"),
-    "ignore": ("ignore", "ignored"),
+    "code": (
+        *("code", "value", "pixel value", "pixel_value", "id", "class id", "class_id", "index", "label id"),
+        *("wert", "pixelwert", "valeur", "valor", "valore", "código", "codice"),
+    ),
+    "name": (
+        *("name", "class", "class name", "class_name", "label"),
+        *("klasse", "bezeichnung", "nom", "classe", "nombre", "clase", "nome"),
+    ),
+    "red": ("red", "r", "rot", "rouge", "rojo", "rosso", "vermelho"),
+    "green": ("green", "g", "grün", "gruen", "vert", "verde"),
+    "blue": ("blue", "b", "blau", "bleu", "azul", "blu"),
+    "colour": ("colour", "color", "hex", "rgb", "farbe", "couleur", "cor", "colore"),
+    "ignore": ("ignore", "ignored", "is_ignored", "ignore_index", "ignoreineval", "ignorieren", "ignorer", "ignorar"),
 }
 _YES = {
     "1",
@@ -122,8 +130,11 @@ def csv_table(text: str, source: str, needed: str) -> tuple[list[str], list[tupl
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     if not lines:
         raise ConfigError(f"'{source}' is empty; it has a header line {needed}")
-    header = lines[0][1]
-    separator = max(",;\t", key=header.count)
+    excel = re.fullmatch(r"sep=([,;\t])\s*", lines[0][1], re.IGNORECASE)  # says the separator, for Excel
+    lines = lines[1:] if excel else lines
+    if not lines:
+        raise ConfigError(f"'{source}' is empty; it has a header line {needed}")
+    separator = excel[1] if excel else max(",;\t", key=lines[0][1].count)
     with parsing(source, ConfigError, "cannot be read as CSV", f"It has a header line {needed}"):
         rows = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
     columns = [" ".join(column.strip().lower().split()) for column in rows[0]]
@@ -165,6 +176,8 @@ def _csv_rows(text: str, source: str) -> Iterable[tuple[str, ClassRow]]:
 
         where = f"'{source}' line {number}"
         colour = _colour([cell(key) for key in ("red", "green", "blue")], where) if painted else None
+        if not painted and cell("colour"):
+            colour = _written_colour(cell("colour"), where)
         yield (
             where,
             ClassRow(_number(cell("code"), "code", where), cell("name"), colour, _ignored(cell("ignore"), where)),
@@ -189,7 +202,9 @@ def _json_rows(data: Any, source: str) -> Iterable[tuple[str, ClassRow]]:
         if code is None:
             raise ConfigError(f"{where} ({row.get('name')!r}) has no value, the code that its pixels hold")
         value = row.get("colour", row.get("color"))
-        colour = None if value is None else _colour(list(value)[:3], where)
+        colour = None
+        if value is not None:
+            colour = _written_colour(value, where) if isinstance(value, str) else _colour(list(value)[:3], where)
         yield (
             where,
             ClassRow(
@@ -236,7 +251,9 @@ def checked(rows: Iterable[tuple[str, ClassRow]], source: str) -> list[ClassRow]
 
 
 def _number(value: Any, what: str, where: str) -> int:
-    """A whole number, also where a spreadsheet made it 1.0."""
+    """A whole number, also where a spreadsheet made it 1.0. 1,000 may be 1 or 1000, and is refused."""
+    if re.fullmatch(r"[1-9]\d{0,2}([,.]\d{3})+", str(value).strip()):
+        raise ConfigError(f"{where}: {what} = {value!r}: is it a thousand or a fraction? Write it without a separator")
     try:
         number = float(str(value).strip().replace(",", "."))
     except ValueError:
@@ -246,6 +263,15 @@ def _number(value: Any, what: str, where: str) -> int:
             f"{where}: {what} = {value!r} is no whole number; a class table has the columns code,name,red,green,blue[,ignore]"
         )
     return int(number)
+
+
+def _written_colour(text: str, where: str) -> Colour:
+    """A colour in one cell: #ff8000, or three numbers."""
+    digits = re.fullmatch(r"#?([0-9a-fA-F]{6})(?:[0-9a-fA-F]{2})?", text.strip())
+    if digits:
+        red, green, blue = bytes.fromhex(digits[1])
+        return red, green, blue
+    return _colour(re.findall(r"[\d.]+", text), f"{where} ({text!r})")
 
 
 def _colour(values: Sequence[Any], where: str) -> Colour:

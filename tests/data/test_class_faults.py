@@ -60,7 +60,7 @@ def test_masks_of_0_and_255_are_not_trained_on(tmp_path: Path) -> None:
     words = r"every labelled pixel is 'ground', no pixel of the class 'plant'.*\d+% of the pixels hold 255.*class table; if not"
     with pytest.raises(DataError, match=words):
         open_data(DataConfig(format="folder", root=tmp_path), check=True)
-    assert [fault.kind for fault in check_splits("folder", tmp_path).errors] == ["one_class"]
+    assert [fault.kind for fault in check_splits("folder", tmp_path).errors] == ["one_class"] * 2  # train and val
     (tmp_path / "classes.csv").write_text("code,name,red,green,blue\n0,ground,90,60,30\n255,plant,30,160,40\n")
     sets = open_data(DataConfig(format="folder", root=tmp_path), check=True)
     assert np.unique(sets.train[0].labels).tolist() == [0, 1]  # type: ignore[arg-type]
@@ -149,3 +149,16 @@ def test_lists_of_names(tmp_path: Path) -> None:
     assert [pair.name for pair in open_dataset("folder", tmp_path, "train").pairs] == ["train_000", "train_001"]
     assert [pair.name for pair in open_dataset("folder", tmp_path, "val").pairs] == ["train_002"]
     assert space.num_classes == 3
+
+
+def test_a_validation_of_0_and_255_beside_a_training_of_0_and_1(tmp_path: Path) -> None:
+    """255 is no class of the table: a score on the rest, one class, would be perfect whatever the network does."""
+    for split, factor in (("train", 1), ("val", 255)):
+        for number in range(2):
+            labels = np.kron(np.eye(2, dtype=np.uint8), np.ones((16, 16), np.uint8)) * factor
+            image = np.random.default_rng([number, factor]).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+            write_png(tmp_path / split / "images" / f"{number}.png", image)
+            write_png(tmp_path / split / "labels" / f"{number}.png", labels)
+    (tmp_path / "classes.csv").write_text("code,name\n0,ground\n1,roof\n")
+    with pytest.raises(DataError, match=r"val: every labelled pixel is 'ground'.*255"):
+        open_data(DataConfig(format="folder", root=tmp_path), check=True)

@@ -56,7 +56,7 @@ def class_faults(
         )
         return [
             Fault(
-                "error" if role == "learn" else "warning",
+                "error" if role == "learn" or (role == "score" and hint) else "warning",
                 "one_class",
                 where,
                 f"{where}: every labelled pixel is {space.names[int(present[0])]!r}, {other}{hint}",

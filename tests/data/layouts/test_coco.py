@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pspnet.config import DataConfig
 from pspnet.data.catalog import available_splits, open_dataset, open_unchecked
+from pspnet.data.doctor import check_splits
 from pspnet.errors import DataError, LabelError
 from pspnet.images import write_png
 from pspnet.labels import IGNORE
+from pspnet.training.resolve import open_data
 
 HEIGHT, WIDTH = 24, 32
 
@@ -284,3 +287,45 @@ def test_random_files_come_back(
         wanted[mask] = ("cat", "dog", "cow")[category]
     np.testing.assert_array_equal(np.array(found, object)[labels], wanted)
     assert faults == []
+
+
+def test_categories_that_differ_in_case_are_one_class_and_told(tmp_path: Path) -> None:
+    write_export(tmp_path, "train", ["cat", "Cat "], [1, 2])
+    dataset = open_dataset("coco", tmp_path)
+    assert dataset.label_space.names == ("background", "cat")
+    assert (dataset[0].labels == 1).sum() == 2 * 64
+    assert "the categories 'cat', 'Cat' are taken for one class" in str(dataset.faults[0])
+
+
+@pytest.mark.parametrize(("names", "words"), [(["dog", "cat"], "in another order"), (["cat"], "it lacks 'dog'")])
+def test_splits_of_other_classes_are_refused_by_the_check(names: list[str], words: str, tmp_path: Path) -> None:
+    """Roboflow numbers each part's categories anew: label 1 would be a cat here and a dog there."""
+    write_export(tmp_path, "train", ["cat", "dog"], [1, 2])
+    write_export(tmp_path, "valid", names, [1], seed=1)
+    report = check_splits("coco", tmp_path)
+    assert any(f.kind == "classes" and words in str(f) for f in report.errors), report.faults
+    with pytest.raises(DataError, match=words):
+        open_data(DataConfig(format="coco", root=tmp_path), check=True)
+
+
+def write_export(root: Path, split: str, names: list[str], objects: list[int], seed: int = 0) -> None:
+    """Roboflow's: categories numbered from 1, an 8 x 8 px square of each object's."""
+    folder = root / split
+    folder.mkdir(parents=True)
+    write_png(folder / "a.png", np.random.default_rng(seed).integers(0, 255, (32, 32, 3)).astype(np.uint8))
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": category,
+            "bbox": [10 * number, 2, 8, 8],
+            "segmentation": [[10 * number, 2, 10 * number + 8, 2, 10 * number + 8, 10, 10 * number, 10]],
+        }
+        for number, category in enumerate(objects)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 32, "height": 32}],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+        "annotations": annotations,
+    }
+    (folder / "_annotations.coco.json").write_text(json.dumps(content))

@@ -40,6 +40,9 @@ def faults_between_splits(
                     "error", "bands", other, f"{other}: {difference} ({one})", "Make the splits of one kind of images"
                 )
             )
+    unlike = _unlike_classes(opened)
+    if unlike:
+        return [*faults, *unlike]
     training = [facts.classes for name, split in samples.items() if roles[name] == "learn" for facts in split]
     trained = [classes for classes in training if classes is not None]
     for split, scored_samples in samples.items():
@@ -59,6 +62,23 @@ def faults_between_splits(
                     "Move images into the training split: a network cannot find what it never saw",
                 )
             )
+    return faults
+
+
+def _unlike_classes(opened: Mapping[str, Dataset]) -> list[Fault]:
+    """Splits whose classes are others than the first one's, or stand in another order: label 1 would be two things."""
+    first = next(iter(opened), "")
+    faults = []
+    for split, dataset in opened.items():
+        ours, theirs = opened[first].label_space.names, dataset.label_space.names
+        if theirs == ours:
+            continue
+        only, lacking = [name for name in theirs if name not in ours], [name for name in ours if name not in theirs]
+        differences = [f"has {some(only)}, which {first} has not"] if only else []
+        differences += [f"lacks {some(lacking)}"] if lacking else []
+        how = " and ".join(differences) or f"has them in another order: {some(theirs)} instead of {some(ours)}"
+        message = f"the classes of {split} are not those of {first}: it {how}"
+        faults.append(Fault("error", "classes", split, message, "Give both one class table: the option classes"))
     return faults
 
 

@@ -20,7 +20,7 @@ from pspnet.data.archives import PublishedArchive
 from pspnet.data.class_faults import some
 from pspnet.data.drawn_objects import DrawnLabels, DrawnObject, Ring, Runs, ring_of, undrawable
 from pspnet.data.faults import Fault
-from pspnet.data.layouts.coco_classes import classes_of, id_text, read_categories
+from pspnet.data.layouts.coco_classes import classes_of, id_text, read_categories, twin_faults
 from pspnet.data.layouts.coco_files import SPLITS, CocoFiles, divided, find_files, read_annotations, undivided
 from pspnet.data.layouts.folder import existing, held_out, no_split
 from pspnet.data.paired_files import Pair, PairedFiles, match
@@ -76,6 +76,7 @@ def coco(
         space, background = classes_of(files.file, data, categories, table)
         drawn = DrawnLabels(background)
         pairs, faults = _pictures(files, data, drawn)
+        faults += twin_faults(files.file, categories) if table is None else []
         faults += _objects(files.file, data, categories, space, drawn, crowds == "objects")
     if files.undivided:
         pairs = held_out(pairs, split, val_share, root)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.class_tables import normal_name
+from pspnet.data.class_faults import some
+from pspnet.data.faults import Fault
 from pspnet.errors import DataError
 from pspnet.labels import IGNORE, LabelSpace, distinct_colours
 
@@ -36,6 +38,24 @@ def read_categories(file: Path, data: dict[str, Any]) -> dict[str, tuple[int, st
     return {key: (code if code >= 0 else taken - code, name) for key, (code, name) in categories.items()}
 
 
+def twin_faults(file: Path, categories: dict[str, tuple[int, str]]) -> list[Fault]:
+    """Categories whose names differ in case or blanks alone, which become one class."""
+    spellings: dict[str, dict[str, None]] = {}
+    for _, name in categories.values():
+        spellings.setdefault(normal_name(name), {})[name] = None
+    return [
+        Fault(
+            "warning",
+            "categories",
+            str(file),
+            f"'{file}': the categories {some(list(names))} are taken for one class",
+            "Name them differently if they are two; give a class table to choose",
+        )
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+
+
 def classes_of(
     file: Path, data: dict[str, Any], categories: dict[str, tuple[int, str]], table: LabelSpace | None
 ) -> tuple[LabelSpace, int]:
@@ -56,9 +76,10 @@ def classes_of(
     ground = next((value for value in used_categories.values() if normal_name(value[1]) in _BACKGROUND), None)
     code = ground[0] if ground else 0 if not zero else max(code for code, _ in used_categories.values()) + 1
     rows: dict[str, list[int]] = {}
+    spelling: dict[str, str] = {}  # "Cat" is "cat"
     for own_code, name in sorted(used_categories.values()):
         if ground is None or own_code != ground[0]:
-            rows.setdefault(name, []).append(own_code)
+            rows.setdefault(spelling.setdefault(normal_name(name), name), []).append(own_code)
     if not rows:
         raise DataError(f"'{file}' has no categories besides background; export it with its classes")
     names = list(rows)

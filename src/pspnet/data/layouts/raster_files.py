@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pspnet.class_tables import csv_table, read_text
 from pspnet.data.layouts.folder import existing, no_split
-from pspnet.errors import ConfigError, DataError, RasterError, parsing
+from pspnet.errors import ConfigError, DataError, RasterError
 from pspnet.files import list_files
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import Grid, open_raster
@@ -90,17 +90,10 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
 
 
 def _rows(table: Path) -> list[Mapping[str, str]]:
-    with (
-        parsing(table, DataError, "cannot be read as CSV", "It has the columns image,labels[,split]"),
-        table.open(newline="", encoding="utf-8-sig") as stream,
-    ):
-        rows = [
-            {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()}
-            for row in csv.DictReader(stream)
-        ]
-    if not rows or not {"image", "labels"} <= rows[0].keys():
+    columns, rows = csv_table(read_text(table), str(table), "image,labels[,split]")
+    if not rows or not {"image", "labels"} <= set(columns):
         raise DataError(f"'{table}' must have the columns image,labels[,split] and a line for each raster")
-    return [{"split": "", **row} for row in rows]
+    return [{"split": "", **dict(zip(columns, row, strict=False))} for _, row in rows]
 
 
 def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
