@@ -22,7 +22,7 @@ _PLACES = {
     "open_dataset": "pspnet.data",
     "evaluate": "pspnet.evaluation",
     "train": "pspnet.training",
-    "import_weights": "pspnet.predict.segmenter",
+    "import_weights": "pspnet.predict.pretrained",
     "segment_raster": "pspnet.raster",
     "export": "pspnet.exporting",
 }
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from pspnet.labels import LabelSpace as LabelSpace
     from pspnet.metrics import Scores as Scores
     from pspnet.nn import PSPNet as PSPNet
+    from pspnet.predict.pretrained import import_weights as import_weights
     from pspnet.predict.segmentation import Segmentation as Segmentation
     from pspnet.predict.segmenter import Segmenter as Segmenter
-    from pspnet.predict.segmenter import import_weights as import_weights
     from pspnet.raster.segment_raster import segment_raster as segment_raster
     from pspnet.training import train as train
     from pspnet.weights.encoder_weights import build_model as build_model

@@ -128,14 +128,16 @@ class Tile(Dataset):
 
 
 def init_from(segmenter: Segmenter, dataset: Dataset, folder: Path) -> None:
-    segmenter.save(folder / "m.safetensors")
+    segmenter.save(folder / "m.safetensors", overwrite=True)
     resolve(toy_run(folder / "run", init_from=folder / "m.safetensors"), DataSets(dataset, None))
 
 
 DOORS: dict[str, Callable[[Segmenter, Dataset, Path], object]] = {
     "evaluate": lambda segmenter, dataset, folder: evaluate(segmenter, dataset),
     "predict_dataset": lambda segmenter, dataset, folder: predict_dataset(segmenter, dataset, lambda *_: None),
-    "explore": lambda segmenter, dataset, folder: explore(segmenter, dataset, folder / "page.html", examples=1),
+    "explore": lambda segmenter, dataset, folder: explore(
+        segmenter, dataset, folder / "page.html", examples=1, overwrite=True
+    ),
     "calibrate": lambda segmenter, dataset, folder: calibrate(segmenter, dataset),
     "adapt": lambda segmenter, dataset, folder: adapt_batch_norm(segmenter, dataset),
     "init_from": init_from,

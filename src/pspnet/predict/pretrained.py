@@ -1,4 +1,4 @@
-"""Models in a folder or on the Hugging Face hub: opened, saved, handed in.
+"""Models of other places: a folder or the Hugging Face hub (opened, saved, handed in), other projects' checkpoints.
 
 A folder of ours holds model.safetensors (the whole model), config.json (the same header, for people and for the hub's count of
 downloads) and README.md (the model card). One of segmentation_models_pytorch (its PSPNet) is read too.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ from pspnet.weights.hub import WEIGHTS, fetch, upload
 
 if TYPE_CHECKING:
     from pspnet.predict.segmenter import Segmenter
+    from pspnet.weights.importing import Classes
 
 FILES = (WEIGHTS, "model.onnx", "model.xml", "pytorch_model.bin")  # what a folder may hold, the first that is there
 
 
 def from_pretrained(source: str | Path, revision: str | None, token: str | None, options: dict[str, Any]) -> Segmenter:
     """See `Segmenter.from_pretrained`."""
-    from pspnet.predict.segmenter import Segmenter, import_weights
+    from pspnet.predict.segmenter import Segmenter
 
     folder = Path(source)
     if not folder.is_dir():
@@ -98,3 +100,25 @@ def push_to_hub(
     with tempfile.TemporaryDirectory(prefix="pspnet-hub-") as folder:
         save_pretrained(segmenter, folder, repository, license, license_link, half)
         return upload(Path(folder), repository, private=private, token=token, message=message)
+
+
+def import_weights(
+    path: str | Path,
+    source: str,
+    classes: Classes | None = None,
+    verify: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    check: bool = True,
+    device: str = "auto",
+) -> Segmenter:
+    """Another project's checkpoint, ready to use: source is semseg, mmseg, smp, csail, caffe or torchvision.
+
+    The other arguments and the errors are those of `pspnet.weights.importing.import_checkpoint`, which also gives the
+    report; a summary of it is in `.card.provenance`.
+    """
+    from pspnet.predict.segmenter import Segmenter
+    from pspnet.weights.importing import import_checkpoint
+
+    imported = import_checkpoint(path, source, classes=classes, settings=settings, verify=verify, check=check)
+    return Segmenter(imported.model, imported.card, device=device)

@@ -1,14 +1,16 @@
-"""A model applied to images: any size, any number of them, with results that know what they are."""
+"""A model applied to images: any size, any number of them, with results that know what they are.
+
+Long for its docstrings: each method of the one public class is documented; the work is done in the files around it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +19,15 @@ from PIL import Image
 from pspnet.config.foreign import ForeignModel
 from pspnet.config.model import ModelConfig
 from pspnet.display import image_for_display
-from pspnet.errors import ConfigError, ImageError, RasterError
-from pspnet.georaster.bands import OF_PHOTOGRAPHS, BandInfo, find_bands
-from pspnet.georaster.whole import read_bands, read_whole
-from pspnet.images import is_raster, pixels_of_pillow, read_image, with_bands
-from pspnet.images.pages import further_pictures
+from pspnet.errors import ConfigError
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
 from pspnet.predict import scale, windows
 from pspnet.predict.arrays import Array, Engine, copy_of, in_kind_of, on_device, softmax_, to_numpy
-from pspnet.predict.conditions import Met, contradictions, size_doubt, tell
+from pspnet.predict.conditions import size_doubt
 from pspnet.predict.exported import files_of, is_exported, open_exported
 from pspnet.predict.protocols import Predictor, predict_probabilities
+from pspnet.predict.reading import read_for
 from pspnet.predict.segmentation import Segmentation
 from pspnet.predict.windows import as_float
 from pspnet.weights.bundled import find_model
@@ -37,7 +36,6 @@ from pspnet.weights.checkpoint import ModelCard, card_for, load_checkpoint, save
 if TYPE_CHECKING:
     from pspnet.nn import PSPNet
     from pspnet.predict.engine_choice import Choice
-    from pspnet.weights.importing import Classes
 
 
 class Segmenter:
@@ -302,85 +300,9 @@ class Segmenter:
         )
 
     def read(self, image: str | Path | Image.Image | NDArray[Any]) -> NDArray[Any]:
-        """An image file or array -> (H, W, bands) in the range that the model knows. Raises ImageError.
-
-        Files and images of Pillow's: EXIF orientation applied, palettes, greyscale and RGBA as `pspnet.images` says.
-        Arrays: (H, W) or (H, W, C), RGB.
-        """
-        name = str(image) if isinstance(image, (str, Path)) else ""
-        if isinstance(image, (str, Path)):
-            met, pixels = self._read_raster(image) if is_raster(image) else (Met(name), self._read_photograph(image))
-        else:
-            met, pixels = Met(name), self._of_array(image)
-        if pixels.dtype != np.uint8 or self.card.value_range != (0.0, 255.0):  # else there is nothing to doubt
-            tell(self.card, met.valued(pixels))
-        return pixels
-
-    def _read_photograph(self, path: str | Path) -> NDArray[Any]:
-        bands = self.config.in_bands
-        if bands not in (1, 3, 4):
-            raise ConfigError(f"the model reads {bands} bands; image files have 1, 3 or 4. For rasters: pspnet raster")
-        further = further_pictures(path)
-        if further:
-            warnings.warn(f"'{path}' holds {further}; the first picture is read", stacklevel=4)
-        if self.card.band_names in OF_PHOTOGRAPHS.values() or all(
-            re.fullmatch(r"band_\d+", name) for name in self.card.band_names
-        ):
-            return read_image(path, bands=cast(Literal[1, 3, 4], bands), dtype=self._kind)
-        # trained on bands with names: an alpha channel is no near infrared, and blue may come first
-        order = self._numbers(BandInfo.of_photograph(str(path)))
-        return np.ascontiguousarray(read_image(path, bands=3, dtype=self._kind)[..., [n - 1 for n in order]])
-
-    @property
-    def _kind(self) -> Literal["uint8", "native"]:
-        """How photographs are read: in 8 bits where the model was trained on them."""
-        return "uint8" if self.card.value_range[1] <= 255 else "native"
-
-    def _of_array(self, image: Image.Image | NDArray[Any]) -> NDArray[Any]:
-        bands = self.config.in_bands
-        if isinstance(image, Image.Image):
-            image = pixels_of_pillow(
-                image, bands=cast(Literal[1, 3, 4], bands) if bands in (1, 3, 4) else None, dtype=self._kind
-            )
-        pixels = np.asarray(image)
-        if pixels.ndim == 2:
-            pixels = pixels[..., None]
-        if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind not in "uif":
-            raise ImageError(
-                f"an array of shape {np.shape(image)} and type {pixels.dtype} is no image; give (H, W) or (H, W, C)"
-            )
-        if bands == 3 and pixels.shape[2] in (1, 4):
-            pixels = with_bands(pixels, 3)  # as for files
-        if pixels.shape[2] != bands:
-            raise ImageError(
-                f"an image of {pixels.shape[2]} bands for a model of {bands} bands: {', '.join(self.card.band_names)}"
-            )
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise ImageError("an image holds values that are not finite (NaN or infinity); replace them first")
-        return pixels
-
-    def _read_raster(self, path: str | Path) -> tuple[Met, NDArray[Any]]:
-        """A raster's bands that the model reads, by name and number. Raises ImageError where one is missing."""
-        info = read_bands(path)
-        numbers = self._numbers(info)
-        met = Met(str(path)).stored(info, numbers)
-        unlike = contradictions(self.card, met)
-        if unlike:
-            raise ImageError(f"'{path}': {'; '.join(unlike)}")
-        pixels, valid = read_whole(path, numbers)
-        if valid is not None:
-            warnings.warn(
-                f"'{path}' has no data in {1 - valid.mean():.1%} of its pixels; their labels mean nothing. "
-                "`pspnet raster` leaves them out",
-                stacklevel=4,
-            )
-        return met, np.ascontiguousarray(pixels.transpose(1, 2, 0))
-
-    def _numbers(self, info: BandInfo) -> tuple[int, ...]:
-        try:
-            return find_bands(info, self.card.band_names, self.card.band_numbers)
-        except RasterError as error:
-            raise ImageError(str(error)) from error
+        """An image file, a Pillow image or an array (H, W) or (H, W, C), RGB -> (H, W, bands) in the range that the model
+        knows; see `predict.reading`. Raises ImageError."""
+        return read_for(self.card, self.config.in_bands, image)
 
     def segment(
         self,
@@ -451,27 +373,6 @@ class Segmenter:
         if certainty is None:
             return to_numpy(labels)[0], None, mean
         return to_numpy(labels)[0], to_numpy(certainty)[0], mean
-
-
-def import_weights(
-    path: str | Path,
-    source: str,
-    classes: Classes | None = None,
-    verify: str | Path | None = None,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    check: bool = True,
-    device: str = "auto",
-) -> Segmenter:
-    """Another project's checkpoint, ready to use: source is semseg, mmseg, smp, csail, caffe or torchvision.
-
-    The other arguments and the errors are those of `pspnet.weights.importing.import_checkpoint`, which also gives the
-    report; a summary of it is in `.card.provenance`.
-    """
-    from pspnet.weights.importing import import_checkpoint
-
-    imported = import_checkpoint(path, source, classes=classes, settings=settings, verify=verify, check=check)
-    return Segmenter(imported.model, imported.card, device=device)
 
 
 def _size(images: Array) -> tuple[int, int]:
