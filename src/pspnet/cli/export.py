@@ -22,7 +22,12 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     model: Annotated[str, typer.Argument(help="A checkpoint, or the name of a model that comes along.")],
-    out: Annotated[Path, typer.Argument(help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch.export).")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch.export). A folder with --for model-server."
+        ),
+    ],
     precision: Annotated[
         str, typer.Option(help="fp32; with .onnx also fp16 and int8, with .xml fp16, bf16 and int8.")
     ] = "fp32",
@@ -45,7 +50,9 @@ def export(
     program: Annotated[
         str | None,
         typer.Option(
-            "--for", help="A program that has its own wishes: deepness (QGIS): probabilities, its metadata (.onnx)."
+            "--for",
+            help="A program that has its own wishes. deepness (QGIS): probabilities and its metadata, an .onnx. model-server "
+            "(OpenVINO's): OUT is its model repository, a folder.",
         ),
     ] = None,
     size: Annotated[
@@ -86,6 +93,8 @@ def export(
     --data data/camvid --format camvid --max-drop 0.005
 
     For QGIS: pspnet export aerial-dubai dubai.onnx --for deepness
+
+    For OpenVINO Model Server: pspnet export streets repository --for model-server
     """
     from pspnet.cli.console import fail
     from pspnet.cli.inputs import model_files
@@ -97,15 +106,20 @@ def export(
 
     if output not in ("logits", "labels"):
         fail(f"--output {output!r}: logits or labels")
-    if program not in (None, "deepness"):
-        fail(f"--for {program!r}: deepness is the one program that asks for a file of its own")
-    if output == "labels" or program is not None:
+    if program not in (None, "deepness", "model-server"):
+        fail(f"--for {program!r}: deepness or model-server")
+    if output == "labels" or program == "deepness":
         alone = precision == "fp32" and not (images or data or format or argmax or accuracy_aware)
         if not alone or max_drop is not None or (program is not None and output == "labels"):
             asked = "--output labels" if program is None else f"--for {program}"
             fail(f"{asked} goes with --size and --overwrite alone: the graph is in float32 and checked by itself")
     elif size is not None:
-        fail("--size is for --output labels and --for; a graph with logits takes any size")
+        fail("--size is for --output labels and --for deepness; a graph with logits takes any size")
+    repository, name = out, Path(model).stem
+    if program == "model-server":
+        from pspnet.exporting.model_server import next_version
+
+        out = next_version(repository, name)
     segmenter = Segmenter.load(model, device="cpu", precision="fp32")
     if output == "labels":
         from pspnet.exporting.self_contained import export_labels
@@ -113,7 +127,7 @@ def export(
         equal = export_labels(segmenter, out, size=_size(size), inputs=model_files(model), overwrite=overwrite)
         console.print(f"{out}: labels out, equal to the source's on {equal:.4%}", highlight=False, markup=False)
         return
-    if program is not None:
+    if program == "deepness":
         _for_deepness(segmenter, out, size, model_files(model), overwrite)
         return
     calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
@@ -138,6 +152,10 @@ def export(
         overwrite=overwrite,
     )
     console.print(str(report), highlight=False, markup=False)
+    if program == "model-server":
+        from pspnet.exporting.model_server import add_to_configuration
+
+        console.print(f"named in {add_to_configuration(repository, name)}", highlight=False, markup=False)
 
 
 def _for_deepness(segmenter: Segmenter, out: Path, size: str | None, inputs: list[Path], overwrite: bool) -> None:

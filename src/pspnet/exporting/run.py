@@ -18,6 +18,7 @@ from pspnet.exporting.class_metadata import for_onnx, model_info
 from pspnet.exporting.onnx_precision import write_onnx_precision
 from pspnet.exporting.parity import SIZES, Parity, Quality, compare, quality_of
 from pspnet.exporting.quantising import QualityJudge, write_openvino
+from pspnet.exporting.stac import stac_item, stac_path
 from pspnet.files import check_output, new_files
 from pspnet.nn.graphs import GraphNetwork, write_onnx, write_pt2
 from pspnet.predict.segmenter import Segmenter
@@ -97,6 +98,8 @@ def export(
     back to floating point, the most harmful first, until max_drop is kept; it evaluates the data set many times, so some
     dozens of images are enough.
 
+    Beside a model of images from above lies a STAC item with the MLM extension, NAME.stac.json.
+
     inputs, overwrite: files that the export must not replace, and whether it may replace others (`files.check_output`).
 
     A PointRend model is exported for the size of the first image only. Raises ConfigError for a combination that does
@@ -106,7 +109,9 @@ def export(
     suffix = path.suffix.lower()
     _check_request(segmenter, path, precision, images, argmax)
     _check_quality_request(suffix, precision, argmax, check, dataset, max_drop, accuracy_aware)
-    for file in (path, path.with_suffix(".bin")) if suffix == ".xml" else (path,):  # before minutes of work
+    from_above = segmenter.card.ground_resolution is not None and not argmax
+    weights = [path.with_suffix(".bin")] if suffix == ".xml" else []
+    for file in (path, *weights, *([stac_path(path)] if from_above else [])):  # before minutes of work
         check_output(file, inputs=inputs, overwrite=overwrite)
     samples = [np.asarray(image) for image in images] if images is not None else _made_up(segmenter)
     calibration, judged = _kept_back(samples) if precision == "int8" else ([], samples)
@@ -130,6 +135,10 @@ def export(
                 onnx_file = part.rename(part.with_suffix(".fp32.onnx"))
                 write_onnx_precision(onnx_file, part, precision, calibration, metadata)
                 onnx_file.unlink()
+        if from_above:
+            parameters = sum(weight.numel() for weight in segmenter.model.parameters())
+            item = stac_item(segmenter.card, part, segmenter.config.encoder, parameters)
+            stac_path(part).write_text(item, encoding="utf-8")
         bound = BOUNDS[precision] if bound is None else bound
         engine, parity, quality = "not run", tuple[Parity, ...](), None
         if check and not argmax:
