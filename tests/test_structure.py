@@ -326,3 +326,13 @@ def test_variables_are_called_after_what_they_hold() -> None:
 def test_no_id_of_a_document_that_is_not_here() -> None:
     texts = {p: p.read_text(encoding="utf-8") for p in modules()}
     assert [str(p) for p, text in texts.items() if re.search(r"SPEC [A-Z]", text)] == []
+
+
+def test_what_the_guide_to_the_code_names_is_there() -> None:
+    table = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8").split("<!-- happens -->")[1]
+    rows = [line.split("|")[2:4] for line in table.strip().splitlines()[2:]]
+    assert len(rows) > 8
+    for files, names in rows:
+        code = "".join((PACKAGE / file).read_text(encoding="utf-8") for file in re.findall("`([^`]+)`", files))
+        for name in re.findall("`([^`]+)`", names):
+            assert re.search(rf"^ *(def|class) {name}\b", code, re.MULTILINE), f"{name} is not in {files}"
