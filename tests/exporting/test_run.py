@@ -160,6 +160,17 @@ def test_what_cannot_be_is_refused(source: Segmenter, tmp_path: Path, monkeypatc
         Segmenter.load(tmp_path / "some.pt2")
 
 
+def test_an_altered_export_is_refused_and_others_read_it(folder: Path, tmp_path: Path) -> None:
+    import onnx
+
+    whole = (folder / "model.onnx").read_bytes()
+    onnx.checker.check_model(onnx.load_from_string(whole))
+    for place in range(50, len(whole) - 200, len(whole) // 15):
+        (tmp_path / "m.onnx").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match="was altered since it was exported"):
+            Segmenter.load(tmp_path / "m.onnx")
+
+
 def test_a_foreign_onnx_is_refused(folder: Path, tmp_path: Path) -> None:
     import onnx
 

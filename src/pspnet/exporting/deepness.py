@@ -23,6 +23,7 @@ from pspnet.files import check_output, new_files
 from pspnet.nn.graphs import GraphNetwork, write_onnx
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.checkpoint import ModelCard, header_text
+from pspnet.weights.export_digest import add_digest
 
 LEAST_EQUAL = 0.9995  # share of labels equal to the source's
 
@@ -77,6 +78,7 @@ def export_deepness(
     with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
         part = folder / path.name
         write_onnx(network, example, True, part, metadata)
+        add_digest(part)
         agreement = _agreement(segmenter, part, tile_px)
         if agreement < LEAST_EQUAL:
             raise ExportError(

@@ -24,6 +24,7 @@ from pspnet.nn.graphs import GraphNetwork, write_onnx, write_pt2
 from pspnet.predict.segmenter import Segmenter
 from pspnet.predict.windows import as_float
 from pspnet.weights.checkpoint import header_text
+from pspnet.weights.export_digest import add_digest
 
 # What each ending can hold. onnxruntime has no bfloat16 on processors; its int8 is its own, OpenVINO's is NNCF's.
 PRECISIONS = {".onnx": ("fp32", "fp16", "int8"), ".xml": ("fp32", "fp16", "bf16", "int8"), ".pt2": ("fp32",)}
@@ -135,6 +136,7 @@ def export(
                 onnx_file = part.rename(part.with_suffix(".fp32.onnx"))
                 write_onnx_precision(onnx_file, part, precision, calibration, metadata)
                 onnx_file.unlink()
+        add_digest(part)  # before anything tells of the file's size
         if from_above:
             parameters = sum(weight.numel() for weight in segmenter.model.parameters())
             item = stac_item(segmenter.card, part, segmenter.config.encoder, parameters)

@@ -17,6 +17,7 @@ from pspnet.files import check_output, new_files
 from pspnet.nn.graphs import EXAMPLE_PX, GraphNetwork, write_onnx
 from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.checkpoint import header_text
+from pspnet.weights.export_digest import add_digest
 
 LEAST_EQUAL = 0.9995  # share of labels equal to the source's
 TRIAL_PX = ((168, 216), (121, 90), (97, 150))
@@ -56,6 +57,7 @@ def export_labels(
         part = folder / path.name
         header = header_text(segmenter.config, segmenter.card)
         write_onnx(network, example, size is not None, part, for_onnx(segmenter.card, header))
+        add_digest(part)
         session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
         equal = []
         for height, width in [size] if size else TRIAL_PX:

@@ -22,6 +22,7 @@ from pspnet.predict.foreign import about_beside, open_foreign
 from pspnet.predict.openvino_door import openvino
 from pspnet.predict.processors import thread_count
 from pspnet.weights.checkpoint import ModelCard, parse_header
+from pspnet.weights.export_digest import check_digest
 
 EXPORT_SUFFIXES = (".onnx", ".xml", ".pt2")
 Values = NDArray[np.float32]
@@ -124,6 +125,7 @@ def open_exported(path: str | Path, about: ForeignModel | None = None) -> tuple[
             f"'{path}': a .pt2 archive may hold pickled code, so it is opened only when you say that you trust it: "
             "set the environment variable PSPNET_TRUST_PT2=1. An .onnx or .xml export needs no such trust"
         )
+    check_digest(path)
     engine = _engine_of(path)
     if not engine.header:
         described = (about or about_beside(path)) if isinstance(engine, OnnxEngine) else None
