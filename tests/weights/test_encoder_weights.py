@@ -198,7 +198,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
         load_encoder_weights(network("mobilenetv2", tmp_path / "weights.pth"))
     with pytest.raises(CheckpointError, match="does not fit encoder = swin_tiny"):
         load_encoder_weights(network("swin_tiny", tmp_path / "weights.pth", SWIN))
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match="does not exist as one; give random, imagenet"):
         load_encoder_weights(network("resnet18", tmp_path / "nothing.pth"))
 
 

@@ -96,6 +96,11 @@ def load_encoder_weights(model: PSPNet) -> EncoderReport:
         notes = _normalisation_notes(name, config)
     else:
         path = Path(config.encoder_weights).expanduser()
+        if not path.is_file():
+            raise CheckpointError(
+                f"encoder_weights = {config.encoder_weights!r} is no file and does not exist as one; give random, imagenet, or "
+                "the path of a weights file"
+            )
         source, state, notes = f"'{path}'", _from_file(path, config, model.encoder), ()
     report = _fill(model.encoder, state, source, config, notes)
     logger.info("%s", report)
