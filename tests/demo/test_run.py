@@ -15,8 +15,9 @@ import torch
 from pspnet.config import TrainConfig
 from pspnet.data.scenes import SCENE_CLASSES, Bedroom, Waterside
 from pspnet.demo import gallery, run_demo
+from pspnet.demo.outcomes import CONTENDERS, DemoPlan, DemoReport
 from pspnet.demo.page import _apart
-from pspnet.demo.run import CONTENDERS, DemoPlan, DemoReport, training_config
+from pspnet.demo.run import training_config
 from pspnet.errors import OutputError
 from pspnet.training.resolve import open_data
 from pspnet.weights.checkpoint import load_checkpoint

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pspnet.demo.run import DemoReport
+    from pspnet.demo.outcomes import DemoReport
 
 __all__ = ["run_demo"]
 
@@ -31,11 +31,12 @@ def run_demo(
 
     Writes into `out_dir`: index.html (self-contained), scores.json, pspnet.safetensors, and the three runs below runs/
     (those of an earlier demo there are replaced; others only with overwrite). Prints a table unless `quiet`. steps, size_px, train_scenes and
-    test_scenes replace the demo's own settings (see run.py): smaller ones are faster and show less.
+    test_scenes replace the demo's own settings (see outcomes.py): smaller ones are faster and show less.
 
     Raises what `pspnet.train` raises: ConfigError, TrainingError, RunInterrupted; and OutputError before the work.
     """
-    from pspnet.demo.run import DemoPlan, run  # loads torch and Lightning
+    from pspnet.demo.outcomes import DemoPlan  # loads torch
+    from pspnet.demo.run import run  # loads Lightning
 
     given = {"steps": steps, "size_px": size_px, "train_scenes": train_scenes, "test_scenes": test_scenes}
     return run(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Bedroom, Facts, Waterside
-from pspnet.demo.run import DemoOutcome, DemoReport, predict
+from pspnet.demo.outcomes import DemoOutcome, DemoReport, predict
 
 RESCUED, LOST = (0, 178, 120), (214, 40, 130)
 PER_KIND = 2

@@ -11,7 +11,7 @@ from string import Template
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES
 from pspnet.demo import gallery
 from pspnet.demo.gallery import GalleryImage
-from pspnet.demo.run import DemoOutcome, DemoReport
+from pspnet.demo.outcomes import DemoOutcome, DemoReport
 from pspnet.files import write_text
 from pspnet.metrics import percent
 

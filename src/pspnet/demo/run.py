@@ -5,92 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from pspnet.config import AugmentConfig, ModelConfig, TrainConfig
 from pspnet.config.model import IMAGENET_MEAN, IMAGENET_STD
 from pspnet.data.scenes import AMBIGUOUS, SCENE_CLASSES, Scenes
 from pspnet.data.views import InMemory
+from pspnet.demo.outcomes import CONTENDERS, Contender, DemoOutcome, DemoPlan, DemoReport, predict
+from pspnet.demo.page import write_page
 from pspnet.files import check_output, check_output_folder, holds_keys, write_text
-from pspnet.metrics import ConfusionMatrix, Scores, percent
-from pspnet.nn import PSPNet
-from pspnet.predict.engines import pick_device
+from pspnet.metrics import ConfusionMatrix, percent
 from pspnet.terminal import PlainConsole
 from pspnet.training import train
 from pspnet.training.run_folder import RunFolder
 from pspnet.weights.checkpoint import load_checkpoint, save_checkpoint
-
-if TYPE_CHECKING:
-    pass
-
-
-@dataclass(frozen=True)
-class DemoPlan:
-    """The demo's settings, chosen so that the whole takes about 3 minutes on two cores without bfloat16."""
-
-    seed: int = 0
-    size_px: int = 128
-    steps: int = 430
-    batch_size: int = 8
-    train_scenes: int = 1600
-    val_scenes: int = 40
-    test_scenes: int = 160
-    learning_rate: float = 0.015
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One of the three networks: a name and its pyramid."""
-
-    key: str
-    title: str
-    bins: tuple[int, ...]
-
-
-CONTENDERS = (
-    Contender("fcn", "FCN", ()),
-    Contender("one_bin", "One bin", (1,)),
-    Contender("pspnet", "PSPNet", (1, 2, 3, 6)),
-)
-
-
-@dataclass(frozen=True)
-class DemoOutcome:
-    """What a network reached. predictions: (N, size, size) uint8, one for each test scene. curve: lines of metrics.csv."""
-
-    contender: Contender
-    scores: Scores
-    predictions: NDArray[np.uint8]
-    curve: list[dict[str, float]]
-    seconds: float
-    model: PSPNet
-
-
-@dataclass(frozen=True)
-class DemoReport:
-    """Everything the demo found. outcomes: in the order of CONTENDERS. labels: (N, size, size) of the test scenes."""
-
-    plan: DemoPlan
-    test: Scenes
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    outcomes: tuple[DemoOutcome, ...]
-    seconds: float
-    page: Path
-
-    @property
-    def fcn(self) -> DemoOutcome:
-        return self.outcomes[0]
-
-    @property
-    def pspnet(self) -> DemoOutcome:
-        return self.outcomes[-1]
 
 
 def training_config(plan: DemoPlan, contender: Contender, run_dir: Path | None) -> TrainConfig:
@@ -122,8 +53,6 @@ def training_config(plan: DemoPlan, contender: Contender, run_dir: Path | None) 
 
 def run(out_dir: Path, plan: DemoPlan, quiet: bool, overwrite: bool = False) -> DemoReport:
     """See `pspnet.demo.run_demo`."""
-    from pspnet.demo.page import write_page
-
     started = time.perf_counter()
     _claim(out_dir, plan, overwrite)
     console = PlainConsole(quiet=quiet, soft_wrap=True)
@@ -194,18 +123,6 @@ def _draw(plan: DemoPlan, console: PlainConsole) -> tuple[InMemory, InMemory, In
             for split, count in counts.items()
         )
     return train_data, val_data, test_data
-
-
-@torch.inference_mode()
-def predict(model: PSPNet, images: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.uint8]:
-    """(N, H, W, 3) uint8 -> (N, H, W) uint8 labels."""
-    device = pick_device("auto")
-    model = model.to(device).eval()
-    predictions = []
-    for first in range(0, len(images), batch_size):
-        batch = torch.from_numpy(images[first : first + batch_size]).to(device).permute(0, 3, 1, 2).float()
-        predictions.append(model(batch).argmax(1).to(torch.uint8).cpu().numpy())
-    return np.concatenate(predictions)
 
 
 def summary(report: DemoReport) -> dict[str, object]:
