@@ -7,17 +7,27 @@ import importlib
 
 import pytest
 
+from support.paths import ROOT
+
+PACKAGE = ROOT / "src" / "pspnet"
 MODULES = [
-    "pspnet.georaster.grids",
-    "pspnet.inspection.heap",
-    "pspnet.predict.videos",
-    "pspnet.predict.windows",
-    "pspnet.outlines.connected_components",
-    "pspnet.outlines.corners",
-    "pspnet.raster.outline_cleaning",
-    "pspnet.outlines.polygonize",
-    "pspnet.raster.sieve",
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if "    >>> " in path.read_text(encoding="utf-8")
 ]
+
+
+def test_the_dense_numerics_have_examples() -> None:
+    """The label step, the strips of a loss, the grid of windows, the blender, tracing and the sieve."""
+    dense = {
+        "pspnet.predict.candidates",
+        "pspnet.losses.slim_cross_entropy",
+        "pspnet.predict.protocols",
+        "pspnet.predict.windows",
+        "pspnet.outlines.polygonize",
+        "pspnet.raster.sieve",
+    }
+    assert dense <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

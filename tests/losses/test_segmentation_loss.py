@@ -17,6 +17,8 @@ from pspnet import losses
 from pspnet.config import LossConfig
 from pspnet.errors import ConfigError
 from pspnet.labels import IGNORE
+from pspnet.losses import slim_cross_entropy as strips
+from pspnet.losses import terms
 
 K = 5
 TERMS = ("cross_entropy", "focal", "dice", "lovasz", "ohem")
@@ -120,11 +122,11 @@ def test_a_loss_equals_its_slow_reference(
 def test_gradients_equal_numerical_ones(term: str, batch: tuple[Tensor, Tensor]) -> None:
     logits, labels = batch[0].detach()[:1, :, 1:4, :3].double().requires_grad_(), batch[1][:1, 1:4, :3]
     functions = {
-        "cross_entropy": lambda x: losses.pixel_cross_entropy(x, labels, smoothing=0.1).sum(),
-        "focal": lambda x: losses.focal_pixels(x, labels, gamma=0.5).sum(),
-        "dice": lambda x: losses.dice_loss(x, labels),
-        "lovasz": lambda x: losses.lovasz_loss(x, labels),
-        "ohem": lambda x: (losses.pixel_cross_entropy(x, labels) * losses.hard_pixels(x, labels, 0.5, 0.1)).sum(),
+        "cross_entropy": lambda x: terms.pixel_cross_entropy(x, labels, smoothing=0.1).sum(),
+        "focal": lambda x: terms.focal_pixels(x, labels, gamma=0.5).sum(),
+        "dice": lambda x: terms.dice_loss(x, labels),
+        "lovasz": lambda x: terms.lovasz_loss(x, labels),
+        "ohem": lambda x: (terms.pixel_cross_entropy(x, labels) * terms.hard_pixels(x, labels, 0.5, 0.1)).sum(),
     }
     assert torch.autograd.gradcheck(lambda x: functions[term](x.log_softmax(1)), logits)
 
@@ -206,7 +208,7 @@ def test_hard_pixels_keeps_at_least_the_share() -> None:
     labels = torch.zeros(1, 10, dtype=torch.int64)
     labels[0, 9] = IGNORE
     kept = [
-        losses.hard_pixels(log_probabilities, labels, 0.7, share)[0].nonzero()[:, 0].tolist()
+        terms.hard_pixels(log_probabilities, labels, 0.7, share)[0].nonzero()[:, 0].tolist()
         for share in (0.1, 0.4, 1.0)
     ]
     assert kept == [[8], [6, 7, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
@@ -283,7 +285,7 @@ def test_bad_shares_are_refused(shares: list[float]) -> None:
 def test_classes_present(batch: tuple[Tensor, Tensor]) -> None:
     labels = batch[1]
     expected = [[float((image == c).any()) for c in range(K)] for image in labels]
-    assert losses.classes_present(labels, K).tolist() == expected
+    assert terms.classes_present(labels, K).tolist() == expected
     assert expected[2] == [0.0] * K
 
 
@@ -292,7 +294,7 @@ def test_image_loss_leaves_out_images_without_labels(batch: tuple[Tensor, Tensor
     image_logits = torch.randn(3, K, requires_grad=True)
     loss = losses.image_loss(image_logits, labels)
     p = image_logits[:2].detach().sigmoid()
-    t = losses.classes_present(labels, K)[:2]
+    t = terms.classes_present(labels, K)[:2]
     assert loss.item() == pytest.approx(float(-(t * p.log() + (1 - t) * (1 - p).log()).mean()), rel=1e-5)
     nothing = losses.image_loss(image_logits, torch.full_like(labels, IGNORE))
     assert nothing.item() == 0.0
@@ -345,7 +347,7 @@ def test_settings_survive_yaml() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("classes", [5, losses.ROW_CLASSES + 1])
+@pytest.mark.parametrize("classes", [5, strips.ROW_CLASSES + 1])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["valid", "all"])
 def test_slim_cross_entropy_is_the_plain_one(
@@ -357,16 +359,16 @@ def test_slim_cross_entropy_is_the_plain_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Value and gradient are those of the log probabilities of the whole batch, whatever layout, type and strip."""
-    monkeypatch.setattr(losses, "STRIP_NUMBERS", 37 * classes)
+    monkeypatch.setattr(strips, "STRIP_NUMBERS", 37 * classes)
     random = torch.Generator().manual_seed(0)
     scores = (8 * torch.randn((2, classes, 9, 13), generator=random)).to(dtype).contiguous(memory_format=layout)
     labels = torch.randint(0, classes, (2, 9, 13), generator=random)
     labels[0, :4] = IGNORE
     share = torch.linspace(0, 3, classes) if weighted else None
     slim, plain = scores.clone().requires_grad_(), scores.clone().requires_grad_()
-    found = losses.slim_cross_entropy(slim, labels, share, reduction)
-    pixels = losses.pixel_cross_entropy(plain.float().log_softmax(1), labels, share)
-    wanted = losses.mean_over_pixels(pixels, labels, reduction)
+    found = strips.slim_cross_entropy(slim, labels, share, reduction)
+    pixels = terms.pixel_cross_entropy(plain.float().log_softmax(1), labels, share)
+    wanted = terms.mean_over_pixels(pixels, labels, reduction)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
     (0.4 * found).backward()
     (0.4 * wanted).backward()
@@ -380,11 +382,11 @@ def test_slim_cross_entropy_is_the_plain_one(
 def test_slim_cross_entropy_of_points_and_of_nothing() -> None:
     points = torch.randn((2, 3, 11), requires_grad=True)
     labels = torch.full((2, 11), IGNORE)
-    loss = losses.slim_cross_entropy(points, labels, None, "valid")
+    loss = strips.slim_cross_entropy(points, labels, None, "valid")
     loss.backward()
     assert loss == 0
     assert points.grad is not None
     assert not points.grad.any()
     with torch.no_grad():
-        some = losses.slim_cross_entropy(points, torch.zeros_like(labels), None, "valid")
+        some = strips.slim_cross_entropy(points, torch.zeros_like(labels), None, "valid")
     assert some == pytest.approx(torch.nn.functional.cross_entropy(points.detach(), torch.zeros_like(labels)).item())

@@ -179,7 +179,25 @@ class _Reach:
 
 
 class _VisitGrid:
-    """The windows of one pass, as the product of rows and columns."""
+    """The windows of one pass, as the product of rows and columns.
+
+    Six columns, windows of four with a stride of two: each pixel's weights sum to 1, so windows are added to one map.
+
+        pixel           0    1    2    3    4    5
+        window 0..3     1    1   1/2  1/2
+        window 2..5              1/2  1/2   1    1
+
+        >>> protocol = Protocol(window_px=(4, 4), stride_px=(2, 2))
+        >>> grid = _VisitGrid(protocol, 6, 6, Padding(0, 0, 0, 0), 6, 6, align_corners=False)
+        >>> [(reach.start, reach.stop, reach.weight.ravel().tolist()) for reach in grid.columns]
+        [(0, 4, [1.0, 1.0, 0.5, 0.5]), (2, 6, [0.5, 0.5, 1.0, 1.0])]
+
+    Shown at half the size, the last window writes the map's columns 1 and 2, each the mean of two of its own columns:
+
+        >>> half = _VisitGrid(protocol, 6, 6, Padding(0, 0, 0, 0), 3, 3, align_corners=False).columns[1]
+        >>> half.start, half.stop, half.source.tolist(), half.weight.tolist()
+        (1, 3, [[0, 1], [2, 3]], [[0.25, 0.25], [0.5, 0.5]])
+    """
 
     def __init__(
         self, protocol: Protocol, high: int, wide: int, around: Padding, height: int, width: int, align_corners: bool
