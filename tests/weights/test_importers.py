@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pspnet.config import LossConfig, ModelConfig
-from pspnet.errors import CheckpointError
+from pspnet.errors import CheckpointError, PspnetError
 from pspnet.labels import IGNORE
 from pspnet.losses import build_loss
 from pspnet.nn import PSPNet
@@ -59,6 +59,26 @@ def test_as_the_peer_computed(name: str, tmp_path: Path) -> None:
         expected = PEER_ARRAYS[f"{name}/{kind}"]
         assert np.ptp(expected) > about["spread"]  # the comparison compares something
         np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-4 * about["spread"], err_msg=kind)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"dataset_meta": {"classes": ["a", "b"], "palette": [1, 2]}},
+        {"CLASSES": [["a"], {}], "PALETTE": [["x", "y", "z"]] * 2},
+        {"CLASSES": ["a", "b"], "PALETTE": [[1e400, 0, 0]] * 2},
+        {"cfg": "mean=[" + "-" * 20_000 + "1], std=[{}]"},
+        {"cfg": "mean=['a', 'b', 'c'], std=[1, 2, 3]"},
+    ],
+    ids=lambda meta: str(meta)[:40],
+)
+def test_odd_words_beside_the_tensors_are_an_error_of_the_file(meta: dict[str, Any], tmp_path: Path) -> None:
+    case = PEERS["mmseg_r18_v1c"]
+    path = save(tmp_path / "mm.pth", {"meta": meta, "state_dict": state_of(case, idle=IDLE)})
+    try:
+        import_checkpoint(path, "mmseg", check=False)
+    except PspnetError as error:
+        assert str(path) in str(error)  # noqa: PT017 - some are read, without what is odd
 
 
 def as_saved(source: str, case: dict[str, Any], folder: Path) -> Path:

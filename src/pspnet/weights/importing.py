@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pspnet.errors import CheckpointError, ConfigError
+from pspnet.errors import CheckpointError, ConfigError, parsing
 from pspnet.labels import LabelSpace, read_classes
 from pspnet.nn import PSPNet
 from pspnet.weights import caffe, csail, mmseg, semseg, smp, torchvision
@@ -141,11 +141,14 @@ def import_checkpoint(
     said = dict(settings or {})
     if given and source == "torchvision":
         said.setdefault("num_classes", given.num_classes)
-    state, meta = SOURCES[source].read(path)
-    foreign = Foreign(Path(path), state, meta, said)
-    _check_source(foreign, source)
-    plan = SOURCES[source].plan(foreign)
-    model, ledger = build(plan, foreign, source)
+    with parsing(
+        path, CheckpointError, f"cannot be imported as {source}", "What it says beside its tensors is damaged"
+    ):
+        state, meta = SOURCES[source].read(path)
+        foreign = Foreign(Path(path), state, meta, said)
+        _check_source(foreign, source)
+        plan = SOURCES[source].plan(foreign)
+        model, ledger = build(plan, foreign, source)
     label_space, note = _choose_classes(given, plan.label_space, model.config.num_classes, foreign.path)
     notes = (*plan.notes, *([note] if note else []))
     checked = self_check(model, foreign.path, trained=not plan.encoder_only) if check else None

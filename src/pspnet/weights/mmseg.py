@@ -183,7 +183,7 @@ def said(text: str, name: str) -> Any:
     written = re.findall(rf"['\"]?\b{name}['\"]?\s*[=:]\s*(True|False|\[[^\]]*\]|\([^)]*\))", text)
     try:
         values = {repr(ast.literal_eval(value)) for value in written}
-    except (ValueError, SyntaxError):
+    except Exception:  # whatever somebody's text makes the parser raise
         return None
     return ast.literal_eval(values.pop()) if len(values) == 1 else None
 
