@@ -15,7 +15,7 @@ from pspnet.files import write_bytes
 from pspnet.labels import IGNORE, LabelSpace
 
 PANEL_PX, GAP_PX, TITLE_PX = 360, 6, 24  # height of a panel, white between panels, height of the row of titles
-INK, GREY, RED = (34, 48, 60), (150, 150, 150), (205, 30, 45)
+INK, GREY, RED = (34, 48, 60), (140, 140, 140), (205, 30, 45)
 
 
 def comparison(
@@ -45,7 +45,7 @@ def mistakes(
     """(H, W, 3): wrong pixels red, right ones the image in pale grey (or nearly white), what is not labelled grey."""
     shown = np.full((*labels.shape, 3), 240, np.uint8)
     if image is not None:
-        shown[:] = (150 + image.mean(axis=2, keepdims=True) * 0.4).astype(np.uint8)
+        shown[:] = (185 + image.mean(axis=2, keepdims=True) * 0.25).astype(np.uint8)
     shown[labels != predicted] = RED
     shown[labels == IGNORE] = GREY
     return shown

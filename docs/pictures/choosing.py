@@ -142,17 +142,18 @@ def bins() -> None:
 
 def stages() -> None:
     """The real sizes inside four networks for a 480 px image, as bars: height is the map's side."""
-    figure, axes = plt.subplots(4, 1, figsize=(8.6, 5.4))
+    figure, axes = plt.subplots(4, 1, figsize=(9.6, 6.4))
     for axis, decoder in zip(axes, ("bilinear", "progressive", "unet", "fpn"), strict=True):
-        shapes = traced(decoder)
         x = 0.0
-        for name, channels, side, colour in shapes:
+        for name, channels, side, colour in traced(decoder):
             wide = 0.3 + channels / 900
-            axis.add_patch(Rectangle((x, -side / 2), wide, side, color=colour, ec="white"))
-            axis.text(x + wide / 2, side / 2 + 12, name, ha="center", va="bottom", fontsize=7)
-            axis.text(x + wide / 2, -side / 2 - 14, f"{channels} x {side}²", ha="center", va="top", fontsize=6)
-            x += max(wide + 0.7, 1.3)
-        axis.set_xlim(-2.9, 20.2)
+            slot = max(wide + 0.4, 1.75)  # at least as wide as its labels
+            middle = x + slot / 2
+            axis.add_patch(Rectangle((middle - wide / 2, -side / 2), wide, side, color=colour, ec="white"))
+            axis.text(middle, side / 2 + 12, name, ha="center", va="bottom", fontsize=7)
+            axis.text(middle, -side / 2 - 14, f"{channels} x {side}²", ha="center", va="top", fontsize=6)
+            x += slot
+        axis.set_xlim(-2.9, 24.5)
         axis.set_ylim(-320, 320)
         axis.axis("off")
         axis.text(-2.9, 0, decoder, fontweight="bold", va="center")
@@ -173,6 +174,7 @@ def traced(decoder: str) -> list[tuple[str, int, int, str]]:
 
     with torch.device("meta"):
         model = PSPNet(ModelConfig(encoder="resnet50", decoder=decoder, num_classes=19)).eval()
+        model.encoder.register_forward_pre_hook(lambda _, inputs, __: (inputs, {}), with_kwargs=True)  # every stage
         model.encoder.register_forward_hook(record("c", "#6d8fa8"))
         model.pyramid.register_forward_hook(record("pyramid", SOFT))
         for name in ("blocks", "join", "lateral"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from PIL import Image
 from typer.main import get_command
 
 from pspnet import Segmenter
-from pspnet.cli import _run, app
+from pspnet.cli import app
 from pspnet.data.catalog import open_dataset
 from pspnet.integrations.label_studio import read_configuration
 from support.deepness import DeepnessReader
 from support.foreign import write_foreign
+from support.guides import GuideRunner
 from support.hub_server import Hub, here
 from support.other_programs import use_cvat, use_fiftyone, use_supervision
 from support.paths import ROOT
@@ -39,12 +39,8 @@ def block(title: str, language: str) -> str:
 
 
 def commands(script: str) -> None:
-    """Runs the lines as `pspnet` would, in this process: a start takes seconds."""
-    lines = [words for line in script.splitlines() if (words := shlex.split(line, comments=True))]
-    assert lines
-    for words in lines:
-        assert words[0] == "pspnet"
-        assert _run(words[1:], debug=True) == 0
+    """Runs the lines as `pspnet` would."""
+    GuideRunner().run("sh", script)
 
 
 hub = pytest.fixture(here)

@@ -6,8 +6,6 @@ Training is shortened and windows are made small, by the changes listed here; ev
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,9 @@ import pytest
 import rasterio
 import torch
 
-from pspnet.cli import _run
 from pspnet.data.catalog import open_dataset
 from pspnet.labels import IGNORE
+from support.guides import GuideRunner, blocks
 from support.paths import ROOT
 from support.towns import CLASSES, make_streets, make_suburb, make_town
 
@@ -54,33 +52,16 @@ SHORTER = {  # in the Python
 }
 
 
-def blocks() -> list[tuple[str, str]]:
-    return re.findall(r"^```(sh|python)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), flags=re.M | re.S)
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     make_town(tmp_path / "town")
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
-    used = set()
-    for language, code in blocks():
-        for long, short in SHORTER.items():
-            used |= {long} if long in code else set()
-            code = code.replace(long, short)
-        if language == "python":
-            exec(compile(code, str(GUIDE), "exec"), {})
-            continue
-        for line in code.splitlines():
-            command = shlex.split(line, comments=True)
-            if command[0] == "pip":
-                continue
-            start = next((start for start in QUICK if line.startswith(start)), "")
-            used |= {start} - {""}
-            ended = _run(command[1:] + QUICK.get(start, []), debug=False)
-            assert ended == 0, f"{line}\n{capsys.readouterr().err}"
-    assert used == {*QUICK, *SHORTER}  # what is shortened is still in the guide
+    runner = GuideRunner(QUICK, SHORTER)
+    for language, code in blocks(GUIDE, "sh", "python"):
+        runner.run(language, code)
+    assert runner.unused == set()  # what is shortened is still in the guide
     check_what_the_guide_promises(tmp_path)
 
 

@@ -10,25 +10,22 @@ import pytest
 from typer.main import get_command
 
 from pspnet.cli import app
+from support.guides import blocks
 from support.paths import ROOT
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "first-hours").glob("*.md")])
 
 
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs").mkdir()
     shutil.copytree(ROOT / "docs" / "pictures", tmp_path / "docs" / "pictures")
     monkeypatch.chdir(tmp_path)
-    found = blocks(ROOT / "README.md", "python")
-    assert len(found) == 2
-    for code in found:
+    shown = blocks(ROOT / "README.md", "python")
+    assert len(shown) == 2
+    for _, code in shown:
         exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "scene_overlay.png").stat().st_size > 1000
-    for code in blocks(ROOT / "docs" / "segmenting.md", "python"):
+    for _, code in blocks(ROOT / "docs" / "segmenting.md", "python"):
         exec(compile(code, "segmenting.md", "exec"), {})
     assert (tmp_path / "scene.npz").stat().st_size > 1000
 

@@ -18,14 +18,11 @@ from pspnet.cli import app
 from pspnet.data.catalog import open_dataset
 from pspnet.images import image_size, read_palette
 from pspnet.server.problems import KINDS
+from support.guides import blocks
 from support.paths import ROOT
 from support.services import Running, serving
 
 PAGE = ROOT / "docs" / "serving.md"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_lines_run(served: Running, folder: Path) -> None:
-    (script,) = blocks("sh")
+    ((_, script),) = blocks(PAGE, "sh")
     assert script.count("curl -sf") >= 10
     done = subprocess.run(
         ["sh", "-eu", "-c", script], env={"URL": served.url, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
@@ -64,7 +61,7 @@ def test_the_curl_lines_run(served: Running, folder: Path) -> None:
 
 
 def test_the_python_runs(served: Running, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
+    ((_, code),) = blocks(PAGE, "python")
     found: dict[str, object] = {"URL": served.url}
     exec(compile(code, str(PAGE), "exec"), found)
     assert (folder / "overlay.png").stat().st_size > 1000

@@ -143,7 +143,7 @@ def test_models_with_terms_stay_out_of_the_wheel(
     assert not bundled.bundled_models()["tiny"].here
     capsys.readouterr()
     assert _run(["models"], debug=False) == 0
-    assert "not here" in capsys.readouterr().out
+    assert "not here: tiny; they lie in the folder models/" in capsys.readouterr().out  # on one line
     look_in(monkeypatch, package, repository)  # in a checkout
     assert Segmenter.load("tiny", device="cpu").classes
     assert _run(["models"], debug=False) == 0

@@ -295,11 +295,20 @@ def info(
 
     Example: pspnet info recipes/camvid_resnet18_half.yaml model.encoder=resnet50 --batch 8
     """
-    from pspnet.config import AugmentConfig, ModelConfig, PublishedConfig, TrainConfig, read_recipe, with_overrides
+    from pspnet.config import (
+        AugmentConfig,
+        ModelConfig,
+        PublishedConfig,
+        TrainConfig,
+        read_recipe,
+        recipe_names,
+        with_overrides,
+    )
     from pspnet.data.catalog import classes_and_bands
     from pspnet.inspection import model_info
 
-    if Path(source).suffix.lower() in (".yaml", ".yml"):
+    named = source in recipe_names() and not Path(source).exists()
+    if named or Path(source).suffix.lower() in (".yaml", ".yml"):
         values = with_overrides(read_recipe(source), settings or [])
         config = ModelConfig.model_validate(values.get("model", values))
         from_data = classes_and_bands(values["data"]) if "data" in values else None
@@ -354,6 +363,12 @@ def models() -> None:
         return
     table = Table("name", "MiB", "about", "terms of its data", box=None, pad_edge=False)
     for model in models_by_name.values():
-        size = f"{model.path.stat().st_size / 2**20:.1f}" if model.path and model.here else "not here"
-        table.add_row(model.name, size, model.elsewhere or model.about, model.terms)
+        if model.path and model.here:
+            table.add_row(model.name, f"{model.path.stat().st_size / 2**20:.1f}", model.about, model.terms)
     console.print(table)
+    if elsewhere := [model.name for model in models_by_name.values() if not model.here]:
+        console.print(
+            f"not here: {', '.join(elsewhere)}; they lie in the folder models/ of the source repository, since their data are "
+            "not free to use: set PSPNET_MODELS to a copy of it",
+            soft_wrap=True,
+        )
