@@ -10,7 +10,7 @@ COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help install demo test test-all test-browser test-processors check bench faults docs clean requirements
+.PHONY: help install demo test test-all test-browser test-processors check bench faults docs clean requirements release-check
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -73,6 +73,9 @@ requirements:  ## pin anew: names and versions only
 docs: $(READY)  ## the documentation as a site of files: site/index.html
 	$(PY) -m uv pip install --quiet --python $(PY) -r requirements-docs.txt
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+
+release-check: $(READY)  ## a release's checklist, run: versions, build, files, sizes, each extra alone (GBs); EXTRAS=none without
+	$(PY) tools/release_check.py $(if $(EXTRAS),--extras $(EXTRAS))
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo dist build site .mypy_cache .ruff_cache
