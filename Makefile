@@ -64,8 +64,8 @@ check: $(READY)  ## style, types, directions of imports
 bench: $(READY)  ## pspnet bench and the small benchmarks of parts, into benchmarks/results
 	$(PY) benchmarks/run.py
 
-faults: $(READY)  ## kill, fill disks, alter files: the table in docs/reliability.md (an hour)
-	$(PY) tools/faults.py
+faults: $(READY)  ## kill, fill disks, alter files: the table in docs/reliability.md (an hour; FAULTS="--kills 2 --files 300" for less)
+	$(PY) tools/faults.py $(FAULTS)
 
 requirements:  ## pin anew: names and versions only
 	$(PY) -m uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --python-version 3.11 -o requirements.txt

@@ -3,8 +3,8 @@
 Asked of each try: the right result, or an error in words; never a wrong output under its final name, a traceback, a
 hang, or something left behind. A row counts the tries that were right, that were refused in words, and that were wrong.
 
-    python tools/faults.py --kills 5 --files 1000          # the published table: about an hour on two cores
-    python tools/faults.py --kills 1 --files 50 --only raster,readers
+    python tools/faults.py --kills 5 --files 1000          # the whole table: about an hour on two cores
+    python tools/faults.py --kills 1 --files 50 --only raster,readers      # these rows; the others of the page stay
 
 Full disks and read-only ones are small file systems in memory; where they cannot be mounted (no root), their rows say so.
 """
@@ -473,18 +473,31 @@ GROUPS: dict[str, Callable[[Path, int], Row | list[Row]]] = {
 }
 
 
-def table(rows: list[Row]) -> str:
-    lines = ["| fault | on | tries | right | refused in words | wrong |", "| --- | --- | --- | --- | --- | --- |"]
-    for row in rows:
-        tries = row.right + row.refused + len(row.wrong)
-        last = row.note or str(len(row.wrong))
-        lines.append(f"| {row.fault} | {row.program} | {tries} | {row.right} | {row.refused} | {last} |")
-    return "\n".join(lines)
+HEAD = ["| fault | on | tries | right | refused in words | wrong | when, commit |", "| --- |" + " --- |" * 6]
 
 
-def publish(text: str) -> None:
+def table_lines(rows: list[Row]) -> list[str]:
+    when = f"{datetime.date.today()} {source_commit()}"
+    return [
+        f"| {row.fault} | {row.program} | {row.right + row.refused + len(row.wrong)} | {row.right} | {row.refused} | "
+        f"{row.note or len(row.wrong)} | {when} |"
+        for row in rows
+    ]
+
+
+def merged(before: list[str], lines: list[str]) -> list[str]:
+    """Lines of an earlier table and of this run, which may be of some groups only: of the same fault and program the new
+    one counts."""
+    rows = {tuple(line.split("|")[1:3]): line for line in [*before, *lines]}
+    return list(rows.values())
+
+
+def publish(lines: list[str]) -> None:
     """Puts the table between its marks in docs/reliability.md, or at the end of it."""
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Reliability\n"
+    before = page[page.index(BEGIN) : page.index(END)].splitlines() if BEGIN in page else []
+    lines = merged([line for line in before if line.startswith("| ") and line not in HEAD], lines)
+    text = "\n".join([*HEAD, *lines]) + f"\n\nBy `make faults`, on {processor_name()}, {os.cpu_count()} cores."
     section = f"{BEGIN}\n{text}\n{END}"
     if BEGIN in page:
         page = page[: page.index(BEGIN)] + section + page[page.index(END) + len(END) :]
@@ -510,14 +523,9 @@ def main() -> int:
             work.mkdir()
             made = GROUPS[name](work, given.files if name == "readers" else given.kills)
             rows += made if isinstance(made, list) else [made]
-            print(table(rows[-1:] if isinstance(made, Row) else made), flush=True)
-    text = (
-        table(rows)
-        + f"\n\nBy `tools/faults.py --kills {given.kills} --files {given.files}`, {datetime.date.today()}, commit "
-        f"{source_commit()}, {processor_name()}, {os.cpu_count()} cores."
-    )
+            print("\n".join(table_lines(rows[-1:] if isinstance(made, Row) else made)), flush=True)
     if not given.print:
-        publish(text)
+        publish(table_lines(rows))
     return 1 if any(row.wrong for row in rows) else 0
 
 
