@@ -20,20 +20,34 @@ _PLACES = {
     "Segmentation": "pspnet.predict.segmentation",
     "Scores": "pspnet.metrics",
     "open_dataset": "pspnet.data",
+    "ForeignModel": "pspnet.config",
     "evaluate": "pspnet.evaluation",
+    "assess": "pspnet.evaluation",
+    "explore": "pspnet.explorer",
     "train": "pspnet.training",
+    "resume": "pspnet.training",
+    "ablate": "pspnet.ablation",
+    "adapt_batch_norm": "pspnet.adaptation",
+    "calibrate": "pspnet.adaptation",
     "import_weights": "pspnet.predict.pretrained",
     "segment_raster": "pspnet.raster",
+    "segment_rasters": "pspnet.raster",
     "export": "pspnet.exporting",
 }
 
 __all__ = [*_PLACES, "__version__"]
 
 if TYPE_CHECKING:
+    from pspnet.ablation import ablate as ablate
+    from pspnet.adaptation import adapt_batch_norm as adapt_batch_norm
+    from pspnet.adaptation import calibrate as calibrate
+    from pspnet.config import ForeignModel as ForeignModel
     from pspnet.config import ModelConfig as ModelConfig
     from pspnet.config import TrainConfig as TrainConfig
     from pspnet.data import open_dataset as open_dataset
+    from pspnet.evaluation import assess as assess
     from pspnet.evaluation import evaluate as evaluate
+    from pspnet.explorer import explore as explore
     from pspnet.exporting import export as export
     from pspnet.labels import LabelSpace as LabelSpace
     from pspnet.metrics import Scores as Scores
@@ -42,6 +56,8 @@ if TYPE_CHECKING:
     from pspnet.predict.segmentation import Segmentation as Segmentation
     from pspnet.predict.segmenter import Segmenter as Segmenter
     from pspnet.raster.segment_raster import segment_raster as segment_raster
+    from pspnet.raster.segment_rasters import segment_rasters as segment_rasters
+    from pspnet.training import resume as resume
     from pspnet.training import train as train
     from pspnet.weights.encoder_weights import build_model as build_model
 

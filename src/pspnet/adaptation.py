@@ -32,6 +32,13 @@ def adapt_batch_norm(
     `prior` is how many images the old ones are worth; 0 takes the new ones alone. Each pass starts its sums afresh, so
     that in the second one every layer sees inputs that were already adapted. Images of one size share a batch.
 
+    Args:
+        segmenter: A checkpoint's model.
+        dataset: Images of the shifted domain.
+        prior: How many images the old statistics are worth.
+        batch_size: Images at once.
+        passes: Times that all images are looked at.
+
     Raises ConfigError for an exported model (its statistics are part of its weights), a model without batch norm, or
     numbers out of range; DataError for an empty data set.
     """
@@ -98,8 +105,15 @@ class _Tracker:
 def calibrate(segmenter: Segmenter, dataset: Dataset, *, pixels_per_image: int = 1000, seed: int = 0) -> Segmenter:
     """The same model with a temperature fitted to labelled images it was not trained on (Guo et al. 2017).
 
-    Confidence is then the probability of being right; labels do not change. Uses `pixels_per_image` random labelled
-    pixels of each image. Raises DataError where labels are missing. Save the result to keep the temperature.
+    Confidence is then the probability of being right; labels do not change. Save the result to keep the temperature.
+
+    Args:
+        segmenter: The model.
+        dataset: Labelled images.
+        pixels_per_image: Random labelled pixels of each image that are used.
+        seed: Of their choice.
+
+    Raises DataError where labels are missing.
     """
     refuse_unlike(segmenter.card, dataset)
     translation = label_translation(segmenter.card.label_space, dataset.label_space)

@@ -34,9 +34,18 @@ def ablate(
 ) -> Path:
     """Runs the grid and returns the path of tables.md. What is there already, finished or half-way, is gone on with.
 
-    The tables are written anew after every run, with the seeds that are finished. train_data, val_data: data sets of
-    your own. say: gets a line before each run. quiet: no progress bars. inputs, overwrite: files that are never
-    replaced, and whether tables that no ablation made may be. Raises what `pspnet.train` and `assess` raise, and OutputError before the first run.
+    The tables are written anew after every run, with the seeds that are finished.
+
+    Args:
+        config: The grid and its recipe.
+        train_data: A data set of your own, in place of the recipe's.
+        val_data: Likewise, to score on.
+        say: Gets a line before each run.
+        quiet: No progress bars.
+        inputs: Files that are never replaced.
+        overwrite: Whether tables that no ablation made may be.
+
+    Raises what `pspnet.train` and `assess` raise, and OutputError before the first run.
     """
     from pspnet.training.resolve import DataSets, open_data
 

@@ -139,7 +139,12 @@ def classes_and_bands(data: Mapping[str, Any]) -> tuple[int, int] | None:
 def open_dataset(format: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Dataset:
     """Opens a split of a data set, and checks that every image has its labels.
 
-    format: a name in LAYOUTS. root: its folder; None for generated scenes. options: the layout's own settings.
+    Args:
+        format: A layout's name: camvid, folder, ade20k, scenes ...
+        root: Its folder; None for generated scenes.
+        split: Part of the data set: train, val, test.
+        options: The layout's own settings.
+
     Raises ConfigError for an unknown format or option, DataError that holds every fault of the listing. Files are
     decoded when read; `check_dataset` decodes them all.
     """

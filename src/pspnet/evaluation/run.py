@@ -47,6 +47,12 @@ def evaluate(
 ) -> Scores:
     """Scores of a model on a data set with labels. `assess` gives the whole report.
 
+    Args:
+        segmenter: The model.
+        dataset: Samples with labels; `pspnet.open_dataset` opens one.
+        protocol: How images are looked at: a name, or a Protocol of your own; None: the one that the model's card names.
+        absent: How classes that do not occur count: "exclude" or "zero".
+
     Raises ConfigError when the model's and the data set's classes do not match, DataError when a sample has no labels.
     """
     return assess(segmenter, dataset, EvaluationConfig(absent=absent, resamples=0), protocol=protocol).scores
@@ -65,9 +71,17 @@ def assess(
 ) -> Evaluation:
     """The full report: scores, intervals and whatever else `config` asks for.
 
-    protocol: overrides the config's, and may be a Protocol of your own; None in both: the one that the model's card names. progress(done, total) is called after each
-    image. objects: where instances come from. name: what the report calls the data set. keep(sample, labels) gets each
-    prediction, (H, W) uint8 in the data set's classes.
+    Args:
+        segmenter: The model.
+        dataset: Samples with labels.
+        config: What is counted: boundaries, calibration, intervals ...; None: the defaults.
+        protocol: Overrides the config's, and may be a Protocol of your own; None in both: the one that the model's card names.
+        progress: Called with (done, total) after each image.
+        objects: Where instances come from.
+        name: What the report calls the data set.
+        keep: Called with (sample, labels): each prediction, (H, W) uint8 in the data set's classes.
+
+    Raises ConfigError when the model's and the data set's classes do not match, DataError when a sample has no labels.
     """
     config = config or EvaluationConfig()
     chosen = protocol_of(segmenter.card, protocol or config.protocol)

@@ -33,8 +33,18 @@ def explore(
 ) -> ExplorerReport:
     """Predicts a labelled data set, sorts the errors and writes a page that needs no other file to `out`.
 
-    protocol: None: the one that the model's card names. examples: pictures shown of each kind, at most. progress(done, total) is called after each image, and once more for
-    each image that is predicted again for its picture. Raises ConfigError and DataError as `assess` does, and OutputError
+    Args:
+        segmenter: The model.
+        dataset: Samples with labels.
+        out: The page, .html.
+        protocol: How images are looked at; None: the one that the model's card names.
+        examples: Pictures shown of each kind, at most.
+        batch_size: Images at once.
+        progress: Called with (done, total) after each image, and once more for each that is predicted again for its picture.
+        title: The page's; empty: "a data set".
+        overwrite: Whether a file that exists may be replaced.
+
+    Raises ConfigError and DataError as `assess` does, and OutputError
     before the work where `out` exists, without overwrite.
     """
     check_output(out, overwrite=overwrite)

@@ -86,22 +86,27 @@ def export(
 ) -> ExportReport:
     """Writes an exported model that takes (B, bands, H, W) float32 images, any B, H and W, in their own range.
 
-    path: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2 (torch.export). precision: fp32; .onnx also fp16 and int8,
-    OpenVINO fp16, bf16 and int8. images: (H, W, bands) arrays in the model's own range, for the parity check and, with
-    int8, for calibration (required there; 100 to 300 are usual): a few of them, evenly spread, are then kept back from
-    the calibration and parity is judged on those. argmax: the graph ends with labels (B, H, W) int64, for other
-    programs. bound: least share of equal labels with the source at each of three sizes.
-
-    dataset: labelled images; the report then holds the mean IoU of source and export on them (`data.views.Subset` takes a part).
-    max_drop: greatest loss of mean IoU, 0..1 (0.005 is half a point); needs dataset. The export is refused where the whole
-    95 % interval of the loss (paired bootstrap over the images) lies above it; where the interval holds it, the report says so.
-    accuracy_aware: with OpenVINO's int8, layers go
-    back to floating point, the most harmful first, until max_drop is kept; it evaluates the data set many times, so some
-    dozens of images are enough.
-
     Beside a model of images from above lies a STAC item with the MLM extension, NAME.stac.json.
 
-    inputs, overwrite: files that the export must not replace, and whether it may replace others (`files.check_output`).
+    Args:
+        segmenter: A checkpoint's model.
+        path: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2 (torch.export).
+        precision: fp32; .onnx also fp16 and int8, OpenVINO fp16, bf16 and int8.
+        images: (H, W, bands) arrays in the model's own range, for the parity check and, with int8, for calibration (required
+            there; 100 to 300 are usual): a few of them, evenly spread, are then kept back from the calibration and parity is
+            judged on those.
+        argmax: The graph ends with labels (B, H, W) int64, for other programs.
+        bound: Least share of equal labels with the source at each of three sizes; None: by the precision.
+        check: Whether the written file is compared with its source.
+        dataset: Labelled images; the report then holds the mean IoU of source and export on them (`data.views.Subset` takes a
+            part).
+        max_drop: Greatest loss of mean IoU, 0..1 (0.005 is half a point); needs dataset. The export is refused where the whole
+            95 % interval of the loss (paired bootstrap over the images) lies above it; where the interval holds it, the report
+            says so.
+        accuracy_aware: With OpenVINO's int8, layers go back to floating point, the most harmful first, until max_drop is kept;
+            it evaluates the data set many times, so some dozens of images are enough.
+        inputs: Files that the export must not replace.
+        overwrite: Whether it may replace others.
 
     A PointRend model is exported for the size of the first image only. Raises ConfigError for a combination that does
     not exist, OutputError where the file cannot be written, ExportError when the parity check fails; then nothing is.

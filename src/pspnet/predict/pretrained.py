@@ -112,10 +112,18 @@ def import_weights(
     check: bool = True,
     device: str = "auto",
 ) -> Segmenter:
-    """Another project's checkpoint, ready to use: source is semseg, mmseg, smp, csail, caffe or torchvision.
+    """Another project's checkpoint, ready to use; a summary of what was imported is in `.card.provenance`.
 
-    The other arguments and the errors are those of `pspnet.weights.importing.import_checkpoint`, which also gives the
-    report; a summary of it is in `.card.provenance`.
+    Args:
+        path: The file; for smp also a folder or a hub id.
+        source: semseg, mmseg, smp, csail, caffe or torchvision.
+        classes: Names where the file has none: "ade20k", "voc", "cityscapes", a class table (CSV), or a list.
+        verify: An .npz recorded with the original project, to compare with.
+        settings: Fields of ModelConfig to set otherwise than the source usually does.
+        check: Whether the self-check runs, which weights that were never trained may fail.
+        device: "auto", "cpu", "cuda" ...
+
+    Raises what `pspnet.weights.importing.import_checkpoint` raises, which also gives the whole report.
     """
     from pspnet.predict.segmenter import Segmenter
     from pspnet.weights.importing import import_checkpoint

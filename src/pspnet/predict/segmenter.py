@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,14 +314,20 @@ class Segmenter:
         protocol: str | None = None,
         size: scale.Wish | None = None,
     ) -> Segmentation:
-        """One image -> its Segmentation, at the image's own size. Raises ImageError naming the file, and where memory will not
-        hold the probabilities that were asked for: 6 bytes for each class and pixel.
+        """One image -> its Segmentation, at the image's own size.
 
-        size: what it is looked at with: "trained", the size of the photographs that the model was trained on (what None means,
-        where the card tells it and no protocol is given), "native", or the pixels of the longer side.
+        Args:
+            image: A file, a Pillow image, or an array (H, W) or (H, W, C), RGB; see `read`.
+            confidence: Whether the result holds the label's probability, (H, W).
+            probabilities: Whether it holds every class's, (K, H, W): 6 bytes for each class and pixel.
+            name: What the result is called; None: the file's stem, or "image".
+            protocol: How the image is looked at, a name of `pspnet.config.PROTOCOLS` such as "semseg-ms". None: up to 2
+                megapixels are seen at once; larger images in overlapping windows of 1024 px whose probabilities are blended,
+                so memory does not grow with K x H x W.
+            size: What it is looked at with: "trained", the size of the photographs that the model was trained on (what None
+                means, where the card tells it and no protocol is given), "native", or the pixels of the longer side.
 
-        protocol: how the image is looked at, a name of `pspnet.predict.protocols.PROTOCOLS` such as "semseg-ms". None: up to 2 megapixels are seen at once; larger images in overlapping windows of 1024 px whose probabilities are
-        blended, so memory does not grow with K x H x W.
+        Raises ImageError naming the file, and where memory will not hold the probabilities.
         """
         pixels = self.read(image)
         image_size = pixels.shape[:2]
@@ -356,6 +362,33 @@ class Segmenter:
         shown = image_for_display(pixels)
         space = self.card.label_space
         return Segmentation(labels, space, certainty, shown, title, None, every_class, mean_confidence=mean)
+
+    def segment_many(
+        self,
+        images: Iterable[str | Path | Image.Image | NDArray[Any]],
+        *,
+        confidence: bool = True,
+        protocol: str | None = None,
+        size: scale.Wish | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[Segmentation]:
+        """Many images -> their Segmentations, one by one in order: files are read ahead, neighbours of one size share a batch.
+
+            for result in seg.segment_many(sorted(Path("photos").glob("*.jpg"))):
+                result.save(f"{result.name}.png")
+
+        Args:
+            images: Any iterable of what `segment` takes; it may be endless.
+            confidence: As in `segment`.
+            protocol: As in `segment`.
+            size: As in `segment`.
+            batch_size: Most images at once; None: 4 on a GPU, 1 on a processor, where a batch gains nothing.
+
+        Raises ImageError at an image that cannot be read, when its turn comes (`pspnet segment` goes on with the others).
+        """
+        from pspnet.predict.many_images import segment_many
+
+        return segment_many(self, images, confidence, protocol, size, batch_size)
 
     def _seen_at_once(
         self, scaled: NDArray[Any], image_size: scale.Size, confidence: bool, every_class: NDArray[np.float16] | None

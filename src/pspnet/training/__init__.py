@@ -28,9 +28,14 @@ def train(
 ) -> Path:
     """Trains a network and returns the path of its best checkpoint, RUN/best.safetensors.
 
-    train_data, val_data: data sets of your own, in place of `config.data`; 100 samples of each are checked first, unless
-    `config.check_data` is False. callbacks: functions that are called with
-    an `TrainingEvent` (see `callbacks.py`), for loggers and tools. quiet: nothing on the terminal.
+    Args:
+        config: The recipe.
+        train_data: A data set of your own, in place of `config.data`; 100 samples are checked first, unless
+            `config.check_data` is False.
+        val_data: Likewise, to validate on.
+        callbacks: Functions that are called with a `TrainingEvent` (see `callbacks.py`), for loggers and tools.
+        quiet: Nothing on the terminal.
+
     Raises ConfigError and DataError, all faults together, before anything is computed; TrainingError when the run
     cannot go on; RunInterrupted when Ctrl-C or SIGTERM stopped it, after its state was saved.
     """
@@ -51,8 +56,17 @@ def resume(
     """Goes on with the run in `run_dir` where it was stopped or killed, and returns the path of its best checkpoint.
 
     The result is bit for bit that of a run that was never stopped, on the same kind of processor with the same number
-    of devices and threads. A finished run is left as it is. settings: `name=value` of what may change, such as
-    data.root=DIR where the data have moved. The rest, and what is raised, as in `train`.
+    of devices and threads. A finished run is left as it is.
+
+    Args:
+        run_dir: The run's folder.
+        settings: `name=value` of what may change, such as data.root=DIR where the data have moved.
+        train_data: As in `train`.
+        val_data: As in `train`.
+        callbacks: As in `train`.
+        quiet: As in `train`.
+
+    Raises what `train` raises.
     """
     from pspnet.training.launch import go_on
 

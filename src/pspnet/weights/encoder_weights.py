@@ -71,6 +71,9 @@ class EncoderReport:
 def build_model(config: ModelConfig) -> PSPNet:
     """The network with the encoder weights that its config names; the rest is random. Logs what was loaded.
 
+    Args:
+        config: The network, completely; `encoder_weights` says what is loaded.
+
     Raises what `load_encoder_weights` raises.
     """
     with weights_follow():
