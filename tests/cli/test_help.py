@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
-from pspnet.cli import app
+from pspnet.cli import _run, app
+from pspnet.cli.console import progress_bar
 from pspnet.cli.help import GROUPS, first_sentence
 
 ROOT_COMMAND = typer.main.get_command(app)
@@ -41,7 +43,7 @@ def test_a_command_explains_itself(name: str) -> None:
 
 
 # an option means the same thing wherever it stands
-SAME_KIND = ("--overwrite", "--device", "--split", "--protocol", "--format", "--out")
+SAME_KIND = ("--json", "--scores", "--overwrite", "--device", "--split", "--protocol", "--format", "--out")
 
 
 def test_one_word_is_one_kind_of_value() -> None:
@@ -73,3 +75,53 @@ def test_version_and_doctor() -> None:
     told = json.loads(subprocess.run([*run, "doctor", "--json"], capture_output=True, text=True, check=True).stdout)
     assert told["devices"][0] == "cpu"
     assert {one["name"]: one["works"] for one in told["abilities"]}["train"] is True
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_examples_work_from_a_wheel(name: str) -> None:
+    """A wheel has recipes by name, and no folder of them; models by the names that come along in it."""
+    assert "recipes/" not in (ALL[name].help or "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["segmen", "scenes"],
+        ["data", "nonsense"],
+        ["segment", "--nonsense"],
+        ["info", "scenes", "--batch", "x"],
+    ],
+)
+def test_wrong_words_end_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(words, debug=False) == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate", "explore", "calibrate", "adapt"])
+def test_a_missing_model_is_named_before_what_else_is_missing(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = {
+        "segment": [str(tmp_path / "missing.jpg")],
+        "calibrate": [str(tmp_path / "out.safetensors"), "--data", str(tmp_path / "none")],
+        "adapt": [str(tmp_path / "none"), str(tmp_path / "out.safetensors")],
+    }.get(command, ["--data", str(tmp_path / "none")])
+    for model in ("camvid-smal", str(tmp_path / "no.safetensors")):
+        assert _run([command, model, *rest], debug=False) == 1
+        told = capsys.readouterr().err
+        assert model in told
+        assert "missing.jpg" not in told
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_bar("segmenting", 5) as advance:
+        advance(1)
+    assert capsys.readouterr().err == ""  # short work says nothing
+    monkeypatch.setattr("pspnet.cli.console.LINE_EVERY_S", 0.0)
+    with progress_bar("segmenting", 5) as advance:
+        advance(1)
+        advance(2)
+    assert capsys.readouterr().err.splitlines() == ["segmenting: 1 of 5 images", "segmenting: 3 of 5 images"]

@@ -59,6 +59,11 @@ def test_two_models_are_compared(
     assert (found["first"], found["second"]) == (str(one), str(two))
     assert run("evaluate", one, *common, "--json", tmp_path / "one.json") == 0
     alone = json.loads((tmp_path / "one.json").read_text())["mean_iou"]
+    capsys.readouterr()
+    assert run("evaluate", one, *common, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["mean_iou"] == alone
+    assert run("evaluate", one, "extra", *common) == 2
+    assert "one argument too many" in capsys.readouterr().err
     second = json.loads((tmp_path / "out" / "scores.json").read_text())["mean_iou"]
     assert found["differences"]["mean_iou"]["value"] == pytest.approx(second - alone, abs=1e-9)
     # a saved report does as well as the model
@@ -142,7 +147,7 @@ def test_what_needs_labels_is_refused_without_them(
     assert (
         run("evaluate", *common, "--submission", tmp_path / "t", "--against", one, "--json", tmp_path / "s.json") == 2
     )
-    assert "leave out --against, --json" in capsys.readouterr().err
+    assert "leave out --against, --scores" in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
     assert run("evaluate", *common) == 1
     assert "--submission" in capsys.readouterr().err

@@ -39,11 +39,12 @@ def adapt(
     Then: pspnet evaluate camvid-night.safetensors --against camvid-small --data night-labelled
     """
     from pspnet.adaptation import adapt_batch_norm
-    from pspnet.cli.inputs import model_files
+    from pspnet.cli.inputs import check_model, model_files
     from pspnet.files import check_output
     from pspnet.predict.folders import Unlabelled, find_images
     from pspnet.predict.segmenter import Segmenter
 
+    check_model(model)
     files = find_images([images]).files[:limit]
     check_output(out, inputs=[*model_files(model), *(file.path for file in files)], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
@@ -70,11 +71,12 @@ def calibrate(
     Then: pspnet evaluate calibrated.safetensors --calibration --data data/camvid --format camvid --split test
     """
     from pspnet.adaptation import calibrate as fit
-    from pspnet.cli.inputs import inputs_of
+    from pspnet.cli.inputs import check_model, inputs_of
     from pspnet.data.catalog import open_dataset
     from pspnet.files import check_output
     from pspnet.predict.segmenter import Segmenter
 
+    check_model(model)
     dataset = open_dataset(format, data, split, **options_of(option))
     check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from pspnet.terminal import PlainConsole
+from pspnet.terminal import PlainConsole, printable
 
 console = PlainConsole(soft_wrap=True)
 
@@ -30,11 +32,38 @@ def each(advance: Callable[[int], None]) -> Callable[[int, int], None]:
     return lambda _done, _total: advance(1)
 
 
+LINE_EVERY_S = 60.0  # where no bar can be drawn: a log file, a batch system
+
+
+def minute_lines(title: str) -> Callable[[str], None]:
+    """A function that prints "TITLE: TEXT" to standard error, at most once a minute; the first line after a minute."""
+    last = time.monotonic()
+
+    def line(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_EVERY_S:
+            last = time.monotonic()
+            print(printable(f"{title}: {text}"), file=sys.stderr, flush=True)
+
+    return line
+
+
 @contextmanager
 def progress_bar(title: str, total: int | None, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left; gives a function to advance it. total: None where nobody knows it yet."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    errors = PlainConsole(stderr=True)
+    if not errors.is_terminal:
+        done, line = 0, minute_lines(title)
+
+        def count_up(count: int) -> None:
+            nonlocal done
+            done += count
+            line(f"{done}" + (f" of {total}" if total else "") + f" {unit}")
+
+        yield count_up
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -42,7 +71,7 @@ def progress_bar(title: str, total: int | None, unit: str = "images") -> Iterato
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(title, total=total, rate="")
 
         def advance(count: int) -> None:

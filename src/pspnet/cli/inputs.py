@@ -7,6 +7,7 @@ from typing import Any
 
 from pspnet.config.foreign import ForeignModel
 from pspnet.data.dataset import Dataset
+from pspnet.errors import CheckpointError
 from pspnet.files import Inputs
 from pspnet.predict.exported import files_of, is_exported
 from pspnet.weights.bundled import find_model
@@ -21,6 +22,13 @@ def model_files(*models: str | Path | None) -> list[Path]:
         elif model is not None:
             files.append(find_model(model))
     return files
+
+
+def check_model(model: str) -> None:
+    """A model's name or path, looked at before images and data sets are, and before PyTorch loads. Raises CheckpointError."""
+    path = find_model(model)
+    if not path.is_file():
+        raise CheckpointError(f"the model '{path}' does not exist; give a file, or a name that `pspnet models` lists")
 
 
 def inputs_of(model: str | Path | None, root: str | Path | None = None, dataset: Dataset | None = None) -> Inputs:

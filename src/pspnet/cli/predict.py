@@ -102,6 +102,7 @@ def segment(
 
     A clip: pspnet segment camvid-small drive.mp4 --out parsed.mp4
     """
+    from pspnet.cli.inputs import check_model
     from pspnet.predict.cluster import on_machines, read_card
     from pspnet.predict.folders import FolderReport, Runner, find_images, one_by_one, run_files
     from pspnet.predict.image_results import ImageOptions, Polygons
@@ -128,6 +129,7 @@ def segment(
         video = VideoOptions(opacity, wish, VideoOptions.earlier_weight if steady else 0.0)
         parse_video(name, Path(paths[0]), out, video, device, engine, overwrite)
         return
+    check_model(name)
     files = find_images(paths)
     note = files.left_out.note()
     if note:
@@ -163,6 +165,9 @@ def segment(
 
 def evaluate(
     model: ModelArgument,
+    earlier: Annotated[
+        str | None, typer.Argument(hidden=True, help="The file of an earlier spelling, --json FILE; now --scores FILE.")
+    ] = None,
     data: DataOption = None,
     format: FormatOption = "folder",
     split: SplitOption = "val",
@@ -186,7 +191,10 @@ def evaluate(
             "A split without labels is then predicted and not scored."
         ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="File for all scores, those of each image too.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="File (JSON) for all scores, those of each image too.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with all scores, for scripts.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for scores.json, report.txt, confusion.png, comparison.json ...")
     ] = None,
@@ -196,17 +204,24 @@ def evaluate(
 ) -> None:
     """Score a model: mean IoU, accuracies, IoU of each class, with intervals and the protocol's every convention.
 
-    Example: pspnet evaluate camvid-small --data data/camvid --format camvid --split val --json scores.json
+    Example: pspnet evaluate camvid-small --data data/camvid --format camvid --split val --scores scores.json
 
     Is one model better than another: pspnet evaluate new.safetensors --against old.safetensors --data DIR --format voc
     """
-    from pspnet.cli.inputs import inputs_of
-    from pspnet.cli.scoring import REPORT_FILES, Scoring, compare_with, saved
+    from pspnet.cli.inputs import check_model, inputs_of
+    from pspnet.cli.scoring import REPORT_FILES, Scoring, compare_with, printed, saved
     from pspnet.config import EvaluationConfig
     from pspnet.data.catalog import open_dataset
     from pspnet.files import check_output, check_output_folder
     from pspnet.predict.segmenter import Segmenter
 
+    if earlier is not None:
+        if not as_json or scores is not None:
+            fail(f"'{earlier}' is one argument too many; write: pspnet evaluate MODEL --data DIR ...")
+        if Path(model).suffix.lower() == ".json":  # --json FILE stood before the model
+            model, earlier = earlier, model
+        scores, as_json = Path(earlier), False
+    check_model(model)
     settings = options_of(setting)
     if protocol:
         settings["protocol"] = protocol
@@ -214,7 +229,7 @@ def evaluate(
         settings["calibration"] = True
     dataset = open_dataset(format, data, split, **options_of(option))
     inputs = inputs_of(model, data, dataset)
-    for target in (json, *([] if out is None else [out / name for name in REPORT_FILES])):
+    for target in (scores, *([] if out is None else [out / name for name in REPORT_FILES])):
         if target is not None:
             check_output(target, inputs=inputs, overwrite=overwrite)
     if submission is not None:
@@ -222,15 +237,19 @@ def evaluate(
     segmenter = Segmenter.load(model, device=device, engine=engine)
     config = EvaluationConfig.model_validate(settings)
     scoring = Scoring(dataset, config, f"{data or format} ({split})", format, submission)
-    needs_scores = {"--against": against, "--calibration": calibration, "--json": json, "--out": out}
+    needs_scores = {
+        "--against": against,
+        "--calibration": calibration,
+        "--scores": scores,
+        "--json": as_json,
+        "--out": out,
+    }
     report = scoring.run(segmenter, refused=[name for name, given in needs_scores.items() if given])
     if report is None:
         return
     comparison = compare_with(against, scoring, report, (against, model), device) if against else None
-    console.print(report.render())
-    if comparison is not None:
-        console.print("\n", comparison.render(), sep="")
-    saved(report, comparison, json, out, overwrite)
+    printed(report, comparison, as_json)
+    saved(report, comparison, scores, out, overwrite)
 
 
 def explore(
@@ -250,12 +269,13 @@ def explore(
 
     Example: pspnet explore scenes --format scenes --option count=100 --out failures.html
     """
-    from pspnet.cli.inputs import inputs_of
+    from pspnet.cli.inputs import check_model, inputs_of
     from pspnet.data.catalog import open_dataset
     from pspnet.explorer import explore as look
     from pspnet.files import check_output
     from pspnet.predict.segmenter import Segmenter
 
+    check_model(model)
     dataset = open_dataset(format, data, split, **options_of(option))
     check_output(out, inputs=inputs_of(model, data, dataset), overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
@@ -275,7 +295,7 @@ def explore(
 
 
 def info(
-    source: Annotated[str, typer.Argument(help="A model (file or name), or a recipe (YAML).")],
+    source: Annotated[str, typer.Argument(help="A model (file or name), or a recipe (file or name).")],
     settings: Annotated[
         list[str] | None, typer.Argument(help="With a recipe: settings that replace its own, as name=value.")
     ] = None,
@@ -293,7 +313,7 @@ def info(
 
     A recipe is counted with the classes and bands of its data.
 
-    Example: pspnet info recipes/camvid_resnet18_half.yaml model.encoder=resnet50 --batch 8
+    Example: pspnet info camvid_resnet18_half model.encoder=resnet50 --batch 8
     """
     from pspnet.config import (
         AugmentConfig,

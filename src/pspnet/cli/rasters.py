@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pspnet.cli.console import console, each, fail, options_of, progress_bar
+from pspnet.cli.console import console, each, fail, minute_lines, options_of, progress_bar
 from pspnet.cli.data import group
 from pspnet.cli.options import AboutOption, DeviceOption, ModelArgument
 from pspnet.terminal import PlainConsole
@@ -235,13 +235,21 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar
 
+    errors = PlainConsole(stderr=True)
+    if not errors.is_terminal:
+        line = minute_lines("classifying")
+        yield lambda progress: line(
+            f"{progress.stage}, {progress.done_px / 1e6:.0f} of {progress.total_px / 1e6:.0f} megapixels, "
+            f"{progress.megapixels_per_s:.2f} a second"
+        )
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
     )
-    with Bar(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=errors, transient=True) as bar:
         task = bar.add_task("reading", total=None, rate="")
 
         def follow(progress: Progress) -> None:

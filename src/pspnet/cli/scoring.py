@@ -71,6 +71,17 @@ def compare_with(against: str, scoring: Scoring, report: Evaluation, names: tupl
     return compare_models(other.per_image, report.per_image, scoring.config.absent, scoring.config.level, names=names)
 
 
+def printed(report: Evaluation, comparison: Comparison | None, as_json: bool) -> None:
+    """The report for people, or everything as one JSON object."""
+    if as_json:
+        content = report.to_dict() | ({} if comparison is None else {"comparison": comparison.to_dict()})
+        print(json.dumps(content, allow_nan=False))
+        return
+    console.print(report.render())
+    if comparison is not None:
+        console.print("\n", comparison.render(), sep="")
+
+
 def saved(
     report: Evaluation, comparison: Comparison | None, scores: Path | None, out: Path | None, overwrite: bool
 ) -> None:
