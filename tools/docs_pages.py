@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SEARCH_BOOST = {"errors.md": 4, "reference/python.md": 0.3, "reference/settings.md": 0.5}
 SETTINGS = (
     "ModelConfig",
     "TrainConfig",
@@ -46,7 +47,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Links that leave docs/ for the source become plain code: a site has no source beside it."""
+    """Links that leave docs/ for the source become plain code: a site has no source beside it. Answers are found first."""
+    if page.file.src_uri in SEARCH_BOOST:
+        page.meta["search"] = {"boost": SEARCH_BOOST[page.file.src_uri]}
     known = {file.src_uri for file in files}
     folder = posixpath.dirname(page.file.src_uri)
 
