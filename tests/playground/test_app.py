@@ -19,11 +19,15 @@ from typing import Any, Literal
 import httpx
 import numpy as np
 import pytest
+import timm
+import torch
+import yaml
 from pydantic import Field as PydanticField
 
+from pspnet import PSPNet, train
 from pspnet.config import ModelConfig, TrainConfig
 from pspnet.config.differences import differences, flattened
-from pspnet.config.encoders import encoder_family
+from pspnet.config.encoders import OWN_NAMES, SUGGESTED_ENCODERS, encoder_family
 from pspnet.data import open_dataset
 from pspnet.errors import ConfigError, PspnetError, ServiceError, TrainingError
 from pspnet.playground import form
@@ -212,6 +216,13 @@ class TestForm:
         assert at <= found.keys()
         assert found.keys() <= at | {"encoder"}
         assert rest == []
+
+    def test_every_encoder_of_the_list_is_there(self) -> None:
+        assert {"resnet269", "efficientnet_b7", "tf_efficientnet_lite4", "swin_large"} < set(SUGGESTED_ENCODERS)
+        assert all(name in OWN_NAMES or timm.is_model(name) for name in SUGGESTED_ENCODERS)
+        with torch.device("meta"):
+            lite = PSPNet(ModelConfig(encoder="tf_efficientnet_lite0", num_classes=2)).eval()
+            assert lite(torch.empty(1, 3, 64, 64)).shape == (1, 2, 64, 64)
 
     @pytest.mark.parametrize("weights", ["random", "imagenet", "weights/mine.pth"])
     def test_weights_are_three_choices(self, weights: str) -> None:
@@ -575,7 +586,14 @@ class TestServed:
             "Further_settings": "log_every=1\nprecision=fp32\nworkers=0\npictures=1",
         }
         person("train_start", name="first", steps="4000", **settings, **network)
-        person("train_start", name="second", steps="8", learning_rate=0.001, **settings, **network)
+        values = yaml.safe_load((runs.folder / "first" / RECIPE).read_text())
+        values |= {
+            "name": "second",
+            "run_dir": str(runs.folder / "second"),
+            "steps": 8,
+            "optimizer": {"learning_rate": 0.001},
+        }
+        train(TrainConfig.model_validate(values))  # here: libraries are loaded already
         until(
             lambda: (
                 len(Path(runs.folder / "first" / "metrics.csv").read_text().splitlines()) > 6
@@ -589,7 +607,7 @@ class TestServed:
         step = runs.state("first").state["step"]
         recipe = runs.folder / "first" / "config.yaml"
         recipe.write_text(recipe.read_text().replace("steps: 4000", f"steps: {step + 4}"))  # soon at its end
-        until(lambda: runs.state("second").status == "finished", 300)
+        assert runs.state("second").status == "finished"
         person("train_resume", Run="first")
         until(lambda: runs.state("first").status == "finished", 300)
         shown = person("train_watch", Run="first")

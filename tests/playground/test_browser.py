@@ -1,10 +1,12 @@
 """The playground in a real browser: the whole story on generated scenes, with every request to the outside counted.
 
-`make test-browser` runs it. PSPNET_PICTURES names a folder that the screenshots are kept in.
+`make test-browser` runs it. PSPNET_PICTURES names a folder that the screenshots are kept in, PSPNET_WHOLE_PAGES=1 makes them
+as long as the page.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -54,33 +56,43 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="module")
-def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`pspnet playground` as a program of its own, in an empty folder."""
-    folder = tmp_path_factory.mktemp("browser")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = subprocess.Popen(
-        [sys.executable, "-m", "pspnet", "playground", "--root", str(folder), "--port", str(port)],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+class Program:
+    """`pspnet playground` as a program of its own, in a folder."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pspnet", "playground", "--root", str(folder), "--port", str(self.port)],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         end = time.monotonic() + 240
-        while not answers(port):
-            assert program.poll() is None, program.communicate()[1]
+        while not answers(self.port):
+            assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < end, "the page did not come up"
             time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}"
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(30)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = Program(tmp_path_factory.mktemp("browser"))
+    try:
+        yield program.url
     finally:
-        program.send_signal(signal.SIGTERM)
-        program.wait(30)
-        assert program.stderr is not None
-        program.stderr.close()
-    assert program.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        program.end()
+    assert program.process.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 class Visit:
@@ -112,6 +124,16 @@ class Visit:
         field.fill(text)
         field.blur()
 
+    def choose(self, name: str, choice: str) -> None:
+        self.page.locator(f"#{name} input").first.click()
+        self.page.get_by_role("option", name=choice, exact=True).click()
+
+    def holds(self, name: str, text: str) -> None:
+        """Waits until a field holds a text."""
+        self.page.wait_for_function(
+            "([id, text]) => document.querySelector(`#${id} textarea, #${id} input`)?.value === text", arg=[name, text]
+        )
+
     def says(self, name: str, text: str) -> None:
         """Waits until a part of the page holds a text."""
         self.page.wait_for_function(
@@ -131,7 +153,8 @@ class Visit:
         assert wide <= 0, f"{name}: the page is {wide} px wider than the window"
         if os.environ.get("PSPNET_PICTURES"):
             self.page.wait_for_timeout(600)
-            self.page.screenshot(path=Path(os.environ["PSPNET_PICTURES"]) / f"{name}.png")
+            picture = Path(os.environ["PSPNET_PICTURES"]) / f"{name}.png"
+            self.page.screenshot(path=picture, full_page=bool(os.environ.get("PSPNET_WHOLE_PAGES")))
 
     def close(self) -> None:
         self.page.context.close()
@@ -150,7 +173,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-def test_the_whole_story(browser: Any, page_url: str) -> None:
+def test_the_whole_story(browser: Any, page_url: str, tmp_path: Path) -> None:
     visit = Visit(browser, page_url, DESK)
     page = visit.page
 
@@ -183,18 +206,25 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     for field, text, recipe in (
         ("model-bins", "1, 2", "bins: [1, 2]"),
         ("model-decoder-channels", "24", "decoder_channels: 24"),
-        ("model-side", "96", "decoder_channels: 24"),
+        ("model-num-classes", "12", "num_classes: 12"),
         ("model-num-classes", "13", "num_classes: 13"),
     ):
-        if field == "model-num-classes":
+        if text == "12":
             page.get_by_role("button", name="Input and classes").click()
         visit.write(field, text)
         changed(recipe)
-    page.locator("#model-decoder").get_by_label("unet").check()
+        assert ("the chosen data has 13" in seen[-1]) == (text == "12")
+    visit.choose("model-decoder", "unet")
     changed("decoder: unet")
-    page.locator("#model-decoder").get_by_label("bilinear").check()
+    visit.choose("model-decoder", "bilinear")
     changed("decoder_channels: 24")
     assert len(set(seen)) >= 6
+
+    # the summary stays in view while the form is read to its end
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_timeout(300)
+    assert page.locator("#model-summary").bounding_box()["y"] >= 0
+    page.evaluate("window.scrollTo(0, 0)")
 
     # a contradiction is shown at its fields
     page.locator("#model-output-stride").get_by_label("16", exact=True).check()
@@ -214,8 +244,28 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     visit.write("train-augmentation-crop", "64")
     visit.write("train-val-every", "20")
     visit.write("train-more", "log_every=2\noptimizer.head_lr_factor=1\nworkers=0\nprecision=fp32")
+    page.once("dialog", lambda dialog: dialog.dismiss())
     page.click("#train-start")
+    page.click("#train-start")  # a second press asks, and starts nothing when it is taken back
     visit.run("first", "running")
+    assert page.locator("#train-resume").is_disabled()
+
+    # a reload in mid-run: the place, the run, every choice
+    page.reload()
+    visit.run("first", "running")
+    visit.holds("train-run", "first")
+    for field, text in (
+        ("train-name", "first"),
+        ("train-steps", "160"),
+        ("train-augmentation-crop", "64"),
+        ("train-more", "log_every=2\noptimizer.head_lr_factor=1\nworkers=0\nprecision=fp32"),
+        ("model-bins", "1, 2"),
+        ("model-num-classes", "13"),
+        ("data-options", "count=24\nsize=96"),
+        ("data-val-options", "count=6"),
+    ):
+        visit.holds(field, text)
+    visit.says("train-plan", "count 24, size 96")
     page.wait_for_function("() => +document.querySelector('#train-curves .chart')?.dataset.points > 2")
     before = visit.points()
     page.wait_for_function(
@@ -224,6 +274,8 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     page.click("#train-stop")
     visit.run("first", "stopped")
     visit.says("train-status", "stopped by SIGTERM")
+    page.wait_for_selector("#train-resume:not([disabled])")
+    assert page.locator("#train-stop").is_disabled()
     stopped = int(page.locator("#train-status [data-status]").get_attribute("data-step") or 0)
     assert 0 < stopped < 160
     page.click("#train-resume")
@@ -232,6 +284,10 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     assert visit.points(2) == 8
     visit.says("train-curves", "IoU of each class")
     page.wait_for_selector("#train-picture img")
+    assert page.locator("#train-picture .swatch").count() == 13 + 2
+    assert page.locator("#train-stop").is_disabled()
+    assert page.locator("#train-resume").is_disabled()
+    assert page.locator("#compare-table tbody tr").count() <= 1  # the second press started nothing
     page.evaluate("window.scrollTo(0, 0)")
     visit.keep("train_light")
 
@@ -261,8 +317,7 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     page.wait_for_function("() => document.querySelector('#try-first input').value.startsWith('run: ')")
     page.click("#try-example")
     page.wait_for_selector("#try-image img")
-    page.locator("#try-second input").click()
-    page.get_by_role("option", name="run: first").click()
+    visit.choose("try-second", "run: first")
     page.click("#try-parse")
     page.wait_for_selector("parsed-image[data-ready]")
     canvas = page.locator("parsed-image canvas")
@@ -286,10 +341,85 @@ def test_the_whole_story(browser: Any, page_url: str) -> None:
     visit.keep("try_light")
     assert page.locator("#try-files a").count() >= 4
     page.get_by_role("button", name="Export the first model").click()
-    page.click("#export-start")
-    visit.says("export-report", "Compared with its source")
-    assert page.locator("#export-report tbody tr").count() == 3
+    for kind, precision, file in (
+        ("ONNX", "fp32", "second-fp32.onnx"),
+        ("ONNX", "int8", "second-int8.onnx"),
+        ("OpenVINO", "fp32", "second-fp32.xml"),
+        ("OpenVINO", "int8", "second-int8.xml"),
+    ):
+        page.locator("#export-format").get_by_label(kind, exact=True).check()
+        if precision == "fp32":  # another format begins with it
+            visit.holds("export-precision", "fp32")
+        else:
+            visit.choose("export-precision", precision)
+        page.click("#export-start")
+        visit.says("export-report", f"exports/{file}")
+        visit.says("export-report", "Compared with its source")
+        assert page.locator("#export-report tbody tr").count() == 3
+        page.wait_for_function("file => document.getElementById('export-files').innerText.includes(file)", arg=file[:8])
+
+    # another size; and a file that is no image: our words, no path of the server, the old result gone
+    visit.write("try-size", "48")
+    page.keyboard.press("Enter")
+    page.click("#try-parse")
+    visit.says("try-status", "looked at with 48 × 48")
+    (tmp_path / "notes.png").write_text("these are words")
+    page.locator("#try-image button:is([aria-label*=clear i], [aria-label*=remove i])").first.click()
+    page.wait_for_selector("parsed-image", state="detached")
+    page.set_input_files("#try-image input[type=file]", tmp_path / "notes.png")
+    page.wait_for_selector("#try-image img", state="attached")
+    page.click("#try-parse")
+    page.wait_for_selector("#try-status .note.bad")
+    words = page.inner_text("#try-status")
+    assert "notes.png" in words
+    assert "/" not in words
+    assert "Traceback" not in words
+    visit.keep("try_no_image")
     visit.close()
+
+
+def test_the_server_is_killed_in_mid_run(browser: Any, tmp_path: Path) -> None:
+    """SIGKILL, as a system does that has no memory left: the run goes on, is shown by the next server, and when it was
+    killed too it is shown as stopped and goes on from its last saved state."""
+    program = Program(tmp_path)
+    visit = Visit(browser, program.url, DESK)
+    page = visit.page
+    visit.go("Train")
+    for field, text in (
+        ("name", "long"),
+        ("steps", "4000"),
+        ("batch-size", "2"),
+        ("augmentation-crop", "33"),
+        ("val-every", "5"),
+    ):
+        visit.write(f"train-{field}", text)
+    small = "model.encoder=resnet18\nmodel.encoder_options.depth=3\nmodel.decoder_channels=16\nmodel.auxiliary=none"
+    visit.write("train-more", f"log_every=1\nworkers=0\nprecision=fp32\n{small}")
+    page.click("#train-start")
+    visit.run("long", "running")
+    page.wait_for_function("() => +document.querySelector('#train-curves .chart')?.dataset.points > 12")
+    program.end(signal.SIGKILL)
+    visit.page.context.close()
+
+    program = Program(tmp_path, program.port)
+    visit = Visit(browser, program.url, DESK)
+    page = visit.page
+    visit.go("Train")
+    visit.run("long", "running")
+    before = visit.points()
+    page.wait_for_function(
+        "before => +document.querySelector('#train-curves .chart').dataset.points > before", arg=before
+    )
+    state = json.loads((tmp_path / "runs" / "long" / "state.json").read_text())
+    os.kill(state["pid"], signal.SIGKILL)
+    visit.run("long", "stopped")
+    visit.says("train-status", "Resume goes on from the last saved state")
+    config = tmp_path / "runs" / "long" / "config.yaml"
+    config.write_text(config.read_text().replace("steps: 4000", f"steps: {state['step'] + 20}"))
+    page.click("#train-resume")
+    visit.run("long", "finished")
+    visit.close()
+    program.end()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -12,7 +12,7 @@ from pspnet import LabelSpace, ModelConfig, PSPNet
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
 from pspnet.evaluation import Comparison
-from pspnet.playground import charts, form, manage_run
+from pspnet.playground import form, manage_run
 from pspnet.playground.app import make_context
 from pspnet.playground.compare_tab import chosen_pair, comparison_page
 from pspnet.playground.context import Context
@@ -115,23 +115,6 @@ def test_classes_have_the_datas_colours(run: Path) -> None:
     page = curves_page(folder)
     assert page.count("rgb(1, 2, 3)") >= 2  # line and legend
     assert "rgb(200, 100, 50)" in page
-
-
-@pytest.mark.parametrize(
-    ("top", "marks"),
-    [
-        (0.73, [0, 0.2, 0.4, 0.6, 0.8]),
-        (300, [0, 100, 200, 300]),
-        (4321, [0, 1000, 2000, 3000, 4000, 5000]),
-        (0.0017, [0, 0.0005, 0.001, 0.0015, 0.002]),
-        (7, [0, 2, 4, 6, 8]),
-        (1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (float("inf"), [0, 0.25, 0.5, 0.75, 1]),
-        (0, [0, 0.25, 0.5, 0.75, 1]),
-    ],
-)
-def test_axes_have_round_marks(top: float, marks: list[float]) -> None:
-    assert charts.round_ticks(top) == marks
 
 
 def test_the_newest_run_is_compared_with_its_predecessor() -> None:

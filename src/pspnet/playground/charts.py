@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -17,7 +17,8 @@ from pspnet.labels import LabelSpace, distinct_colours
 from pspnet.metrics import Scores, percent
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 230, 44, 10, 10, 26  # of a chart, in its own units
-MAX_POINTS = 400  # of a line
+MAX_POINTS, MAX_LEGEND = 400, 40  # of a line; classes that a legend names
+MISTAKES = (("wrong (last column)", (230, 40, 40)), ("not counted", (0, 0, 0)))  # as training/pictures.py draws them
 # of the first lines: told apart on white and on black, and by people who see no red or no green
 COLOURS = ((37, 99, 235), (217, 119, 6), (13, 148, 136), (192, 38, 211), (100, 116, 139), (220, 38, 38))
 
@@ -61,7 +62,7 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
         anchor = "start" if tick == 0 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{tick:g}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step {last:g}</text>')
-    legend = []
+    legend: list[tuple[str, tuple[int, int, int]]] = []
     for line, line_colour in zip(lines, colours, strict=False):
         colour = f"rgb{tuple(line.colour or line_colour)}"
         points = [point for point in thinned(line.points) if math.isfinite(point[1])]
@@ -77,16 +78,24 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
                 f"{point[0]:g}: {_written(point[1], share)}</title></circle>"
                 for point, (x, y) in zip(points, places, strict=True)
             ]
-        legend.append(
-            f'<span><i class="swatch" style="background:{colour}"></i>{escape(line.name)} '
-            f"{_written(points[-1][1], share)}</span>"
-        )
+        legend.append((f"{line.name} {_written(points[-1][1], share)}", line.colour or line_colour))
     count = max(len(line.points) for line in known)
     return (
         f'<div class="panel chart" data-points="{count}"><h3>{escape(title)}</h3><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'role="img" aria-label="{escape(title)} over steps">{"".join(parts)}</svg>'
-        f'<div class="legend">{"".join(legend)}</div></div>'
+        f"{colour_legend(legend)}</div>"
     )
+
+
+def colour_legend(entries: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
+    """(name, colour) in a row, at most MAX_LEGEND of them."""
+    pairs = list(entries)
+    spans = [
+        f'<span><i class="swatch" style="background:rgb{tuple(colour)}"></i>{escape(name)}</span>'
+        for name, colour in pairs[:MAX_LEGEND]
+    ]
+    more = f"<span>and {len(pairs) - MAX_LEGEND} more</span>" if len(pairs) > MAX_LEGEND else ""
+    return f'<div class="legend">{"".join(spans)}{more}</div>'
 
 
 def round_ticks(top: float) -> list[float]:
@@ -118,12 +127,18 @@ def bars(rows: Sequence[tuple[str, float, str, tuple[int, int, int]]]) -> str:
     return f'<div class="bars">{cells}</div>'
 
 
-def heat_table(scores: Scores) -> str:
-    """A confusion matrix: rows are labels, each as shares of its pixels."""
+def heat_table(scores: Scores, colours: Mapping[str, tuple[int, int, int]]) -> str:
+    """A confusion matrix: rows are labels, each as shares of its pixels. colours: of the classes, by name."""
     counts = scores.confusion
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     here = np.flatnonzero((counts.sum(0) + counts.sum(1)) > 0)
-    head = "".join(f"<th>{escape(scores.names[k])}</th>" for k in here)
+    names = [
+        f'<i class="swatch" style="background:rgb{tuple(colours[name])}"></i>{escape(name)}'
+        if name in colours
+        else escape(name)
+        for name in scores.names
+    ]
+    head = "".join(f"<th>{names[k]}</th>" for k in here)
     rows = []
     for row in here:
         cells = "".join(
@@ -132,7 +147,7 @@ def heat_table(scores: Scores) -> str:
             f'{escape(scores.names[c])}: {100 * shares[row, c]:.1f} %">{f"{100 * shares[row, c]:.0f}" if shares[row, c] >= 0.005 else ""}</td>'
             for c in here
         )
-        rows.append(f"<tr><th>{escape(scores.names[row])}</th>{cells}</tr>")
+        rows.append(f"<tr><th>{names[row]}</th>{cells}</tr>")
     return f'<div class="scroll"><table class="heat"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 

@@ -89,12 +89,12 @@ def add_compare(context: Context, events: Events) -> None:
         def scored_run(name: str) -> Any:
             return score(context, name, data, dataset, counted(progress, f"scoring {name}"))
 
-        scored = [scored_run(one), scored_run(two)]
+        scored, colours = [scored_run(one), scored_run(two)], charts.class_colours(dataset.label_space)
         pair = compare_models(scored[0].file, scored[1].file)
         text = comparison_page(pair, one, two) + '<div class="charts" style="margin-top:12px">'
         for run in scored:
             text += charts.panel(
-                f"{run.name}: what is taken for what (% of each label's pixels)", charts.heat_table(run.scores)
+                f"{run.name}: what is taken for what (% of each label's pixels)", charts.heat_table(run.scores, colours)
             )
         text += "</div>"
         yield charts.note("Drawing the worst images ..."), text
@@ -102,7 +102,8 @@ def add_compare(context: Context, events: Events) -> None:
             picture, captions = worst_picture(context, run, dataset)
             text += charts.panel(
                 f"{run.name}: worst images",
-                f'<div class="wide">{charts.figure(picture, ", ".join(captions), 1500)}</div>',
+                f'<div class="wide">{charts.figure(picture, ", ".join(captions), 1500)}</div>'
+                + charts.colour_legend([*colours.items(), *charts.MISTAKES]),
             )
         yield charts.note(verdict(pair, one, two)), text
 

@@ -177,7 +177,7 @@ def _open(context: Context, config: DataConfig) -> tuple[tuple[str, ...], dict[s
 
 def _samples(opened: dict[str, Dataset]) -> str:
     """Images of the first split with labels over them, evenly spread."""
-    figures = []
+    figures, present = [], {}
     for split, dataset in list(opened.items())[:1]:
         for index in [k * len(dataset) // SAMPLES for k in range(min(SAMPLES, len(dataset)))]:
             try:
@@ -187,10 +187,15 @@ def _samples(opened: dict[str, Dataset]) -> str:
                 continue
             shown = image_for_display(sample.image)
             if sample.labels is not None:
-                shown = Segmentation(sample.labels, dataset.label_space, None, shown).overlay(legend=False)
+                labelled = Segmentation(sample.labels, dataset.label_space, None, shown)
+                shown = labelled.overlay(legend=False)
+                present |= {name: labelled.colours[labelled.classes.index(name)] for name in labelled.shares()}
             figures.append(charts.figure(shown, f"{split}: {sample.name}"))
     return (
-        charts.panel("Samples, with their labels over them", f'<div class="pictures">{"".join(figures)}</div>')
+        charts.panel(
+            "Samples, with their labels over them",
+            f'<div class="pictures">{"".join(figures)}</div>{charts.colour_legend(present.items())}',
+        )
         if figures
         else ""
     )

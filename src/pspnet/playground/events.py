@@ -73,11 +73,7 @@ class Events:
         states = [*self._states.values()]
 
         def bring_back(values: Any, *of_states: Any) -> list[Any]:
-            values = values if isinstance(values, dict) else {}
-            changes = [
-                gr.update(value=values[name]) if name in values and valid(values[name]) else gr.skip()
-                for name, (_, valid) in self._choices.items()
-            ]
+            changes = brought_back(values, {name: valid for name, (_, valid) in self._choices.items()})
             return [*changes, *(value if isinstance(value, dict) and value else gr.skip() for value in of_states)]
 
         back = self.page.load(
@@ -98,6 +94,15 @@ class Events:
             show_progress="hidden",
             api_name=False,
         )
+
+
+def brought_back(values: Any, valid: Mapping[str, Callable[[Any], bool]]) -> list[Any]:
+    """What the browser kept (name -> value, or anything: a browser is not trusted) as changes of the components named."""
+    values = values if isinstance(values, dict) else {}
+    return [
+        gr.update(value=values[name]) if name in values and is_valid(values[name]) else gr.skip()
+        for name, is_valid in valid.items()
+    ]
 
 
 def counted(progress: Any, words: str) -> Callable[[int, int], None]:

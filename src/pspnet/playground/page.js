@@ -155,3 +155,15 @@ document.addEventListener("click", (event) => {
   }
   started = performance.now();
 }, true);
+
+// a reload comes back to the place that was open
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest("#places button[role=tab]");
+  if (tab && event.isTrusted) sessionStorage.setItem("pspnet place", tab.textContent.trim());
+});
+const opening = setInterval(() => {
+  const tabs = [...document.querySelectorAll("#places button[role=tab]")];
+  if (!tabs.length) return;
+  clearInterval(opening);
+  tabs.find((tab) => tab.textContent.trim() === sessionStorage.getItem("pspnet place"))?.click();
+}, 50);

@@ -41,7 +41,7 @@ def watch(context: Context, name: str | None) -> dict[str, str]:
         return {
             "status": status_page(state),
             "curves": curves_page(folder),
-            "picture": picture_page(folder.pictures),
+            "picture": picture_page(folder),
             "log": context.runs.log(name),
         }
     except PspnetError as error:
@@ -94,7 +94,7 @@ def curves_page(folder: RunFolder) -> str:
         return charts.Line(title, [(row["step"], row[key]) for row in rows if key in row])
 
     names = list(dict.fromkeys(name for row in classes for name in row if name != "step"))
-    colours = model_colours(str(folder.best_model), _changed(folder.best_model))
+    colours = colours_of(folder)
     lines = [
         charts.Line(name, [(row["step"], row[name]) for row in classes if name in row], colours.get(name))
         for name in names
@@ -116,6 +116,11 @@ def curves_page(folder: RunFolder) -> str:
     )
 
 
+def colours_of(run: RunFolder) -> dict[str, tuple[int, int, int]]:
+    """The data's own colour of each class, as a run's model has it; empty before there is one."""
+    return model_colours(str(run.best_model), _changed(run.best_model))
+
+
 def _changed(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -125,15 +130,15 @@ def _changed(path: Path) -> float:
 
 @functools.lru_cache(maxsize=64)
 def model_colours(path: str, changed: float) -> dict[str, tuple[int, int, int]]:
-    """The data's own colour of each class, as a run's model has it; empty before there is one."""
     try:
         return charts.class_colours(read_header(path)[1].label_space) if changed else {}
     except Exception:  # whatever lies there: the chart has colours of its own
         return {}
 
 
-def picture_page(folder: Path) -> str:
-    """The latest predictions: image, labels, prediction, mistakes."""
+def picture_page(run: RunFolder) -> str:
+    """The latest predictions: image, labels, prediction, mistakes, and a legend."""
+    folder = run.pictures
     here = [os.path.realpath(folder.parent)]
     files = sorted(file for file in folder.glob("step_*.png") if is_below(file, here)) if folder.is_dir() else []
     if not files:
@@ -146,8 +151,8 @@ def picture_page(folder: Path) -> str:
     caption = f"image, labels, prediction and mistakes after step {step}"
     return charts.panel(
         "Latest predictions",
-        f'<div class="wide"><figure><img alt="{caption}" src="{image}"><figcaption>{caption}'
-        "</figcaption></figure></div>",
+        f'<div class="wide"><figure><img alt="{caption}" src="{image}"><figcaption>{caption}</figcaption></figure></div>'
+        + charts.colour_legend([*colours_of(run).items(), *charts.MISTAKES]),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pspnet.display import image_for_display
 from pspnet.labels import IGNORE, LabelSpace
 
-MAX_WIDTH_PX = 360  # of one column
+MAX_WIDTH_PX, MIN_WIDTH_PX = 360, 160  # of one column: headings need room
 MARGIN_PX, HEADER_PX = 6, 24
 
 
@@ -27,10 +27,10 @@ class PictureExample:
 
 
 def shrink(example: PictureExample) -> PictureExample:
-    """The example with an (h, w, 3) uint8 image, all three at most MAX_WIDTH_PX wide."""
+    """The example with an (h, w, 3) uint8 image, all three between MIN_WIDTH_PX and MAX_WIDTH_PX wide."""
     image = image_for_display(np.moveaxis(example.image, 0, -1))
     height, width = image.shape[:2]
-    scale = min(1.0, MAX_WIDTH_PX / width)
+    scale = min(max(1.0, MIN_WIDTH_PX / width), MAX_WIDTH_PX / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = [cv2.resize(m, size, interpolation=cv2.INTER_NEAREST) for m in (example.labels, example.predicted)]
     return PictureExample(example.name, cv2.resize(image, size, interpolation=cv2.INTER_AREA), small[0], small[1])
@@ -53,19 +53,15 @@ def draw(examples: list[PictureExample], label_space: LabelSpace) -> NDArray[np.
         mistakes[~counted] = 0
         rows.append(_beside([example.image, palette[example.labels], palette[example.predicted], mistakes]))
     width = max(row.shape[1] for row in rows)
-    header = np.full((HEADER_PX, width, 3), 255, np.uint8)
+    header = np.full(
+        (max(HEADER_PX, width * HEADER_PX // 720), width, 3), 255, np.uint8
+    )  # read where the sheet is shrunk
     column = (rows[0].shape[1] + MARGIN_PX) // 4
+    scale = header.shape[0] / HEADER_PX * 0.45
     for number, title in enumerate(("image", "labels", "prediction", "mistakes")):
-        cv2.putText(
-            header,
-            title,
-            (number * column + 2, HEADER_PX - 8),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.45,
-            (30, 30, 30),
-            1,
-            cv2.LINE_AA,
-        )
+        left, bottom = number * column + 2, header.shape[0] * 2 // 3
+        font, weight = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.5 * scale))
+        cv2.putText(header, title, (left, bottom), font, scale, (30, 30, 30), weight, cv2.LINE_AA)
     padded = [_below(np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)) for row in rows]
     return np.vstack([header, *padded])
 
