@@ -115,6 +115,11 @@ class TrainConfig(Settings):
         default_factory=AugmentConfig, description="Random changes to training pictures."
     )
     loss: LossConfig = Field(default_factory=LossConfig, description="What is minimised, class weights included.")
+    rare_classes: Literal["off", "auto", "weights", "crops"] = Field(
+        "off",
+        description="Help for classes with few pixels, chosen from the training data and said at the start: class weights "
+        "(tempered), crops that look for them (half of all), or auto: both. off: nothing. Settings that are given stay.",
+    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="How weights are updated.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="How the learning rate changes.")
 

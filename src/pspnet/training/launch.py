@@ -40,7 +40,7 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
         raise ConfigError("run_dir is missing: processes that torchrun or SLURM started must be told one common folder")
     with counting("checking the data", quiet or not first) as progress:
         sets = data_of(config, data, first, progress)
-    resolved = resolve(config, sets)
+    resolved = resolve(config, sets, lambda message: None if quiet or not first else print(message, file=sys.stderr))
     folder = RunFolder(new_run_dir(resolved))
     model, source = first_model(resolved, sets.train.label_space)  # before the folder is made: it may not be had
     with ExitStack() as stack:

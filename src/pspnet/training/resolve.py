@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from pspnet.machine import usable_cores
 from pspnet.predict.conditions import refuse_unlike
 from pspnet.predict.engines import compute_dtype, has_bfloat16, pick_device
 from pspnet.training.distributed import outside_launch
+from pspnet.training.rare_classes import with_help
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import read_header
 from pspnet.weights.encoder_weights import imagenet_normalisation
@@ -122,16 +123,17 @@ def measure(dataset: Dataset) -> Statistics:
     return statistics
 
 
-def resolve(config: TrainConfig, data: DataSets) -> TrainConfig:
+def resolve(config: TrainConfig, data: DataSets, say: Callable[[str], None] = lambda message: None) -> TrainConfig:
     """The config with everything written down that was left open: classes, bands, normalisation, class weights, steps,
-    intervals, workers, device, precision. Raises ConfigError where what was given contradicts the data or the machine.
+    intervals, workers, device, precision. say: called with what was chosen for rare classes, where the config asks for help.
+    Raises ConfigError where what was given contradicts the data or the machine.
     """
     if len(data.train) == 0:
         raise DataError("the training split holds no sample; see: pspnet data check")
-    return on_this_machine(_with_data(config, data), len(data.train))
+    return on_this_machine(_with_data(config, data, say), len(data.train))
 
 
-def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
+def _with_data(config: TrainConfig, data: DataSets, say: Callable[[str], None]) -> TrainConfig:
     dataset, model, weights = data.train, config.model, config.loss.class_weights
     if data.val is not None and data.val.label_space.names != dataset.label_space.names:
         raise ConfigError(
@@ -156,7 +158,6 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
                 "from the data"
             )
         changes[name] = there
-    derives_weights = weights in ("inverse", "tempered")
     derives_mean = normalises_by_data(model, dataset)
     if config.init_from is not None:
         before, card = read_header(find_model(str(config.init_from)))
@@ -170,12 +171,16 @@ def _with_data(config: TrainConfig, data: DataSets) -> TrainConfig:
             derives_mean = False
     elif model.encoder_weights == "imagenet" and not derives_mean and model.mean is None and model.std is None:
         changes["mean"], changes["std"] = imagenet_normalisation(model)
-    if derives_mean or derives_weights:
+    if derives_mean or config.rare_classes != "off" or weights in ("inverse", "tempered"):
         statistics = measure(dataset)
+        if config.rare_classes != "off":
+            config, message = with_help(config, statistics.class_shares, dataset.label_space.names)
+            say(message)
+            weights = config.loss.class_weights
         if derives_mean:
             changes["mean"] = tuple(round(value, 4) for value in statistics.mean)
             changes["std"] = tuple(max(round(value, 4), 1e-3) for value in statistics.std)
-        if derives_weights:
+        if weights in ("inverse", "tempered"):
             derived = class_weights_from_shares(statistics.class_shares, weights)  # type: ignore[arg-type]
             assert derived is not None
             weights = tuple(round(value, 6) for value in derived.tolist())
