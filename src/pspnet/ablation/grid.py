@@ -45,11 +45,17 @@ class GridTable:
 
 def tables_of(config: AblationConfig) -> list[GridTable]:
     """The tables that are asked for. Raises ConfigError where a row's changes contradict the recipe."""
-    text = (resources.files("pspnet.ablation") / "paper.yaml").read_text(encoding="utf-8")
-    paper: dict[str, Any] = yaml.safe_load(text)
+    paper = paper_content()
     return [
         _depths(config, paper[name]) if name == "T3" else _table(config, name, paper[name]) for name in config.tables
     ]
+
+
+def paper_content() -> dict[str, Any]:
+    """paper.yaml: the paper's tables."""
+    text = (resources.files("pspnet.ablation") / "paper.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 def _table(config: AblationConfig, name: str, content: Mapping[str, Any]) -> GridTable:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pspnet.ablation.grid import GridTable, protocols_of
 from pspnet.ablation.runs import AblationCell, cell_of
-from pspnet.ablation.tables import baseline_and_pspnet
+from pspnet.ablation.scores import baseline_and_pspnet
 from pspnet.config.ablation import AblationConfig
 from pspnet.data.dataset import Dataset
 from pspnet.display import image_for_display

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pspnet.ablation.grid import protocols_of, tables_of
 from pspnet.ablation.pictures import side_by_side
+from pspnet.ablation.published import depth_curve
 from pspnet.ablation.runs import AblationCell, cells_of
 from pspnet.ablation.tables import check_tables, write_tables
 from pspnet.config.ablation import AblationConfig
@@ -78,6 +79,7 @@ def ablate(
     path = write_tables(config, tables, cells)
     if config.pictures:
         side_by_side(config, tables, cells, sets.val)
+        depth_curve(config, tables, cells)
     return path
 
 

@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pspnet.ablation.grid import GridTable, Row, protocols_of
-from pspnet.ablation.runs import AblationCell, cell_of
+from pspnet.ablation.published import published_tables
+from pspnet.ablation.runs import AblationCell
+from pspnet.ablation.scores import FOUR_SCORES, baseline_and_pspnet, by_seed, mean_and_half_width, per_class
 from pspnet.config.ablation import AblationConfig
 from pspnet.files import Inputs, check_output, holds_keys, write_bytes
 
-# Student's t at 97.5 % for 1, 2, ... degrees of freedom; beyond them 1.96
-_T = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-    2.120,
-    2.110,
-    2.101,
-    2.093,
-    2.086,
-    2.080,
-    2.074,
-    2.069,
-    2.064,
-    2.060,
-    2.056,
-    2.052,
-    2.048,
-    2.045,
-    2.042,
-)
-_FOUR = {
-    "class_iou": "class IoU",
-    "class_iiou": "class iIoU",
-    "category_iou": "category IoU",
-    "category_iiou": "category iIoU",
-}
-
-
-FILES = ("tables.json", "tables.md", "pictures.png")
+FILES = ("tables.json", "tables.md", "pictures.png", "depth.png")
 
 
 def check_tables(config: AblationConfig, inputs: Iterable[str | Path], overwrite: bool) -> None:
@@ -99,30 +57,10 @@ def write_tables(config: AblationConfig, tables: Sequence[GridTable], cells: lis
             f"| {c['name']} | {_number(c['baseline'])} | {_number(c['pspnet'])} | {_number(c['gain'], '+.1f')} |"
             for c in classes["classes"]
         ]
+    text += published_tables(config, tables, cells)
     write_bytes(config.out / "tables.json", json.dumps(content, indent=1, allow_nan=False).encode())
     write_bytes(config.out / "tables.md", ("\n".join(text) + "\n").encode())
     return config.out / "tables.md"
-
-
-def mean_and_half_width(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean, and half of its 95 % interval; None for fewer than 1 and 2 values."""
-    if not values:
-        return None, None
-    if len(values) == 1:
-        return float(values[0]), None
-    freedom = len(values) - 1
-    t = _T[freedom - 1] if freedom <= len(_T) else 1.96
-    return float(np.mean(values)), float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
-
-
-def by_seed(config: AblationConfig, cells: list[AblationCell], row: Row, score: str = "mean_iou") -> dict[int, float]:
-    """A row's score in % for every seed that is finished."""
-    run_of_seed = {}
-    for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
-        result = cell_of(config, cells, row, seed).results().get("multi" if row.multi_scale else "single", {})
-        if result.get(score) is not None:
-            run_of_seed[seed] = 100 * float(result[score])
-    return run_of_seed
 
 
 def _row(config: AblationConfig, cells: list[AblationCell], table: GridTable, row: Row) -> dict[str, Any]:
@@ -139,7 +77,7 @@ def _row(config: AblationConfig, cells: list[AblationCell], table: GridTable, ro
         "gain": mean_and_half_width(gains),
         "mean_iou_by_seed": {str(seed): value for seed, value in ious.items()},
     }
-    for score in _FOUR:
+    for score in FOUR_SCORES:
         values = by_seed(config, cells, row, score)
         if values:
             content[score] = mean_and_half_width(list(values.values()))
@@ -166,39 +104,23 @@ def _per_class(config: AblationConfig, tables: Sequence[GridTable], cells: list[
     pair = baseline_and_pspnet(tables)
     if pair is None:
         return {}
-    scores_by_class: list[dict[str, list[float]]] = []
-    for row in pair:
-        together: dict[str, list[float]] = {}
-        for seed in range(config.recipe.seed, config.recipe.seed + config.seeds):
-            for one in cell_of(config, cells, row, seed).results().get("single", {}).get("classes", []):
-                if one["iou"] is not None:
-                    together.setdefault(one["name"], []).append(100 * one["iou"])
-        scores_by_class.append(together)
-    rows = []
-    for name in scores_by_class[0]:
-        if name in scores_by_class[1]:
-            before, after = float(np.mean(scores_by_class[0][name])), float(np.mean(scores_by_class[1][name]))
-            rows.append({"name": name, "baseline": before, "pspnet": after, "gain": after - before})
+    before, after = (per_class(config, cells, row) for row in pair)
+    rows = [
+        {"name": name, "baseline": before[name], "pspnet": after[name], "gain": after[name] - before[name]}
+        for name in before
+        if name in after
+    ]
     return {"baseline": pair[0].name, "pspnet": pair[1].name, "classes": rows} if rows else {}
 
 
-def baseline_and_pspnet(tables: Sequence[GridTable]) -> tuple[Row, Row] | None:
-    """The rows that are shown side by side: no pyramid, and the paper's pyramid."""
-    for name, low, high in (("T1", "baseline", "B1236+AVE+DR"), ("T4", "+DA+AL", "+DA+AL+PSP")):
-        for table in tables:
-            if table.name == name:
-                return table.row(low), table.row(high)
-    return None
-
-
 def _markdown(rows: list[dict[str, Any]]) -> list[str]:
-    four = [score for score in _FOUR if any(score in row for row in rows)]
+    four = [score for score in FOUR_SCORES if any(score in row for row in rows)]
     head = [
         "row",
         "mean IoU",
         "pixel acc.",
         "gain",
-        *(_FOUR[s] for s in four),
+        *(FOUR_SCORES[s] for s in four),
         "seeds",
         "paper: mean IoU",
         "paper: pixel acc.",

@@ -22,8 +22,18 @@ BACKBONES = (
     "swin_base",
     "swin_large",
 )
-Monitored = Literal["mean_iou", "pixel_accuracy", "loss"]
-METRICS: dict[str, Monitored] = {"miou": "mean_iou", "accuracy": "pixel_accuracy", "valid_loss": "loss"}
+Monitored = Literal[
+    "mean_iou", "mean_accuracy", "mean_f1", "mean_dice", "frequency_weighted_iou", "pixel_accuracy", "loss"
+]
+METRICS: dict[str, Monitored] = {
+    "miou": "mean_iou",
+    "accuracy": "pixel_accuracy",
+    "valid_loss": "loss",
+    "dice": "mean_dice",
+    "f1": "mean_f1",
+    "class_accuracy": "mean_accuracy",
+    "weighted_iou": "frequency_weighted_iou",
+}
 
 # arguments of arcgis.learn that have no counterpart here, and why
 NOT_SUPPORTED = {
