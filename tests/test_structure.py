@@ -226,6 +226,14 @@ def test_no_tracked_file_is_large() -> None:
     assert [p for p in weights if not any(folder in p.parents for folder in allowed)] == []
 
 
+def test_a_long_file_says_why() -> None:
+    """Over 300 lines a file holds two ideas, or its docstring has a sentence that begins with "Long"."""
+    texts = {path: path.read_text(encoding="utf-8") for path in modules()}
+    long = [path for path, text in texts.items() if text.count("\n") > 300]
+    docstrings = {path: ast.get_docstring(ast.parse(texts[path])) or "" for path in long}
+    assert [str(path.relative_to(ROOT)) for path in long if not re.search(r"\bLong\b", docstrings[path])] == []
+
+
 def test_golden_numbers_stay_small() -> None:
     total = sum(p.stat().st_size for p in (ROOT / "tests" / "golden").rglob("*") if p.is_file())
     assert total <= 2 * 2**20

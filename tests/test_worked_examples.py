@@ -22,7 +22,7 @@ def test_the_dense_numerics_have_examples() -> None:
     dense = {
         "pspnet.predict.candidates",
         "pspnet.losses.slim_cross_entropy",
-        "pspnet.predict.protocols",
+        "pspnet.predict.window_grid",
         "pspnet.predict.windows",
         "pspnet.outlines.polygonize",
         "pspnet.raster.sieve",

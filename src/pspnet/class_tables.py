@@ -7,6 +7,8 @@
 This is the one reader of class tables. What spreadsheets do to a table is taken as it is meant: a byte order mark,
 semicolons or tabs, UTF-16, Windows-1252 (with a warning), 1.0 for 1, TRUE, Yes, WAHR or x for 1. What cannot be meant is
 refused with file and line: a code twice, a negative code of a class, a colour of 500, a name twice.
+
+Long because CSV and JSON are read and checked side by side, by one set of rules.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pspnet.config.data import AugmentConfig
+from pspnet.data.colour_jitter import jittered
 from pspnet.data.dataset import Sample
-from pspnet.data.transforms import _DRAWS, Augmentation, Geometry, _jittered, render_labels
+from pspnet.data.transforms import _DRAWS, Augmentation, Geometry, render_labels
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import IGNORE
 
@@ -299,7 +300,7 @@ def test_jitter_does_what_its_names_say() -> None:
     off = dict.fromkeys(_DRAWS, 0.9)
 
     def pixel(image: np.ndarray, **draws: float) -> list[float]:
-        return _jittered(image, config, {**off, **draws})[0, 0].tolist()
+        return jittered(image, config, {**off, **draws})[0, 0].tolist()
 
     assert pixel(red) == [200, 0, 0]
     assert pixel(red, brightness=0, brightness_by=1) == [226, 26, 26]  # a tenth of 255 more

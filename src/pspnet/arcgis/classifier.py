@@ -1,6 +1,6 @@
 """PSPNetClassifier: arcgis.learn's class of that name, as a thin skin over train, evaluate and segment_raster.
 
-The file is long because arcgis.learn's class is: one class, its methods, their many arguments. What is more than a call
+Long because arcgis.learn's class is: one class, its methods, their many arguments. What is more than a call
 stands in the files beside it.
 """
 

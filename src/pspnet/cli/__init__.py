@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pspnet.cli import adapt, bench, data, doctor, export, playground, predict, rasters, serve, train
+from pspnet.cli import adapt, bench, data, doctor, export, models, playground, predict, rasters, serve, train
 from pspnet.cli.help import GroupedCommands
 from pspnet.terminal import printable, show_any_text
 
@@ -50,6 +50,7 @@ def _global(
 
 
 predict.add_to(app)
+models.add_to(app)
 rasters.add_to(app)
 train.add_to(app)
 data.add_to(app)

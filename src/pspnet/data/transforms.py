@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.data import AugmentConfig
+from pspnet.data.colour_jitter import between, clipped, jittered
 from pspnet.data.dataset import Sample
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import IGNORE
@@ -123,7 +124,7 @@ class Augmentation:
         draws = dict(zip(_DRAWS, rng.random(len(_DRAWS)).tolist(), strict=True))
         geometry = self._place(self._size(labels.shape[:2], draws), labels, draws, rng)
         if dtype not in _OPENCV_TYPES:  # exact for whole numbers up to 2^53
-            return _clipped(self._render_image(image.astype(np.float64), geometry, draws), dtype), render_labels(
+            return clipped(self._render_image(image.astype(np.float64), geometry, draws), dtype), render_labels(
                 labels, geometry
             )
         return self._render_image(image, geometry, draws), render_labels(labels, geometry)
@@ -135,11 +136,11 @@ class Augmentation:
         if config.fit is not None:
             factor = min(max(config.fit) / max(source), min(config.fit) / min(source))
         if config.scale:
-            factor *= _between(config.scale_range, draws["scale"])
-        stretch = _between(config.aspect_range, draws["aspect"]) ** 0.5 if config.aspect else 1.0
+            factor *= between(config.scale_range, draws["scale"])
+        stretch = between(config.aspect_range, draws["aspect"]) ** 0.5 if config.aspect else 1.0
         canvas = (max(1, round(source[0] * factor / stretch)), max(1, round(source[1] * factor * stretch)))
         turned = config.rotate and draws["rotate"] < config.rotate_probability
-        angle = _between(config.rotate_range, draws["angle"]) if turned else 0.0
+        angle = between(config.rotate_range, draws["angle"]) if turned else 0.0
         mirror = config.mirror and draws["mirror"] < config.mirror_probability
         return Geometry(source, canvas, angle, mirror, config.crop or canvas)
 
@@ -167,11 +168,11 @@ class Augmentation:
         c, d = max(x0 - margin, 0), min(x1 + margin, geometry.canvas[1])
         part = _warp(image, geometry, (a, b, c, d), self.mean_colour, linear=True)
         if blurred:
-            sigma = _between(config.blur_range, draws["sigma"])
+            sigma = between(config.blur_range, draws["sigma"])
             part = cv2.GaussianBlur(part, (config.blur_kernel, config.blur_kernel), sigma).reshape(part.shape)
         part = part[y0 - a : y1 - a, x0 - c : x1 - c]
         if config.jitter:
-            part = _jittered(part, config, draws)
+            part = jittered(part, config, draws)
         return _padded(part, geometry, self.mean_colour)
 
 
@@ -251,49 +252,6 @@ def _on_rare_class(whole: Geometry, labels: NDArray[np.uint8], draws: dict[str, 
         low, high = min(max(at - crop + 1, 0), room), max(min(at, room), 0)
         offset.append(low + _below(high - low, draw))
     return whole.at(*offset)
-
-
-def _jittered(image: NDArray[Any], config: AugmentConfig, draws: dict[str, float]) -> NDArray[Any]:
-    """Brightness, contrast before or after the colours, saturation, hue (as MMSegmentation's PhotoMetricDistortion)."""
-
-    def contrast(pixels: NDArray[Any]) -> NDArray[Any]:
-        if draws["contrast"] >= 0.5:
-            return pixels
-        return _scaled(pixels, _between(config.jitter_contrast_range, draws["contrast_by"]), 0.0)
-
-    if draws["brightness"] < 0.5:
-        full = float(np.iinfo(image.dtype).max) if image.dtype.kind in "iu" else float(np.ptp(image))
-        image = _scaled(image, 1.0, full * config.jitter_brightness * (2 * draws["brightness_by"] - 1))
-    first = draws["order"] < 0.5
-    if first:
-        image = contrast(image)
-    turned, faded = draws["hue"] < 0.5, draws["saturation"] < 0.5
-    if image.dtype == np.uint8 and image.shape[2] == 3 and (turned or faded):
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue 0..255 for 0..360 degrees
-        if turned:  # uint8 wraps, as hues do
-            hsv[..., 0] += np.uint8(round(config.jitter_hue * (2 * draws["hue_by"] - 1) * 256 / 360) % 256)
-        if faded:
-            hsv[..., 1] = _scaled(hsv[..., 1], _between(config.jitter_saturation_range, draws["saturation_by"]), 0.0)
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-    return image if first else contrast(image)
-
-
-def _scaled(pixels: NDArray[Any], factor: float, shift: float) -> NDArray[Any]:
-    """factor * pixels + shift, kept in the dtype's range."""
-    if pixels.dtype == np.uint8:
-        return cv2.LUT(np.ascontiguousarray(pixels), _clipped(np.arange(256) * factor + shift, pixels.dtype))
-    return _clipped(pixels * factor + shift, pixels.dtype)
-
-
-def _clipped(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.round(values), limits.min, limits.max).astype(dtype)
-
-
-def _between(limits: tuple[float, float], draw: float) -> float:
-    return limits[0] + (limits[1] - limits[0]) * draw
 
 
 def _below(greatest: int, draw: float) -> int:

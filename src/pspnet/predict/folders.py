@@ -31,11 +31,9 @@ from pspnet.files import (
 )
 from pspnet.images import IMAGE_SUFFIXES
 from pspnet.labels import LabelSpace
-from pspnet.predict.image_results import ENDINGS, ImageFile, ImageOptions, label_name, segment_file, write_shared
+from pspnet.predict.image_results import ENDINGS, ImageFile, ImageOptions, segment_file, write_shared
+from pspnet.predict.result_folders import SUMMARY, ResultFolders, file_identity, known_results, shared_results
 from pspnet.predict.segmenter import Segmenter
-
-SUMMARY = "summary.json"
-OURS = "a result of an earlier run"
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def find_images(inputs: Iterable[str | Path]) -> ImageList:
     left_out = Listing()
     for given in map(Path, inputs):
         if _is_folder(given):
-            results = _ResultFolders(given)
+            results = ResultFolders(given)
             listing = list_files(given, IMAGE_SUFFIXES, skip=results.why)
             for why, paths in listing.left_out.items():
                 left_out.left_out.setdefault(why, []).extend(paths)
@@ -152,9 +150,9 @@ def run_files(
     out = Path(out_dir)
     check_folder(out)
     with locked(out / SUMMARY, f"'{out}'"):
-        known, shared = _known_results(out), _shared_results(out)
+        known, shared = known_results(out), shared_results(out)
         files = _named(files, known)
-        results = {f"{file.name}.png": _record(file.path) for file in files}
+        results = {f"{file.name}.png": file_identity(file.path) for file in files}
         inputs = Inputs(file.path for file in files)
         for file in files:
             replaceable = overwrite or f"{file.name}.png" in known
@@ -245,54 +243,6 @@ def _fitting(name: str) -> str:
         os.fsencode(os.fsdecode(data[: most - 9])).decode(errors="ignore") + "_" + hashlib.sha256(data).hexdigest()[:8]
     )
     return f"{folder}/{last}" if folder else last
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """Which file a result is of, and in which state it was."""
-    try:
-        status = path.stat()
-        return {"file": os.path.abspath(path), "size": status.st_size, "time": status.st_mtime_ns}
-    except OSError:
-        return {"file": os.path.abspath(path), "size": None, "time": None}
-
-
-def _known_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Label file -> what it is of, by the summary in a folder; empty where there is none of ours."""
-    try:
-        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        if "results" in content:
-            return {str(name): {**record, "file": str(record["file"])} for name, record in content["results"].items()}
-        images = content["images"]  # as summaries were before they had a table of results
-        return {f"{image['name']}.png": {"file": os.path.abspath(image["file"])} for image in images}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _shared_results(folder: Path) -> list[str]:
-    """The files of earlier runs that all their images share, by the summary."""
-    try:
-        return [str(name) for name in json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("shared", [])]
-    except (OSError, ValueError, TypeError, AttributeError):
-        return []
-
-
-class _ResultFolders:
-    """Tells results of earlier runs, by the summaries in their folder and in those above it."""
-
-    def __init__(self, top: Path) -> None:
-        self.top = top
-        self._known: dict[Path, set[str]] = {}
-
-    def why(self, path: Path) -> str:
-        for folder in (path.parent, *path.parent.parents):
-            if folder not in self._known:
-                self._known[folder] = set(_known_results(folder))
-            known = self._known[folder]
-            if known and label_name(path.relative_to(folder).as_posix()) in known:
-                return OURS
-            if folder == self.top:
-                break
-        return ""
 
 
 def _is_folder(path: Path) -> bool:

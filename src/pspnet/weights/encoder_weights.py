@@ -3,7 +3,8 @@
     model = build_model(config)             # as config.encoder_weights says: "random", "imagenet", or a path
 
 A file may use the names of torchvision, timm, semseg, CSAIL, MMSegmentation or pspnet, bare or inside a checkpoint; of a
-whole network only its encoder is taken. Nothing in a file is ever run.
+whole network only its encoder is taken. Nothing in a file is ever run. Long for the names of six projects, which one
+function tells apart.
 """
 
 from __future__ import annotations
