@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,11 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def room(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
@@ -86,7 +92,7 @@ def room(path: Path) -> str:
 def imports(path: Path) -> list[tuple[str, int]]:
     """Every imported module of a file, function-level ones included, and literal names given to `require`."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -145,7 +151,7 @@ def test_no_circle_of_files() -> None:
     }
     above: dict[str, set[str]] = {}
     for module, path in names.items():
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        body = parsed(path).body
         goals = set()
         for node in body:
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -186,13 +192,14 @@ def test_importing_a_module_changes_nothing_in_the_process() -> None:
     is turned by an import."""
     wrong: list[tuple[Path, ast.AST]] = []
     for path in modules():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         for node in tree.body:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 wrong += [] if CALLS_AT_IMPORT.fullmatch(ast.unparse(node)) else [(path, node)]
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             wrong += [(path, node) for goal in targets if isinstance(goal, (ast.Attribute, ast.Subscript))]
-        for part in ast.walk(tree):
+        touched = re.search(r"sys\.(modules|meta_path|path_hooks)", path.read_text(encoding="utf-8"))
+        for part in ast.walk(tree) if touched else ():
             text = ast.unparse(part) if isinstance(part, (ast.Call, ast.Assign, ast.AugAssign, ast.Delete)) else ""
             if re.match(
                 r"(del )?sys\.(modules|meta_path|path_hooks)(\[.*\] = |\[[^\]]*\]$|\.(pop|update|setdefault)\()", text
@@ -274,11 +281,7 @@ def test_names_of_files_and_classes_keep_to_the_glossary() -> None:
     never = {name: word for name, word in never.items() if name not in words}  # a tile is no window, but a word
     wrong = []
     for path in modules():
-        names = [path.stem] + [
-            node.name
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ClassDef)
-        ]
+        names = [path.stem] + [node.name for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)]
         for name in names:
             parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
             wrong += [
@@ -294,7 +297,7 @@ def test_no_room_hands_on_a_name_that_is_another_of_its_files() -> None:
     both = []
     for path in PACKAGE.rglob("__init__.py"):
         files = {p.stem for p in path.parent.glob("*.py")} | {p.parent.name for p in path.parent.glob("*/__init__.py")}
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path).body:
             own = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
             if isinstance(node, ast.ImportFrom) and node.module != own:
                 names = {alias.asname or alias.name for alias in node.names} & files
@@ -305,7 +308,7 @@ def test_no_room_hands_on_a_name_that_is_another_of_its_files() -> None:
 def test_class_names_are_unique() -> None:
     places: dict[str, list[str]] = {}
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
@@ -318,7 +321,7 @@ NO_NAMES = {"found", "made", "told", "kept", "seen", "sure", "place", "beside", 
 def test_variables_are_called_after_what_they_hold() -> None:
     wrong = []
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             name = ""
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 name = node.id
