@@ -220,12 +220,6 @@ def test_the_whole_story(browser: Any, page_url: str, tmp_path: Path) -> None:
     changed("decoder_channels: 24")
     assert len(set(seen)) >= 6
 
-    # the summary stays in view while the form is read to its end
-    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_timeout(300)
-    assert page.locator("#model-summary").bounding_box()["y"] >= 0
-    page.evaluate("window.scrollTo(0, 0)")
-
     # a contradiction is shown at its fields
     page.locator("#model-output-stride").get_by_label("16", exact=True).check()
     page.wait_for_selector("#model-output-stride.wrong")
@@ -375,6 +369,19 @@ def test_the_whole_story(browser: Any, page_url: str, tmp_path: Path) -> None:
     assert "/" not in words
     assert "Traceback" not in words
     visit.keep("try_no_image")
+    visit.close()
+
+
+def test_the_summary_stays_in_view(browser: Any, page_url: str) -> None:
+    """While the form of the model is read to its end."""
+    visit = Visit(browser, page_url, DESK)
+    visit.go("Model")
+    visit.page.wait_for_selector("#model-summary table")
+    visit.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    visit.page.wait_for_timeout(300)
+    box = visit.page.locator("#model-summary").bounding_box()
+    assert box is not None
+    assert box["y"] >= 0
     visit.close()
 
 
