@@ -10,7 +10,7 @@ COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help install demo test test-all test-browser test-processors check bench faults docs clean requirements release-check
+.PHONY: help install demo test test-all test-browser test-processors test-floors test-pythons check bench faults docs clean requirements release-check
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -55,6 +55,28 @@ test-processors: $(READY)  ## importers, goldens, folding, exports, resume as ol
 	@for one in $(PROCESSORS); do echo "== $$one"; \
 		env $$(echo $$one | tr , ' ') $(TEST) -m "not slow and not browser" $(ON_PROCESSORS) || exit 1; done
 
+# what shows first that another release of a library, or of Python, is another: networks, importers, exports, rasters, pages
+ON_RELEASES = tests/config tests/nn tests/losses tests/weights/test_importing.py tests/weights/test_packaged_weights.py \
+	tests/predict tests/georaster tests/raster/test_segment_raster.py tests/exporting tests/training/test_parts.py \
+	tests/data/test_prepare.py tests/cli/test_program.py tests/server/test_app.py
+OTHER = .venv-other
+IN_OTHER = PYTHONPATH=src OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -m "not slow and not browser" $(ON_RELEASES)
+
+test-floors: $(READY)  ## with the lowest releases that pyproject.toml allows, in an environment of its own (7 GB)
+	$(PY) -m uv venv --quiet --clear --python 3.11 $(OTHER)
+	$(PY) -m uv pip compile --quiet pyproject.toml --all-extras --resolution lowest-direct --python-version 3.11 \
+		--no-annotate --no-header -o $(OTHER)/floors.txt
+	$(PY) -m uv pip install --quiet --python $(OTHER) --no-deps -r $(OTHER)/floors.txt
+	$(IN_OTHER)
+
+# interpreters by version, found or fetched by uv, or by path
+PYTHONS ?= 3.13
+
+test-pythons: $(READY)  ## with the pinned releases under other Pythons; PYTHONS="3.12 /path/to/python3.13"
+	@for one in $(PYTHONS); do echo "== $$one"; \
+		$(PY) -m uv venv --quiet --clear --python $$one $(OTHER) \
+		&& $(PY) -m uv pip install --quiet --python $(OTHER) --no-deps -r requirements.txt && $(IN_OTHER) || exit 1; done
+
 check: $(READY)  ## style, types, directions of imports
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -78,4 +100,4 @@ release-check: $(READY)  ## a release's checklist, run: versions, build, files, 
 	$(PY) tools/release_check.py $(if $(EXTRAS),--extras $(EXTRAS))
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo dist build site .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OTHER) demo dist build site .mypy_cache .ruff_cache
