@@ -20,6 +20,7 @@ from pspnet.georaster.grids import colours_of
 
 RGB = ("red", "green", "blue")
 OF_PHOTOGRAPHS = {1: ("grey",), 3: RGB, 4: (*RGB, "alpha")}  # by the number of channels
+_CENTRAL = re.compile(r", central wavelength .*")  # "B4, central wavelength 665 nm": GDAL on Sentinel-2's products
 _COLOURS = ("red", "green", "blue", "pan", "coastal", "rededge", "nir", "swir", "mwir", "lwir", "tir")  # GDAL's
 
 
@@ -57,7 +58,7 @@ class BandInfo:
             warnings.warn(
                 f"'{dataset.name}' holds several rasters, and the first is read. Name another: {inside}", stacklevel=3
             )
-        descriptions = [(text or "").strip().lower() for text in dataset.descriptions]
+        descriptions = [_CENTRAL.sub("", (text or "").strip().lower()) for text in dataset.descriptions]
         given = [text for text in descriptions if text]
         if len(set(given)) < len(given):  # one text for several bands tells none apart
             descriptions = [""] * len(descriptions)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pspnet.errors import RasterError, parsing, require
 from pspnet.files import path_limits
+from pspnet.georaster.products import WAY_OUT, metadata_of, product_in
 from pspnet.tiling import Window
 
 
@@ -95,8 +96,9 @@ def open_raster(path: str, **options: Any) -> Any:
     path_limits.check_raster(path)
     with warnings.catch_warnings():  # "not georeferenced" is decided by whoever needs a place on the Earth
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with parsing(path, RasterError, "cannot be opened as a raster"):
-            dataset = rasterio.open(path, **options)
+        way_out = (WAY_OUT,) if product_in(path) else ()
+        with parsing(path, RasterError, "cannot be opened as a raster", *way_out):
+            dataset = rasterio.open(metadata_of(path), **options)
             path_limits.check_opened(dataset.driver, dataset.files)
             return dataset
 

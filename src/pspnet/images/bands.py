@@ -7,6 +7,7 @@ near infrared for opacity.
 
 from __future__ import annotations
 
+import re
 import struct
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -14,11 +15,19 @@ from pathlib import Path
 from pspnet.images.headers import format_of, tiff_directory
 
 _COLOURS_OF = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's PhotometricInterpretation -> colour samples
+# Sentinel-2's and Landsat's names of files with one band
+_BAND_FILE = re.compile(r"(?:T\d{2}[A-Z]{3}_\d{8}T\d{6}_B(?:\d{2}|8A)(?:_\d0m)?|L[COTEM]0[4-9]_\w+_B\d{1,2})$")
 _KINDS = {0: "grey", 1: "grey", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
 
 
 def is_raster(path: str | Path) -> bool:
-    """Whether an image file's bands are not those of a photograph. False where it cannot be read: reading it tells why."""
+    """Whether an image file's bands are not those of a photograph. False where it cannot be read: reading it tells why.
+
+    One band of a satellite's product in a file of its own (..._B02_10m.jp2, ..._SR_B4.TIF) is a raster, though it is stored as
+    grey: three times the same band is no colour picture.
+    """
+    if _BAND_FILE.search(Path(path).stem):
+        return True
     try:
         with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
             return bool(why_no_photograph(data, format_of(data[:16]) or ""))

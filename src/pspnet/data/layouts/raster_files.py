@@ -13,6 +13,7 @@ from pspnet.files import list_files
 from pspnet.georaster.bands import BandInfo, find_bands
 from pspnet.georaster.grids import Grid, open_raster
 from pspnet.georaster.ground import resolution_m
+from pspnet.georaster.products import WAY_OUT, product_in
 from pspnet.georaster.vectors import VECTOR_SUFFIXES, is_vector
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".mrf", ".png", ".jpg", ".jpeg")
@@ -66,6 +67,9 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
     paths = [folder] if folder.is_file() else list_files(folder, RASTER_SUFFIXES).files
     if not paths:
         raise DataError(f"'{folder}' holds no raster ({', '.join(RASTER_SUFFIXES)})")
+    parts = [path for path in paths if product_in(path.relative_to(base))]
+    if parts:
+        raise DataError(f"'{folder}' holds the product {product_in(parts[0])}, not an image. {WAY_OUT}")
     if target.is_file() or is_vector(target):
         return [(image, target) for image in paths]
     existing(target)
