@@ -7,6 +7,7 @@ where the file says nothing, and refuses what contradicts. Red taken for blue is
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
