@@ -79,7 +79,10 @@ def css() -> str:
 
 def head() -> str:
     """The page's own elements: the viewer of a parsed image, and tables that can be sorted."""
-    return f"<script>{_read('page.js')}</script>"
+    # Gradio writes its container before each rule of css(), so one about the container itself stands here: hidden, it
+    # would be what the model's summary sticks to
+    around = "<style>.gradio-container { overflow: clip visible !important; }</style>"
+    return f"{around}<script>{_read('page.js')}</script>"
 
 
 def _read(name: str) -> str:
