@@ -153,7 +153,7 @@ def test_duplicates_across_splits(tmp_path: Path) -> None:
     copy = cv2.resize(read_image(train / "train_003.jpg"), (84, 60))
     write_jpeg(val / "val_001.jpg", cv2.resize(copy, (56, 40)))
     report = check_splits("folder", tmp_path)
-    same = [str(fault) for fault in report.errors if fault.kind == "duplicate"]
+    same = [str(fault) for fault in report.warnings if fault.kind == "duplicate"]
     near = [str(fault) for fault in report.warnings if fault.kind == "near_duplicate"]
     assert len(same) == len(near) == 1
     assert "val_000.jpg' in val is the same picture as" in same[0]
@@ -164,7 +164,7 @@ def test_duplicates_across_splits(tmp_path: Path) -> None:
 
 def test_splits_that_are_made_of_each_other_are_no_duplicates(tmp_path: Path) -> None:
     write_voc(tmp_path, aug=2)
-    assert "error duplicate" not in found(tmp_path, "voc")  # trainval holds val
+    assert "warning duplicate" not in found(tmp_path, "voc")  # trainval holds val
 
 
 def test_repeated_pictures_and_flat_ones(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_repeated_pictures_and_flat_ones(tmp_path: Path) -> None:
     faults = found(tmp_path)
     assert "the same picture 2 times" in faults["warning repeated"]
     assert "train_001.jpg" in faults["warning repeated"]
-    assert "error duplicate" not in faults
+    assert "warning duplicate" not in faults
 
 
 def test_labels_without_a_class_and_classes_without_a_pixel(tmp_path: Path) -> None:

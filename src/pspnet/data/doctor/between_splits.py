@@ -93,7 +93,7 @@ def _shared(split: str, ours: list[SampleFacts], other: str, theirs: list[Sample
         what = "the same picture as" if same else f"almost the same picture as (difference {difference:.1f} of 255)"
         faults.append(
             Fault(
-                "error" if same else "warning",
+                "warning",  # some train on what they score to see that a network can learn it at all
                 "duplicate" if same else "near_duplicate",
                 mine[i].file,
                 f"'{mine[i].file}' in {split} is {what} '{yours[j].file}' in {other}",

@@ -39,8 +39,8 @@ def check_splits(
 ) -> DataReport:
     """Everything that `check_dataset` finds, in all splits (None: those there are), and what shows between files.
 
-    Errors: the same picture in two splits that are compared with each other, palettes that contradict the class table.
-    Warnings: near duplicates, the same picture twice in a split, labels without a class, classes that a split lacks,
+    Errors: palettes that contradict the class table, splits of other classes or bands. Warnings: the same picture, or nearly,
+    in two splits that are compared with each other, or twice in one, labels without a class, classes that a split lacks,
     images stored in another mode than the rest. Raises ConfigError for an unknown format or option, and DataError where
     there is no folder.
     """
