@@ -177,7 +177,8 @@ def _open(context: Context, config: DataConfig) -> tuple[tuple[str, ...], dict[s
 
 def _samples(opened: dict[str, Dataset]) -> str:
     """Images of the first split with labels over them, evenly spread."""
-    figures, present = [], {}
+    figures: list[str] = []
+    present: dict[str, Any] = {}
     for split, dataset in list(opened.items())[:1]:
         for index in [k * len(dataset) // SAMPLES for k in range(min(SAMPLES, len(dataset)))]:
             try:

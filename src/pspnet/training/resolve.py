@@ -181,7 +181,7 @@ def _with_data(config: TrainConfig, data: DataSets, say: Callable[[str], None]) 
             changes["mean"] = tuple(round(value, 4) for value in statistics.mean)
             changes["std"] = tuple(max(round(value, 4), 1e-3) for value in statistics.std)
         if weights in ("inverse", "tempered"):
-            derived = class_weights_from_shares(statistics.class_shares, weights)  # type: ignore[arg-type]
+            derived = class_weights_from_shares(statistics.class_shares, weights)
             assert derived is not None
             weights = tuple(round(value, 6) for value in derived.tolist())
     root = config.data.root
