@@ -738,7 +738,7 @@ class TestChoices:
         (root / "classes.csv").write_text("code,name,red,green,blue\n0,a,1,2,3\n1,b,9,9,9\n2,c,50,0,0\n")
         data = {"format": "folder", "root": root}
         with pytest.raises(DataError) as caught:
-            train(toy_run(tmp_path / "run", data=data), quiet=True)
+            train(toy_run(tmp_path / "run", data=data, check_data=True), quiet=True)
         assert "code 34" in str(caught.value)
         assert "40 x 30" in str(caught.value)
         assert len(caught.value.faults) == 2

@@ -138,7 +138,14 @@ def add_try(context: Context, events: Events, data: DataPlace) -> None:
         notes = [charts.note(how_parsed(results, sizes)), *(charts.note(text, bad=True) for text in doubts if text)]
         return ["".join(notes), viewer(results), gr.update(value=downloads(results, Path(path).stem), visible=True)]
 
-    events.heavy(parse.click, segment, [image, first, second, size], [status, view, files], "try_parse")
+    events.heavy(parse.click, segment, [image, first, second, size], [status, view, files], "try_parse_at_size")
+
+    def segment_as_trained(path: str | None, one: str | None, two: str | None) -> list[Any]:
+        return segment(path, one, two, "trained")
+
+    # for programs that call the page: what they send stays three values, whatever choices the form gets
+    for_programs = gr.Button(visible=False)
+    events.heavy(for_programs.click, segment_as_trained, [image, first, second], [status, view, files], "try_parse")
 
     def precisions(name: str) -> Any:
         return gr.update(choices=[*PRECISIONS[FORMATS[name]]], value="fp32")
