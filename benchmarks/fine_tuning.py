@@ -24,7 +24,7 @@ from pspnet.config import EvaluationConfig, TrainConfig
 from pspnet.evaluation import assess
 from pspnet.images import write_png
 
-STARTS = ("the model", "ImageNet's encoder", "random weights")
+STARTS = {"model": "the model", "imagenet": "ImageNet's encoder", "random": "random weights"}
 
 
 def two_classes(data: Path, name: str, split: str, count: int, out: Path) -> None:
@@ -45,10 +45,10 @@ def two_classes(data: Path, name: str, split: str, count: int, out: Path) -> Non
 
 def recipe(model: str, start: str, root: Path, steps: int, run: Path) -> dict[str, Any]:
     settings = Segmenter.load(model, device="cpu").config.model_dump(mode="json")
-    settings |= {"num_classes": 2, "encoder_weights": "imagenet" if start == STARTS[1] else "random"}
+    settings |= {"num_classes": 2, "encoder_weights": "imagenet" if start == "imagenet" else "random"}
     return {
         "model": settings,
-        "init_from": model if start == STARTS[0] else None,
+        "init_from": model if start == "model" else None,
         "data": {"format": "folder", "root": str(root), "val_split": None, "cache": "memory"},
         "augmentation": {"scale_range": [0.6, 1.6], "crop": [256, 320], "jitter": True, "blur": False},
         "optimizer": {"name": "adamw", "learning_rate": 0.0005, "weight_decay": 0.02, "head_lr_factor": 4},
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--judged", type=int, default=18)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     given = parser.parse_args()
     root = given.out / f"{given.model}-data"
     shutil.rmtree(root, ignore_errors=True)
@@ -78,7 +79,7 @@ def main() -> None:
         two_classes(given.data, given.name, split, count, root)
     val = open_dataset("folder", root, "val")
     rows = []
-    for start in STARTS:
+    for start in given.starts:
         run = given.out / f"{given.model}-run"
         shutil.rmtree(run, ignore_errors=True)
         began = time.perf_counter()
@@ -87,8 +88,11 @@ def main() -> None:
             best = train(TrainConfig.model_validate(recipe(given.model, start, root, given.steps, run)), quiet=True)
             seconds = time.perf_counter() - began
             scores = assess(Segmenter.load(best, device="cpu"), val, EvaluationConfig(resamples=0)).scores
-        rows.append({"start": start, "mean_iou": 100 * float(scores.mean_iou), "seconds": round(seconds)})
-        print(f"| {given.model} | {given.name} | {start} | {rows[-1]['mean_iou']:.1f} | {seconds:.0f} s |", flush=True)
+        rows.append({"start": STARTS[start], "mean_iou": 100 * float(scores.mean_iou), "seconds": round(seconds)})
+        print(
+            f"| {given.model} | {given.name} | {STARTS[start]} | {rows[-1]['mean_iou']:.1f} | {seconds:.0f} s |",
+            flush=True,
+        )
         (given.out / f"{given.model}.json").write_text(json.dumps(rows, indent=1))
     shutil.rmtree(root)
     shutil.rmtree(run)

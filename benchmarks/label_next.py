@@ -1,6 +1,6 @@
 """Does it pay to label what `pspnet data pick` picks? CamVid: 60 picked images against 60 random ones, several seeds.
 
-    python benchmarks/label_next.py run CAMVID --out OUT [--seeds 0 1 2] [--steps 300] [--start 20] [--count 60]
+    python benchmarks/label_next.py run CAMVID --out OUT [--seeds 0 1 2] [--steps 300] [--start 20] [--count 60] [--set ...]
     python benchmarks/label_next.py table OUT
 
 For each seed: START random images of train are labelled and a model learns from them; it picks until there are COUNT; another
@@ -40,17 +40,18 @@ def listed(root: Path, names: list[str], target: Path) -> Path:
     return target
 
 
-def trained(root: Path, names: list[str], seed: int, steps: int, folder: Path) -> Path:
+def trained(root: Path, names: list[str], seed: int, steps: int, folder: Path, settings: list[str]) -> Path:
     """A network that learnt from these images alone: its checkpoint."""
     from pspnet import train
     from pspnet.config import TrainConfig
+    from pspnet.config.base import with_overrides
 
     shutil.rmtree(folder, ignore_errors=True)
     table = listed(root, names, folder.with_suffix(".csv"))
     values = recipe("camvid", str(root), [1, 2, 3, 6], seed, steps) | {"run_dir": str(folder)}
     values["data"] = {"format": "folder", "root": table, "options": {"classes": "camvid"}, "val_split": None}
     values["data"]["cache"] = "memory"
-    return train(TrainConfig.model_validate(values), quiet=True)
+    return train(TrainConfig.model_validate(with_overrides(values, settings)), quiet=True)
 
 
 def chosen(way: str, model: Path, root: Path, start: list[str], rest: list[str], count: int, seed: int) -> list[str]:
@@ -96,11 +97,11 @@ def run(given: argparse.Namespace) -> None:
         first = given.out / f"start-{seed}"
         model = first / "best.safetensors"
         if not model.is_file():
-            model = trained(given.root, start, seed, given.steps, first)
+            model = trained(given.root, start, seed, given.steps, first, given.set)
         for way in ways:
             began, folder = time.perf_counter(), given.out / f"{way}-{seed}"
             images = chosen(way, model, given.root, start, rest, given.count - given.start, seed)
-            best = trained(given.root, images, seed, given.steps, folder)
+            best = trained(given.root, images, seed, given.steps, folder, given.set)
             scores = assess(Segmenter.load(best), val, EvaluationConfig(resamples=0)).scores
             rows.append(
                 {
@@ -143,6 +144,7 @@ def main() -> None:
     one.add_argument("--steps", type=int, default=300)
     one.add_argument("--start", type=int, default=20)
     one.add_argument("--count", type=int, default=60)
+    one.add_argument("--set", action="append", default=[], help="settings of the training, name=value")
     one.add_argument("--ways", nargs="+", choices=WAYS, default=["random", "picked"])
     one.set_defaults(do=run)
     two = verbs.add_parser("table")

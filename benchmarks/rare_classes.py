@@ -1,6 +1,6 @@
 """Does help for rare classes help? CamVid and Dubai: nothing, class weights, class-aware crops, both; several seeds.
 
-    python benchmarks/rare_classes.py run camvid DIR --out OUT [--seeds 0 1 2] [--steps 500]
+    python benchmarks/rare_classes.py run camvid DIR --out OUT [--seeds 0 1 2] [--steps 500] [--set name=value ...]
     python benchmarks/rare_classes.py run dubai DIR --out OUT
     python benchmarks/rare_classes.py table OUT
 
@@ -29,6 +29,7 @@ WAYS = ("off", "weights", "crops", "auto")
 def run(given: argparse.Namespace) -> None:
     from pspnet import Segmenter, open_dataset, train
     from pspnet.config import EvaluationConfig, TrainConfig
+    from pspnet.config.base import with_overrides
     from pspnet.evaluation import assess
     from pspnet.training.rare_classes import rare_classes
     from pspnet.training.resolve import measure
@@ -41,7 +42,7 @@ def run(given: argparse.Namespace) -> None:
     rare = rare_classes(measure(learnt).class_shares)
     print("rare:", ", ".join(learnt.label_space.names[k] for k in rare), flush=True)
     for seed in given.seeds:  # seed by seed, so that a run that is stopped leaves whole rows
-        for way in WAYS:
+        for way in given.ways:
             if any((row["way"], row["seed"]) == (way, seed) for row in rows):
                 continue
             folder = given.out / f"{given.dataset}-{way}-{seed}"
@@ -50,7 +51,7 @@ def run(given: argparse.Namespace) -> None:
             del values["loss"]
             values |= {"run_dir": str(folder), "rare_classes": way}
             began = time.perf_counter()
-            best = train(TrainConfig.model_validate(values), quiet=True)
+            best = train(TrainConfig.model_validate(with_overrides(values, given.set)), quiet=True)
             scores = assess(Segmenter.load(best, device=given.device), val, EvaluationConfig(resamples=0)).scores
             each = [float(value) for value in scores.iou]
             rows.append(
@@ -75,7 +76,7 @@ def table(out: Path) -> None:
     print("| --- " * 7 + "|")
     for path in sorted(out.glob("*.json")):
         rows = json.loads(path.read_text())
-        for way in WAYS:
+        for way in dict.fromkeys(row["way"] for row in rows):
             cells = []
             for key in ("mean_iou", "rare_iou"):
                 by = {
@@ -105,7 +106,9 @@ def main() -> None:
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     one.add_argument("--steps", type=int, default=500)
+    one.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     one.add_argument("--device", default="cpu")
+    one.add_argument("--set", action="append", default=[])
     one.set_defaults(do=run)
     two = verbs.add_parser("table")
     two.add_argument("out", type=Path)

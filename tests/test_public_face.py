@@ -18,6 +18,8 @@ VERBS = (
     "export",
     "adapt_batch_norm",
     "calibrate",
+    "pick",
+    "segment_video",
     "segment_raster",
     "segment_rasters",
 )
@@ -41,7 +43,7 @@ def test_no_name_came_or_went_unnoticed() -> None:
 def test_a_verb_takes_the_model_first(name: str) -> None:
     first, second, *_ = parameters(getattr(pspnet, name))
     assert first.name == "segmenter"
-    assert "Segmenter" in str(first.annotation)
+    assert str(first.annotation) == "Segmenter | str | Path"  # an open one, or what Segmenter.load takes
     assert second.default is inspect.Parameter.empty
 
 
@@ -59,3 +61,10 @@ def test_more_than_four_arguments_are_given_by_name() -> None:
     for name in FUNCTIONS:
         by_position = [one for one in parameters(getattr(pspnet, name)) if one.kind is one.POSITIONAL_OR_KEYWORD]
         assert len(by_position) <= 4, name
+
+
+def test_a_model_is_given_open_or_by_name() -> None:
+    scenes = pspnet.open_dataset("scenes", None, "val", count=2, size=64)
+    opened = pspnet.Segmenter.load("scenes")
+    assert pspnet.Segmenter.of(opened) is opened
+    assert pspnet.evaluate("scenes", scenes).mean_iou == pspnet.evaluate(opened, scenes).mean_iou

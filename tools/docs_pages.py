@@ -6,6 +6,7 @@ names with their docstrings, a page for each model card. Links out of docs/ beco
 
 from __future__ import annotations
 
+import inspect
 import posixpath
 import re
 from collections.abc import Iterator
@@ -169,6 +170,14 @@ def python_page() -> str:
     import pspnet
 
     lines = ["# Python\n", "`import pspnet` loads nothing heavy; each name loads when it is first used.\n"]
+    lines += [
+        "What works on a model takes it first: an open `Segmenter`, or the path or name that `Segmenter.load` takes.\n"
+    ]
+    lines += ["| | |", "| --- | --- |"]
+    for name in pspnet._PLACES:
+        sentence = (inspect.getdoc(getattr(pspnet, name)) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| [`{name}`](#pspnet{name.lower()}) | {sentence} |")
+    lines.append("")
     for name, module in pspnet._PLACES.items():
         lines += [f"## pspnet.{name}\n", f"::: {module}.{name}\n    options:\n      heading_level: 3\n"]
     return "\n".join(lines)

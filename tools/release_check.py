@@ -2,6 +2,7 @@
 
     python tools/release_check.py                          # the wheel with every extra alone: GBs and many minutes
     python tools/release_check.py --extras base,raster     # these alone; --extras none: what needs no installation
+    python tools/release_check.py --torch ""               # PyTorch from the usual index (with CUDA), where its own is out of reach
 
 Builds sdist and wheel (the wheel from the sdist), looks at versions, metadata, files and sizes, then installs the wheel with each extra
 into an environment of its own, imports what the extra is for, lists the models and parses a picture.
@@ -10,6 +11,7 @@ into an environment of its own, imports what the extra is for, lists the models 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -117,15 +119,16 @@ def sizes(dist: Path) -> str:
     return told
 
 
-def installs(extra: str) -> Callable[[Path], str]:
-    """A point: the wheel with this extra alone, in a new environment."""
+def installs(extra: str, torch: str) -> Callable[[Path], str]:
+    """A point: the wheel with this extra alone, in a new environment, with this build of PyTorch ("": the usual index's)."""
+    backend = ["--torch-backend", torch] if torch else []
 
     def check(dist: Path) -> str:
         folder = dist / f"env-{extra}"
         run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)])
         python, program = folder / "bin" / "python", folder / "bin" / "pspnet"
         wanted = str(wheel(dist)) + ("" if extra == "base" else f"[{extra}]")
-        run(["uv", "pip", "install", "--quiet", "--python", str(python), "--torch-backend", "cpu", wanted])
+        run(["uv", "pip", "install", "--quiet", "--python", str(python), *backend, wanted])
         run([str(python), "-c", "; ".join(f"import {name}" for name in IMPORTS[extra].split())], folder)
         listed = run([str(program), "models"], folder)
         if "not here: " not in listed:
@@ -149,7 +152,9 @@ def run(command: list[str], folder: Path = ROOT) -> str:
     """Standard output. CheckFailedError with the last lines where the exit code is not 0."""
     if command[0] == "uv":
         command = [sys.executable, "-m", *command]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    # PYTHONPATH would put this tree in the wheel's place
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PSPNET_MODELS")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise CheckFailedError(f"{' '.join(command[:4])} ...: {(done.stderr or done.stdout).strip()[-600:]}")
     return done.stdout
@@ -158,14 +163,26 @@ def run(command: list[str], folder: Path = ROOT) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extras", default=",".join(IMPORTS), help="those to install, separated by commas; or none")
-    chosen = [name for name in parser.parse_args(arguments).extras.split(",") if name != "none"]
+    parser.add_argument(
+        "--torch", default="cpu", help="PyTorch's build, as uv's --torch-backend; empty: the usual index's"
+    )
+    given = parser.parse_args(arguments)
+    chosen = [name for name in given.extras.split(",") if name != "none"]
     if unknown := set(chosen) - set(IMPORTS):
         parser.error(f"--extras: {', '.join(sorted(unknown))} unknown; there are {', '.join(IMPORTS)}")
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         dist = Path(scratch)
         run(["uv", "build", "--quiet", "--out-dir", scratch, str(ROOT)])
-        for check in (versions, dated, repository, metadata, files, sizes, *map(installs, chosen)):
+        for check in (
+            versions,
+            dated,
+            repository,
+            metadata,
+            files,
+            sizes,
+            *(installs(extra, given.torch) for extra in chosen),
+        ):
             try:
                 print(f"ok      {check.__doc__}  [{check(dist)}]", flush=True)
             except CheckFailedError as failure:

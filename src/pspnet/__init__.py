@@ -30,8 +30,10 @@ _PLACES = {
     "adapt_batch_norm": "pspnet.adaptation",
     "calibrate": "pspnet.adaptation",
     "import_weights": "pspnet.predict.pretrained",
+    "segment_video": "pspnet.predict.videos",
     "segment_raster": "pspnet.raster",
     "segment_rasters": "pspnet.raster",
+    "pick": "pspnet.picking",
     "export": "pspnet.exporting",
 }
 
@@ -52,9 +54,11 @@ if TYPE_CHECKING:
     from pspnet.labels import LabelSpace as LabelSpace
     from pspnet.metrics import Scores as Scores
     from pspnet.nn import PSPNet as PSPNet
+    from pspnet.picking import pick as pick
     from pspnet.predict.pretrained import import_weights as import_weights
     from pspnet.predict.segmentation import Segmentation as Segmentation
     from pspnet.predict.segmenter import Segmenter as Segmenter
+    from pspnet.predict.videos import segment_video as segment_video
     from pspnet.raster.segment_raster import segment_raster as segment_raster
     from pspnet.raster.segment_rasters import segment_rasters as segment_rasters
     from pspnet.training import resume as resume

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from pspnet.predict.segmenter import Segmenter
 
 
 def adapt_batch_norm(
-    segmenter: Segmenter, dataset: Dataset, *, prior: float = 16.0, batch_size: int = 4, passes: int = 2
+    segmenter: Segmenter | str | Path, dataset: Dataset, *, prior: float = 16.0, batch_size: int = 4, passes: int = 2
 ) -> Segmenter:
     """A copy of the model whose batch-norm statistics are moved towards a data set's: for a shifted domain, such as
     another camera, season or sensor. Labels are not used; the given model is not changed.
@@ -33,7 +34,7 @@ def adapt_batch_norm(
     that in the second one every layer sees inputs that were already adapted. Images of one size share a batch.
 
     Args:
-        segmenter: A checkpoint's model.
+        segmenter: A checkpoint's model: a Segmenter, or what `Segmenter.load` takes.
         dataset: Images of the shifted domain.
         prior: How many images the old statistics are worth.
         batch_size: Images at once.
@@ -42,6 +43,7 @@ def adapt_batch_norm(
     Raises ConfigError for an exported model (its statistics are part of its weights), a model without batch norm, or
     numbers out of range; DataError for an empty data set.
     """
+    segmenter = Segmenter.of(segmenter)
     if not isinstance(segmenter.engine, TorchEngine):
         raise ConfigError(f"a model that runs on {segmenter.engine.name} cannot be adapted; adapt it before its export")
     if prior < 0 or batch_size < 1 or passes < 1:
@@ -102,19 +104,22 @@ class _Tracker:
         norm.get_buffer("running_var").copy_(old * self.old_variance + (1 - old) * variance)
 
 
-def calibrate(segmenter: Segmenter, dataset: Dataset, *, pixels_per_image: int = 1000, seed: int = 0) -> Segmenter:
+def calibrate(
+    segmenter: Segmenter | str | Path, dataset: Dataset, *, pixels_per_image: int = 1000, seed: int = 0
+) -> Segmenter:
     """The same model with a temperature fitted to labelled images it was not trained on (Guo et al. 2017).
 
     Confidence is then the probability of being right; labels do not change. Save the result to keep the temperature.
 
     Args:
-        segmenter: The model.
+        segmenter: The model: a Segmenter, or what `Segmenter.load` takes.
         dataset: Labelled images.
         pixels_per_image: Random labelled pixels of each image that are used.
         seed: Of their choice.
 
     Raises DataError where labels are missing.
     """
+    segmenter = Segmenter.of(segmenter)
     refuse_unlike(segmenter.card, dataset)
     translation = label_translation(segmenter.card.label_space, dataset.label_space)
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +44,15 @@ _READ_AHEAD = 4  # images decoded ahead of the network
 
 
 def evaluate(
-    segmenter: Segmenter, dataset: Dataset, protocol: str | Protocol | None = None, absent: Absent = "exclude"
+    segmenter: Segmenter | str | Path,
+    dataset: Dataset,
+    protocol: str | Protocol | None = None,
+    absent: Absent = "exclude",
 ) -> Scores:
     """Scores of a model on a data set with labels. `assess` gives the whole report.
 
     Args:
-        segmenter: The model.
+        segmenter: The model: a Segmenter, or what `Segmenter.load` takes.
         dataset: Samples with labels; `pspnet.open_dataset` opens one.
         protocol: How images are looked at: a name, or a Protocol of your own; None: the one that the model's card names.
         absent: How classes that do not occur count: "exclude" or "zero".
@@ -59,7 +63,7 @@ def evaluate(
 
 
 def assess(
-    segmenter: Segmenter,
+    segmenter: Segmenter | str | Path,
     dataset: Dataset,
     config: EvaluationConfig | None = None,
     *,
@@ -72,7 +76,7 @@ def assess(
     """The full report: scores, intervals and whatever else `config` asks for.
 
     Args:
-        segmenter: The model.
+        segmenter: The model: a Segmenter, or what `Segmenter.load` takes.
         dataset: Samples with labels.
         config: What is counted: boundaries, calibration, intervals ...; None: the defaults.
         protocol: Overrides the config's, and may be a Protocol of your own; None in both: the one that the model's card names.
@@ -83,7 +87,7 @@ def assess(
 
     Raises ConfigError when the model's and the data set's classes do not match, DataError when a sample has no labels.
     """
-    config = config or EvaluationConfig()
+    segmenter, config = Segmenter.of(segmenter), config or EvaluationConfig()
     chosen = protocol_of(segmenter.card, protocol or config.protocol)
     refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)

@@ -20,7 +20,7 @@ __all__ = ["Findings", "Report", "explore"]
 
 
 def explore(
-    segmenter: Segmenter,
+    segmenter: Segmenter | str | Path,
     dataset: Dataset,
     out: str | Path,
     *,
@@ -34,7 +34,7 @@ def explore(
     """Predicts a labelled data set, sorts the errors and writes a page that needs no other file to `out`.
 
     Args:
-        segmenter: The model.
+        segmenter: The model: a Segmenter, or what `Segmenter.load` takes.
         dataset: Samples with labels.
         out: The page, .html.
         protocol: How images are looked at; None: the one that the model's card names.
@@ -48,6 +48,7 @@ def explore(
     before the work where `out` exists, without overwrite.
     """
     check_output(out, overwrite=overwrite)
+    segmenter = Segmenter.of(segmenter)
     space, chosen = dataset.label_space, protocol_of(segmenter.card, protocol)
     refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, space)

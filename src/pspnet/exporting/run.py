@@ -70,7 +70,7 @@ class ExportReport:
 
 
 def export(
-    segmenter: Segmenter,
+    segmenter: Segmenter | str | Path,
     path: str | Path,
     precision: str = "fp32",
     *,
@@ -89,7 +89,7 @@ def export(
     Beside a model of images from above lies a STAC item with the MLM extension, NAME.stac.json.
 
     Args:
-        segmenter: A checkpoint's model.
+        segmenter: A checkpoint's model: a Segmenter, or what `Segmenter.load` takes.
         path: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2 (torch.export).
         precision: fp32; .onnx also fp16 and int8, OpenVINO fp16, bf16 and int8.
         images: (H, W, bands) arrays in the model's own range, for the parity check and, with int8, for calibration (required
@@ -111,7 +111,7 @@ def export(
     A PointRend model is exported for the size of the first image only. Raises ConfigError for a combination that does
     not exist, OutputError where the file cannot be written, ExportError when the parity check fails; then nothing is.
     """
-    path = Path(path)
+    segmenter, path = Segmenter.of(segmenter), Path(path)
     suffix = path.suffix.lower()
     _check_request(segmenter, path, precision, images, argmax)
     _check_quality_request(suffix, precision, argmax, check, dataset, max_drop, accuracy_aware)

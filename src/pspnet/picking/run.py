@@ -26,25 +26,32 @@ class LabellingChoice:
 
 
 def pick(
-    segmenter: Segmenter,
-    paths: Sequence[Path],
+    segmenter: Segmenter | str | Path,
+    paths: Sequence[str | Path],
     count: int,
     *,
-    labelled: Sequence[Path] = (),
+    labelled: Sequence[str | Path] = (),
     tile_px: int = 512,
     progress: Callable[[int], None] = lambda files: None,
 ) -> LabellingChoice:
     """The `count` images or tiles whose labels should help the model most.
 
-    labelled: images that have labels already: nothing like them is chosen, and they are not candidates. tile_px: side of a
-    raster's tiles. progress: called after each file with the number of files done. Raises DataError where nothing can be
-    looked at, ConfigError for a count above the number of candidates, or an exported model.
+    Args:
+        segmenter: A checkpoint's model: a Segmenter, or what `Segmenter.load` takes.
+        paths: Images and rasters.
+        count: How many.
+        labelled: Images that have labels already: nothing like them is chosen, and they are not candidates.
+        tile_px: Side of a raster's tiles.
+        progress: Called after each file with the number of files done.
+
+    Raises DataError where nothing can be looked at, ConfigError for a count above the number of candidates, or an exported model.
     """
+    segmenter, labelled = Segmenter.of(segmenter), [Path(path) for path in labelled]
     failures: dict[str, str] = {}
     known_paths = {path.resolve() for path in labelled}
     known: list[Candidate] = []
     candidates: list[Candidate] = []
-    todo = [*labelled, *(path for path in paths if path.resolve() not in known_paths)]
+    todo = [*labelled, *(path for path in map(Path, paths) if path.resolve() not in known_paths)]
     for done, (path, of_file) in enumerate(look_at(segmenter, todo, tile_px, failures), start=1):
         (known if path.resolve() in known_paths else candidates).extend(of_file)
         progress(done)

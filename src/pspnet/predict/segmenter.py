@@ -119,6 +119,11 @@ class Segmenter:
         return cls(model, card, device=device, precision=precision, engine=engine)
 
     @classmethod
+    def of(cls, model: Segmenter | str | Path) -> Segmenter:
+        """What every function on a model takes: a Segmenter as it is, or what `load` takes, opened."""
+        return model if isinstance(model, Segmenter) else cls.load(model)
+
+    @classmethod
     def from_pretrained(
         cls,
         source: str | Path,

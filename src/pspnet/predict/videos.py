@@ -75,7 +75,7 @@ def frame_count(path: str | Path) -> int | None:
 
 
 def segment_video(
-    segmenter: Segmenter,
+    segmenter: Segmenter | str | Path,
     source: str | Path,
     target: str | Path,
     options: VideoOptions | None = None,
@@ -86,11 +86,20 @@ def segment_video(
     """Writes `target` (the clip with the classes' colours, without sound), and beside it NAME.csv and NAME_legend.png.
 
     The table has a row for each frame: number, time in seconds, fraction of the pixels whose class changed, and the share of
-    each class. progress: called with the number of frames after each. Nothing is left where it fails. Raises ImageError for
-    a clip that cannot be read to its end, OutputError for files that cannot be written, ConfigError for an ending that is
-    none of `CODECS`.
+    each class. Nothing is left where it fails.
+
+    Args:
+        segmenter: The model: a Segmenter, or what `Segmenter.load` takes.
+        source: The clip.
+        target: The parsed clip; its ending chooses among `CODECS`.
+        options: Averaging over time, opacity and size; None: the defaults.
+        overwrite: Whether files that exist may be replaced.
+        progress: Called with the number of frames after each.
+
+    Raises ImageError for a clip that cannot be read to its end, OutputError for files that cannot be written, ConfigError for
+    an ending that is none of `CODECS`.
     """
-    source, target, options = Path(source), Path(target), options or VideoOptions()
+    segmenter, source, target, options = Segmenter.of(segmenter), Path(source), Path(target), options or VideoOptions()
     codec = CODECS.get(target.suffix.lower())
     if codec is None:
         raise ConfigError(f"'{target}': ending {target.suffix!r}; a video is written as {', '.join(CODECS)}")

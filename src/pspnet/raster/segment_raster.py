@@ -68,8 +68,7 @@ def segment_raster(
 
     Raises RasterError, ConfigError and OutputError.
     """
-    if not isinstance(segmenter, Segmenter):
-        segmenter = Segmenter.load(segmenter)
+    segmenter = Segmenter.of(segmenter)
     config = (config or RasterConfig()).changed(**settings) if settings else config or RasterConfig()
     began = time.monotonic()
     check_targets(str(source), Path(target), config, [*segmenter.files, *inputs])
