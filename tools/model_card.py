@@ -18,6 +18,7 @@ from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
 
 CASES = 2  # pictures of the best and of the worst images
+WHEEL_MIB = 3  # larger checkpoints are left out of it (pyproject.toml names them)
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def _facts(card: Card, segmenter: Segmenter) -> str:
     minutes = f"{summary['training_s'] / 60:.0f} min" if "training_s" in summary else "not recorded"
     parameters = sum(p.numel() for p in segmenter.model.parameters())
     where = "in the wheel and the repository" if card.in_wheel else "in the repository only, not in the wheel"
+    if card.in_wheel and card.size > WHEEL_MIB * 2**20:
+        where = "in the repository; the wheel has the 8-bit file in its place"
     rows = {
         "File": f"`{card.file}`, {card.size / 2**20:.1f} MiB, float16; {where}",
         "SHA-256": f"`{card.sha256}`",

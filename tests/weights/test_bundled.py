@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,39 @@ def test_models_with_terms_stay_out_of_the_wheel(
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         Segmenter.load("tiny")
+
+
+def test_where_the_wheel_has_no_checkpoint_the_8_bit_file_is_taken_and_said(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = next(bundled.PACKAGE_MODELS.glob("scenes.int8.onnx"))
+    (tmp_path / "tiny.int8.onnx").write_bytes(graph.read_bytes())
+    digests = {
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "int8_sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
+    }
+    entry = {"file": "tiny.safetensors", "about": "Tiny", "terms": "CC0", "int8": "tiny.int8.onnx", **digests}
+    (tmp_path / "index.json").write_text(json.dumps({"tiny": entry}))
+    look_in(monkeypatch, tmp_path)
+    with pytest.warns(UserWarning, match=r"'tiny'.*not in the wheel.*8-bit file is used.*PSPNET_MODELS"):
+        assert Segmenter.load("tiny").engine.name == "onnxruntime"
+    with pytest.raises(CheckpointError, match=r"'tiny'.*not in the wheel.*PSPNET_MODELS"):
+        bundled.find_model("tiny", checkpoint=True)
+    assert _run(["models"], debug=False) == 0
+    listed = capsys.readouterr().out
+    assert "0.9, 8-bit" in listed
+    assert "not here" not in listed
+    (tmp_path / "tiny.safetensors").write_bytes(checkpoint.read_bytes())
+    assert bundled.find_model("tiny").suffix == bundled.find_model("tiny", checkpoint=True).suffix == ".safetensors"
+
+
+def test_what_the_wheel_leaves_out_has_an_8_bit_file() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    index = json.loads((bundled.PACKAGE_MODELS / "index.json").read_text(encoding="utf-8"))
+    left_out = {entry["file"] for entry in index.values() if entry.get("file") in build["wheel"]["exclude"]}
+    assert left_out == set(build["wheel"]["exclude"])
+    assert {f"/src/pspnet/models/{name}" for name in left_out} <= set(build["sdist"]["exclude"])
+    assert all("int8" in entry for entry in index.values() if entry.get("file") in left_out)
 
 
 def test_colours_of_the_facts_replace_those_of_the_data_set(

@@ -105,10 +105,11 @@ def models() -> None:
         return
     table = Table("name", "MiB", "about", "terms of its data", box=None, pad_edge=False)
     for model in models_by_name.values():
-        if model.path and model.here:
-            table.add_row(model.name, f"{model.path.stat().st_size / 2**20:.1f}", model.about, model.terms)
+        if file := model.path if model.here else model.int8:
+            size = f"{file.stat().st_size / 2**20:.1f}{'' if model.here else ', 8-bit'}"
+            table.add_row(model.name, size, model.about, model.terms)
     console.print(table)
-    if elsewhere := [model.name for model in models_by_name.values() if not model.here]:
+    if elsewhere := [model.name for model in models_by_name.values() if not model.here and model.int8 is None]:
         console.print(
             f"not here: {', '.join(elsewhere)}; they lie in the folder models/ of the source repository, since their data are "
             "not free to use: set PSPNET_MODELS to a copy of it",

@@ -48,7 +48,7 @@ def copy_weights(path: Path, model: PSPNet, labels: LabelSpace) -> list[str]:
     anew. The normalisation is the new model's. Raises CheckpointError when another tensor differs: then it is another
     network.
     """
-    source, card = load_checkpoint(find_model(str(path)))
+    source, card = load_checkpoint(find_model(str(path), checkpoint=True))
     given = source.state_dict()
     known = card.label_space.names
     rows = _matched(labels.names, known)

@@ -160,7 +160,7 @@ def _with_data(config: TrainConfig, data: DataSets, say: Callable[[str], None]) 
         changes[name] = there
     derives_mean = normalises_by_data(model, dataset)
     if config.init_from is not None:
-        before, card = read_header(find_model(str(config.init_from)))
+        before, card = read_header(find_model(str(config.init_from), checkpoint=True))
         if before.in_bands == dataset.bands:
             try:
                 refuse_unlike(card, dataset)

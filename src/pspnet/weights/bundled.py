@@ -3,6 +3,9 @@
 Each folder has an `index.json`: name -> {"file", "sha256", "about", "terms"}, and where the model was also exported with
 8-bit numbers, for machines without PyTorch, {"int8", "int8_sha256"}. A file whose hash differs is refused. An
 entry of the package with "elsewhere" in place of a file names a model that is not in the wheel, and says why and where.
+
+The wheel holds the 8-bit files of the large models and not their checkpoints (12 MB each): it stays below 30 MB. A name is
+then the 8-bit file, with PyTorch too, and a warning says so.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +23,7 @@ from pspnet.installation import available
 
 PACKAGE_MODELS = Path(__file__).parent.parent / "models"  # these are in the wheel
 REPOSITORY_MODELS = Path(__file__).parents[3] / "models"  # beside a source checkout only
+_WAY_OUT = "set PSPNET_MODELS to a copy of src/pspnet/models of the source repository"
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,15 @@ def bundled_models() -> dict[str, BundledModel]:
     return models
 
 
-def find_model(source: str | Path) -> Path:
-    """The file behind a path or a name: where PyTorch is not installed, a name's int8 ONNX.
+def find_model(source: str | Path, *, checkpoint: bool = False) -> Path:
+    """The file behind a path or a name: where PyTorch or the checkpoint is not there, a name's int8 ONNX.
 
-    Raises CheckpointError with the names there are, or when a hash differs; MissingExtraError for a name that only
-    PyTorch can run.
+    Args:
+        source: A path, or the name of a model that comes along.
+        checkpoint: Whether only a checkpoint will do, to train from.
+
+    Raises CheckpointError with the names there are, when a hash differs, or for a checkpoint that is not in the wheel;
+    MissingExtraError for a name that only PyTorch can run.
     """
     path = Path(source)
     if path.is_file() or isinstance(source, Path) or path.suffix or len(path.parts) > 1:
@@ -80,7 +89,15 @@ def find_model(source: str | Path) -> Path:
     model = models[str(source)]
     if model.path is None:
         raise CheckpointError(f"model {model.name!r} is not in the wheel: {model.elsewhere}")
-    if available("torch"):
+    if not model.here and model.int8 is not None:
+        absent = f"model {model.name!r}: its checkpoint is not in the wheel, to keep that small"
+        if checkpoint:
+            raise CheckpointError(f"{absent}. {_WAY_OUT}")
+        if available("torch"):
+            warnings.warn(
+                f"{absent}; its 8-bit file is used. To train from it, adapt or export it: {_WAY_OUT}", stacklevel=2
+            )
+    elif checkpoint or available("torch"):
         return _published(model.name, model.path, model.sha256)
     if model.int8 is None:
         raise missing("torch", "torch")
