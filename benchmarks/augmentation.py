@@ -85,12 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = measure()
-    for name, value in found.items():
+    results = measure()
+    for name, value in results.items():
         print(f"{name:24} {value:6.2f} ms an image (mark: 8)")
     if arguments.json:
         arguments.json.write_text(
-            json.dumps({"ms_per_image": found, "processor": platform.processor(), "opencv": cv2.__version__}, indent=1)
+            json.dumps(
+                {"ms_per_image": results, "processor": platform.processor(), "opencv": cv2.__version__}, indent=1
+            )
             + "\n"
         )
 

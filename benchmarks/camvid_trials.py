@@ -172,7 +172,7 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
     minutes = (time.process_time() - start) / 60
     segmenter = Segmenter.load(best)
     info = model_info(segmenter.config, *SIZE)
-    found = {
+    row_values = {
         "group": group,
         "name": name,
         "seed": seed,
@@ -182,8 +182,8 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
         "gflop": info.segment.flops / 1e9,
         **scores(segmenter, root, drives),
     }
-    row.write_text(json.dumps(found))
-    return best, found
+    row.write_text(json.dumps(row_values))
+    return best, row_values
 
 
 def both_parts(root: Path, drives: dict[str, Any]) -> dict[str, Dataset]:
@@ -196,12 +196,12 @@ def both_parts(root: Path, drives: dict[str, Any]) -> dict[str, Dataset]:
 
 def scores(segmenter: Segmenter, root: Path, drives: dict[str, Any]) -> dict[str, Any]:
     """Mean IoU on the drive held out and on val, and that of the pixels within 3 px of a border."""
-    found = {}
+    collected = {}
     for part, data in both_parts(root, drives).items():
         summary = assess(segmenter, data, EvaluationConfig(boundary=True, border_px=(3,), resamples=0)).summary()
-        found[part] = 100 * summary["mean_iou"]
-        found[f"{part}, border"] = 100 * summary["mean_iou_within_3_px"]
-    return found
+        collected[part] = 100 * summary["mean_iou"]
+        collected[f"{part}, border"] = 100 * summary["mean_iou_within_3_px"]
+    return collected
 
 
 def tests(seed: int, root: Path, out: Path) -> list[dict[str, Any]]:
@@ -249,13 +249,13 @@ def table(title: str, rows: list[dict[str, Any]]) -> str:
         "| --- " * (5 + len(columns)) + "|",
     ]
     for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["name"] == name]
-        cells = [", ".join(f"{row[key]:.1f}" for row in own) for key in columns]
-        means = [fmean(row[key] for row in own) for key in columns]
+        rows_of_name = [row for row in rows if row["name"] == name]
+        cells = [", ".join(f"{row[key]:.1f}" for row in rows_of_name) for key in columns]
+        means = [fmean(row[key] for row in rows_of_name) for key in columns]
         size = (
-            f"{own[0]['steps']} | {fmean(row['minutes'] for row in own):.1f} | {own[0]['parameters'] / 1e6:.2f} M | "
-            f"{own[0]['gflop']:.1f}"
-            if "steps" in own[0]
+            f"{rows_of_name[0]['steps']} | {fmean(row['minutes'] for row in rows_of_name):.1f} | {rows_of_name[0]['parameters'] / 1e6:.2f} M | "
+            f"{rows_of_name[0]['gflop']:.1f}"
+            if "steps" in rows_of_name[0]
             else " | | |"
         )
         lines.append(

@@ -32,27 +32,29 @@ def images() -> tuple[np.ndarray, np.ndarray]:
     """Labels in blocks with 5 % ignored, predictions that are right for 60 %."""
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(0, CLASSES, (64, 86)), np.ones((8, 8), int))[:512, :683].astype(np.uint8)
-    found = np.where(rng.random(labels.shape) < 0.6, labels, rng.integers(0, CLASSES, labels.shape)).astype(np.uint8)
+    predicted = np.where(rng.random(labels.shape) < 0.6, labels, rng.integers(0, CLASSES, labels.shape)).astype(
+        np.uint8
+    )
     labels[rng.random(labels.shape) < 0.05] = 255
-    return labels, found
+    return labels, predicted
 
 
-def usual(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
+def usual(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Mask, 64-bit codes, bincount."""
     known = labels != 255
-    codes = labels[known].astype(np.int64) * CLASSES + found[known]
+    codes = labels[known].astype(np.int64) * CLASSES + predicted[known]
     return np.bincount(codes, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
 
 
 def measure() -> dict[str, float]:
     """Milliseconds an image, medians."""
-    labels, found = images()
-    wide = labels.astype(np.int64), found.astype(np.int64)
+    labels, predicted = images()
+    wide = labels.astype(np.int64), predicted.astype(np.int64)
     matrix = ConfusionMatrix(CLASSES)
     ways = {
-        "ours, uint8": lambda: matrix.update(labels, found),
+        "ours, uint8": lambda: matrix.update(labels, predicted),
         "ours, int64": lambda: matrix.update(*wide),
-        "usual, uint8": lambda: usual(labels, found),
+        "usual, uint8": lambda: usual(labels, predicted),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
@@ -61,8 +63,8 @@ def measure() -> dict[str, float]:
             work()
             times[name].append((time.perf_counter() - before) * 1000)
     matrix = ConfusionMatrix(CLASSES)
-    matrix.update(labels, found)
-    if not np.array_equal(matrix.counts, usual(labels, found)):
+    matrix.update(labels, predicted)
+    if not np.array_equal(matrix.counts, usual(labels, predicted)):
         raise SystemExit("the two ways differ")
     return {name: round(statistics.median(values), 2) for name, values in times.items()}
 
@@ -80,10 +82,10 @@ def share_of_forward(encoder: str) -> float:
     matrix, per_image, ratios = ConfusionMatrix(CLASSES), PerImage(), []
     for number in range(4):
         before = time.process_time()
-        found = segmenter.labels(pixels)[0][0].numpy()
+        predicted = segmenter.labels(pixels)[0][0].numpy()
         between = time.process_time()
         for _ in range(10):  # one alone is too short to time
-            counts = count_pairs(labels, found, CLASSES)
+            counts = count_pairs(labels, predicted, CLASSES)
             matrix.counts += counts
             per_image.add(f"{number}", counts)
         ratios.append((time.process_time() - between) / 10 / (between - before))
@@ -94,15 +96,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = measure()
-    for name, value in found.items():
+    results = measure()
+    for name, value in results.items():
         print(f"{name:16} {value:6.2f} ms an image (mark: 5)")
     shares = {encoder: round(share_of_forward(encoder), 5) for encoder in ("resnet18", "resnet50")}
     for encoder, share in shares.items():
         print(f"share of a forward pass of {encoder}: {share:.3%} (mark: 2 %)")
     if arguments.json:
         content = {
-            "ms_per_image": found,
+            "ms_per_image": results,
             "share_of_forward": shares,
             "processor": platform.processor(),
             "numpy": np.__version__,

@@ -31,9 +31,9 @@ def fused(model: PSPNet, dtype: torch.dtype) -> Images:
     branches = [_Conv(branch.conv, branch.norm, dtype) for branch in pyramid.branches]
     fusion = _Conv(pyramid.fusion.conv, pyramid.fusion.norm, dtype)
     sizes = [pyramid.in_channels, *[pyramid.width] * len(pyramid.bins)]
-    own, *parts = (part.contiguous(memory_format=torch.channels_last) for part in fusion.weight.split(sizes, dim=1))
+    first, *parts = (part.contiguous(memory_format=torch.channels_last) for part in fusion.weight.split(sizes, dim=1))
     parts = [part.contiguous() for part in parts]  # small, and reshaped: any layout does
-    fusion.weight = own
+    fusion.weight = first
     classifier = model.classifier.to(dtype, memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -63,9 +63,9 @@ class _Conv:
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         if not self.act or x.device.type != "cuda":
-            found = F.conv2d(x, self.weight, self.bias, *self.options)
-            found = found if other is None else found + other
-            return F.relu(found) if self.act else found
+            output = F.conv2d(x, self.weight, self.bias, *self.options)
+            output = output if other is None else output + other
+            return F.relu(output) if self.act else output
         if other is None:
             return torch.cudnn_convolution_relu(x, self.weight, self.bias, *self.options)
         return torch.cudnn_convolution_add_relu(x, self.weight, other, 1.0, self.bias, *self.options)

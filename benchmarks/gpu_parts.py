@@ -55,11 +55,11 @@ def labels(bench: Bench) -> list[Row]:
         ):
             with cudnn(allow_tf32=tf32):
                 segmenter = open_model(str(bench.device), precision)
-                logits, found = segmenter.engine.coarse(images).cpu(), segmenter.labels(images)[0].cpu()
+                logits, predicted = segmenter.engine.coarse(images).cpu(), segmenter.labels(images)[0].cpu()
             row: Row = {"name": f"{title}, {name}", "error": float((logits - wanted).norm() / wanted.norm())}
-            row["equal_labels"] = round(float((found == wanted_labels).float().mean()), 6)
+            row["equal_labels"] = round(float((predicted == wanted_labels).float().mean()), 6)
             if title == "scenes":
-                row["right"] = round(float((found == truth).float().mean()), 6)
+                row["right"] = round(float((predicted == truth).float().mean()), 6)
                 row["right_cpu"] = round(float((wanted_labels == truth).float().mean()), 6)
             rows.append(row)
     return rows
@@ -112,7 +112,7 @@ def fused_forward(bench: Bench, images: Tensor) -> list[Row]:
         wanted = model.coarse_logits(few)  # float32
         try:
             network = fused(model, torch.bfloat16)
-            found = network(few)
+            coarse = network(few)
             row = bench.time(name, lambda: network(images), len(images), flops)
             with cudnn(benchmark=True):
                 tried = bench.time(f"{name}, cuDNN tries", lambda: network(images), len(images), flops)
@@ -120,7 +120,7 @@ def fused_forward(bench: Bench, images: Tensor) -> list[Row]:
             return [{"name": name, "failure": f"cuDNN: {' '.join(str(refused).split())[:200]}"}]
         with bench.autocast():
             usual = model.coarse_logits(few)
-    row["error"], row["error_eager"] = (float((logits - wanted).norm() / wanted.norm()) for logits in (found, usual))
+    row["error"], row["error_eager"] = (float((logits - wanted).norm() / wanted.norm()) for logits in (coarse, usual))
     return [row, tried]
 
 
@@ -168,9 +168,9 @@ def train_labels(bench: Bench) -> Tensor:
     random = torch.Generator().manual_seed(0)
     side = bench.sizes.crop_px
     patches = torch.randint(0, bench.sizes.classes, (bench.sizes.batch, 1, 8, 8), generator=random).float()
-    found = nn.functional.interpolate(patches, (side, side), mode="nearest")[:, 0].long()
-    found[torch.rand(found.shape, generator=random) < 0.05] = 255
-    return found.to(bench.device)
+    labels = nn.functional.interpolate(patches, (side, side), mode="nearest")[:, 0].long()
+    labels[torch.rand(labels.shape, generator=random) < 0.05] = 255
+    return labels.to(bench.device)
 
 
 def operators(bench: Bench, step: Work) -> Row:
@@ -178,15 +178,15 @@ def operators(bench: Bench, step: Work) -> Row:
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.cuda else [])]) as seen:
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.cuda else [])]) as profiled:
         step()
         bench.wait()
-    found: Row = {"operators": [], "kernels": []}
-    for event in seen.key_averages():
+    events: Row = {"operators": [], "kernels": []}
+    for event in profiled.key_averages():
         ms = (event.self_device_time_total if bench.cuda else event.self_cpu_time_total) / 1e3
         kind = "operators" if event.device_type == DeviceType.CPU else "kernels"
-        found[kind].append((event.key[:120], round(ms, 3), event.count))
-    return {kind: sorted(rows, key=lambda row: -row[1])[:25] for kind, rows in found.items()}
+        events[kind].append((event.key[:120], round(ms, 3), event.count))
+    return {kind: sorted(rows, key=lambda row: -row[1])[:25] for kind, rows in events.items()}
 
 
 def loading(bench: Bench) -> list[Row]:
@@ -210,10 +210,10 @@ def loading(bench: Bench) -> list[Row]:
             batches = iter(training_loader(samples, plan, 0, workers, pin_memory=bench.cuda))
             for _ in range(workers):
                 next(batches)  # while the workers start
-            started, seen = time.perf_counter(), 0
-            while (passed := time.perf_counter() - started) < sizes.loading_s or not seen:
-                seen += len(next(batches).images)
-            rows.append({"name": f"{workers} workers, images/s", "value": round(seen / passed, 1)})
+            started, count = time.perf_counter(), 0
+            while (passed := time.perf_counter() - started) < sizes.loading_s or not count:
+                count += len(next(batches).images)
+            rows.append({"name": f"{workers} workers, images/s", "value": round(count / passed, 1)})
             del batches
     return rows
 

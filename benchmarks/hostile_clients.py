@@ -190,8 +190,8 @@ class Clients:
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as link:
             with suppress(ConnectionError):  # an answer may come before all is sent
                 link.sendall(data)
-            found = re.match(rb"HTTP/1\.1 (\d{3})", link.recv(4096))
-        return found[1].decode() if found else "no answer"
+            match = re.match(rb"HTTP/1\.1 (\d{3})", link.recv(4096))
+        return match[1].decode() if match else "no answer"
 
 
 def memory_mib(pid: int) -> float:
@@ -266,15 +266,15 @@ def run(minutes: float, honest: int, hostile: int, seed: int) -> dict[str, Any]:
     }
 
 
-def broken(found: dict[str, Any]) -> list[str]:
+def broken(results: dict[str, Any]) -> list[str]:
     """The promises that were not kept."""
-    wrong = [f"honest clients got {name}" for name in found["honest"] if name not in ("200", "503", "healthz 200")]
-    wrong += [] if found["honest"].get("200") else ["no honest request was answered"]
-    wrong += [f"hostile clients got {name}" for name in found["hostile"] if name.endswith(" 500")]
-    wrong += [f"{found['faults in the log']} faults in the log"] if found["faults in the log"] else []
-    wrong += ["memory grew"] if found["memory grown, MiB"] > 80 else []
-    wrong += ["/healthz was slow"] if found["slowest healthz, s"] > 5 else []
-    late = found["ended after SIGTERM, s"] > DRAIN_S + 6 or found["exit code"] not in (-15, 143)
+    wrong = [f"honest clients got {name}" for name in results["honest"] if name not in ("200", "503", "healthz 200")]
+    wrong += [] if results["honest"].get("200") else ["no honest request was answered"]
+    wrong += [f"hostile clients got {name}" for name in results["hostile"] if name.endswith(" 500")]
+    wrong += [f"{results['faults in the log']} faults in the log"] if results["faults in the log"] else []
+    wrong += ["memory grew"] if results["memory grown, MiB"] > 80 else []
+    wrong += ["/healthz was slow"] if results["slowest healthz, s"] > 5 else []
+    late = results["ended after SIGTERM, s"] > DRAIN_S + 6 or results["exit code"] not in (-15, 143)
     return [*wrong, *(["SIGTERM was not obeyed in time"] if late else [])]
 
 
@@ -286,12 +286,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the results")
     given = parser.parse_args()
-    found = run(given.minutes, given.honest, given.hostile, given.seed)
-    for name, value in found.items():
+    results = run(given.minutes, given.honest, given.hostile, given.seed)
+    for name, value in results.items():
         print(f"{name}: {value}")
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    wrong = broken(found)
+        given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    wrong = broken(results)
     print("promises broken: " + ("; ".join(wrong) or "none"))
     return 1 if wrong else 0
 

@@ -63,8 +63,8 @@ def chosen(way: str, model: Path, root: Path, start: list[str], rest: list[str],
         order = np.random.default_rng([seed, 1]).permutation(len(rest))[:count].tolist()
         return [*start, *(rest[i] for i in order)]
     folder, failures = root / "train" / "images", {}
-    found = look_at(Segmenter.load(model), [folder / f"{name}.jpg" for name in [*start, *rest]], 512, failures)
-    candidates = [one for _, several in found for one in several]
+    by_image = look_at(Segmenter.load(model), [folder / f"{name}.jpg" for name in [*start, *rest]], 512, failures)
+    candidates = [one for _, several in by_image for one in several]
     assert not failures
     features = np.stack([one.feature for one in candidates])
     unsure = np.array([one.uncertainty for one in candidates], np.float32)

@@ -43,17 +43,17 @@ def main() -> None:
 
 
 def cases() -> list[tuple[str, NDArray[np.float32], tuple[int, int]]]:
-    found = []
+    collected = []
     segmenter = Segmenter.load("scenes", device="cpu", precision="fp32")
     scene = np.asarray(open_dataset("scenes", None, "val", count=1, size=512)[0].image)
     coarse = coarse_of(segmenter, scene)
-    found.append(("scenes, 512 px", coarse, scene.shape[:2]))
-    found.append(("scenes, 512 px, as 150 classes", widened(coarse, 150), scene.shape[:2]))
-    found.append(("regions, 150, 480 px", regions(150, 60, 60), (480, 480)))
-    found.append(("regions, 150, 2048 x 1024 px", regions(150, 128, 256), (1024, 2048)))
+    collected.append(("scenes, 512 px", coarse, scene.shape[:2]))
+    collected.append(("scenes, 512 px, as 150 classes", widened(coarse, 150), scene.shape[:2]))
+    collected.append(("regions, 150, 480 px", regions(150, 60, 60), (480, 480)))
+    collected.append(("regions, 150, 2048 x 1024 px", regions(150, 128, 256), (1024, 2048)))
     noise = np.random.default_rng(0).normal(size=(150, 60, 60)).astype(np.float32)
-    found.append(("noise, 150, 480 px", noise, (480, 480)))
-    return found
+    collected.append(("noise, 150, 480 px", noise, (480, 480)))
+    return collected
 
 
 def coarse_of(segmenter: Segmenter, image: NDArray[Any]) -> NDArray[np.float32]:

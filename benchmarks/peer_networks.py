@@ -162,10 +162,10 @@ def their_work(job: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
         if name == "mmsegmentation":
             side = tuple(images.shape[2:])
             return model.encode_decode(images, [{"img_shape": side, "ori_shape": side, "pad_shape": side}])
-        found = model(images)
+        outputs = model(images)
         if name == "SegFormer-B0":
-            return F.interpolate(found.logits, images.shape[2:], mode="bilinear", align_corners=False)
-        return found["out"] if isinstance(found, dict) else found
+            return F.interpolate(outputs.logits, images.shape[2:], mode="bilinear", align_corners=False)
+        return outputs["out"] if isinstance(outputs, dict) else outputs
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits(model, images)

@@ -48,13 +48,13 @@ def our_work(job: dict[str, Any]) -> Work:
     from pspnet.weights.importing import import_checkpoint
 
     torch.set_num_threads(job["threads"])
-    found = import_checkpoint(Path(job["folder"]) / "mmseg.pth", "mmseg", check=False)
+    imported = import_checkpoint(Path(job["folder"]) / "mmseg.pth", "mmseg", check=False)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
 
     def image(number: int) -> torch.Tensor:
         return torch.from_numpy(golden_input(job["size"], number)) * std + mean
 
-    segmenter = Segmenter(found.model, found.card, device="cpu", precision="fp32")
+    segmenter = Segmenter(imported.model, imported.card, device="cpu", precision="fp32")
     calibration = [image(number)[0].permute(1, 2, 0).numpy() for number in range(1, CALIBRATION + 1)]
     return _labelling(_in_engine(segmenter, job, calibration), image(0), job)
 
@@ -92,12 +92,12 @@ def _in_engine(segmenter: Any, job: dict[str, Any], calibration: list[Any]) -> A
     from pspnet.nn.graphs import kept_onnx
     from pspnet.predict.exported import OnnxEngine, OpenVinoEngine
 
-    source, made = kept_onnx(model), Path(job["folder"]) / f"{job['key']}.{'xml' if engine == 'openvino' else 'onnx'}"
+    source, output = kept_onnx(model), Path(job["folder"]) / f"{job['key']}.{'xml' if engine == 'openvino' else 'onnx'}"
     if engine == "openvino":
-        write_openvino(source, made, "int8", calibration, "", None, {})
-        return Segmenter(model.config, card, engine=OpenVinoEngine(made))
-    write_onnx_precision(source, made, "int8", calibration, {})
-    return Segmenter(model.config, card, engine=OnnxEngine(made))
+        write_openvino(source, output, "int8", calibration, "", None, {})
+        return Segmenter(model.config, card, engine=OpenVinoEngine(output))
+    write_onnx_precision(source, output, "int8", calibration, {})
+    return Segmenter(model.config, card, engine=OnnxEngine(output))
 
 
 def _labelling(segmenter: Any, images: torch.Tensor, job: dict[str, Any]) -> Work:
@@ -133,13 +133,13 @@ def jobs_of(given: argparse.Namespace, has_bfloat16: bool) -> list[dict[str, Any
     ]
 
 
-def rows_of(jobs: list[dict[str, Any]], found: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+def rows_of(jobs: list[dict[str, Any]], results: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Figures, and the share of labels equal to the first row's where the network is the same one."""
     first = jobs[0]
     wanted = np.load(folder / f"{first['key']}.npy")
     rows = []
     for job in jobs:
-        row = figures(found[job["name"]], found[first["name"]]) | {"note": job["note"]}
+        row = figures(results[job["name"]], results[first["name"]]) | {"note": job["note"]}
         if "failure" not in row and (job["kind"] != "theirs" or job is first):
             row["equal_labels"] = round(float((np.load(folder / f"{job['key']}.npy") == wanted).mean()), 5)
         rows.append(row)
@@ -193,10 +193,10 @@ def main() -> None:
     from pspnet.bench.machine import hardware
     from pspnet.bench.report import save_result
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    wait_for_quiet(given.wait, report_line=told)
+    wait_for_quiet(given.wait, report_line=report)
     torch.set_num_threads(given.threads)
     machine = hardware(torch.device("cpu"))
     jobs = jobs_of(given, "bf16" in machine.products)
@@ -208,11 +208,11 @@ def main() -> None:
             command = [python, str(Path(__file__)), "--child", json.dumps(job, default=str)]
             environment = {"OMP_NUM_THREADS": str(given.threads), "PYTHONWARNINGS": "ignore"}
             contestants.append(Contestant(job["name"], command, environment))
-        found = take_turns(contestants, given.rounds, report_line=told)
-        first = found[jobs[0]["name"]]
+        results = take_turns(contestants, given.rounds, report_line=report)
+        first = results[jobs[0]["name"]]
         if first.failure:
             sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")
-        rows = rows_of(jobs, found, Path(name))
+        rows = rows_of(jobs, results, Path(name))
     facts = {"size": given.size, "threads": given.threads, "rounds": given.rounds, "model": given.model}
     facts |= {"load_per_core_after": load_per_core(), "lines": rows}
     print(f"{machine}\n\n{table(rows, given.rounds)}")

@@ -70,17 +70,17 @@ def plain_loop(model: PSPNet, image: np.ndarray, protocol: Protocol, classes: in
             value=mean,
         )
         new_h, new_w = padded.shape[:2]
-        found, visits = np.zeros((new_h, new_w, classes)), np.zeros((new_h, new_w))
+        summed, visits = np.zeros((new_h, new_w, classes)), np.zeros((new_h, new_w))
         for row in range(math.ceil((new_h - crop) / stride) + 1):
             for column in range(math.ceil((new_w - crop) / stride) + 1):
                 bottom, right = min(row * stride + crop, new_h), min(column * stride + crop, new_w)
                 part = slice(bottom - crop, bottom), slice(right - crop, right)
                 visits[part] += 1
-                found[part] += plain_window(model, padded[part], bf16)
-        found /= visits[..., None]
-        found = found[more_h // 2 : more_h // 2 + high, more_w // 2 : more_w // 2 + wide]
+                summed[part] += plain_window(model, padded[part], bf16)
+        summed /= visits[..., None]
+        summed = summed[more_h // 2 : more_h // 2 + high, more_w // 2 : more_w // 2 + wide]
         for part in np.array_split(np.arange(classes), -(-classes // 64)):  # OpenCV 5 resizes 128 channels at most
-            total[:, :, part] += cv2.resize(np.ascontiguousarray(found[:, :, part]), (width, height)).reshape(
+            total[:, :, part] += cv2.resize(np.ascontiguousarray(summed[:, :, part]), (width, height)).reshape(
                 height, width, -1
             )
     return (total / len(protocol.scales)).argmax(2)
@@ -144,10 +144,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = measure(arguments.encoder, arguments.classes, arguments.crop, arguments.rounds)
-    print(json.dumps(found, indent=1))
+    results = measure(arguments.encoder, arguments.classes, arguments.crop, arguments.rounds)
+    print(json.dumps(results, indent=1))
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -69,11 +69,11 @@ def run(given: argparse.Namespace) -> None:
 
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / f"{given.dataset}.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    rows_so_far: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     val = open_dataset(FORMATS[given.dataset], given.root, "val")
     for seed in range(given.seeds):  # seed by seed, so that a run that is stopped leaves whole rows
         for name, bins in DESIGNS.items():
-            if any(row["design"] == name and row["seed"] == seed for row in found):
+            if any(row["design"] == name and row["seed"] == seed for row in rows_so_far):
                 continue
             folder = given.out / f"{given.dataset}-{seed}-{len(bins)}"
             shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +83,7 @@ def run(given: argparse.Namespace) -> None:
             model = Segmenter.load(best, device=given.device)
             scores = assess(model, val, EvaluationConfig(resamples=0)).scores
             seconds = round(time.perf_counter() - started, 1)
-            found.append(
+            rows_so_far.append(
                 {
                     "design": name,
                     "seed": seed,
@@ -93,8 +93,8 @@ def run(given: argparse.Namespace) -> None:
                     "seconds": seconds,
                 }
             )
-            print(given.dataset, found[-1], flush=True)
-            path.write_text(json.dumps(found, indent=1))
+            print(given.dataset, rows_so_far[-1], flush=True)
+            path.write_text(json.dumps(rows_so_far, indent=1))
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -107,12 +107,12 @@ def table(given: argparse.Namespace) -> None:
             base = by["FCN, no bins"]
             for name, scores in by.items():
                 gains = [scores[seed] - base[seed] for seed in sorted(scores.keys() & base.keys())]
-                told = ""
+                gain = ""
                 if name != "FCN, no bins" and len(gains) > 1:
                     half = T95[len(gains) - 1] * stdev(gains) / math.sqrt(len(gains))
-                    told = f"{fmean(gains):+.1f} ({fmean(gains) - half:+.1f} to {fmean(gains) + half:+.1f})"
+                    gain = f"{fmean(gains):+.1f} ({fmean(gains) - half:+.1f} to {fmean(gains) + half:+.1f})"
                 each = ", ".join(f"{scores[seed]:.1f}" for seed in sorted(scores))
-                print(f"| {path.stem} | {name} | {fmean(scores.values()):.1f} | {each} | {told} |")
+                print(f"| {path.stem} | {name} | {fmean(scores.values()):.1f} | {each} | {gain} |")
 
 
 def main() -> None:

@@ -149,7 +149,7 @@ def speed(height: int, width: int, device: str) -> dict[str, Any]:
 
     segmenter = fast_segmenter(device)
     windows = count_windows(height, width, TILE, overlap=OVERLAP)
-    seen = windows * min(TILE, height) * min(TILE, width) / 1e6
+    computed = windows * min(TILE, height) * min(TILE, width) / 1e6
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.tif", Path(folder) / "out.tif"
         make_image(source, height, width)
@@ -162,15 +162,15 @@ def speed(height: int, width: int, device: str) -> dict[str, Any]:
     alone = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
     return {
         "raster_megapixels": height * width / 1e6,
-        "window_megapixels": seen,
+        "window_megapixels": computed,
         "seconds": clock,
         "raster_megapixels_per_s": height * width / 1e6 / clock,
-        "window_megapixels_per_s": seen / clock,
+        "window_megapixels_per_s": computed / clock,
         "bare_megapixels_per_s": alone[0],
-        "share_of_bare_by_clock": seen / clock / alone[0],
-        "processor_s_per_megapixel": processor / seen,
+        "share_of_bare_by_clock": computed / clock / alone[0],
+        "processor_s_per_megapixel": processor / computed,
         "bare_processor_s_per_megapixel": alone[1],
-        "share_of_bare_by_processor_time": alone[1] / (processor / seen),
+        "share_of_bare_by_processor_time": alone[1] / (processor / computed),
         "map_megabytes": size / 1e6,
     }
 
@@ -247,17 +247,17 @@ def main() -> None:
         make_labels(Path(given.rest[0]), int(given.rest[1]))
         return
     if given.what == "speed":
-        found: Any = speed(height, width, given.device)
+        results: Any = speed(height, width, given.device)
     elif given.what == "memory-one":
-        found = memory_of(height, width, given.device)
+        results = memory_of(height, width, given.device)
     elif given.what == "memory":
-        found = [
+        results = [
             alone("memory-one", "--height", h, "--width", width, "--device", given.device)
             for h in (height // 10, height)
         ]
     else:
-        found = polygons_of(side, given.min_area_m2)
-    print(json.dumps(found))
+        results = polygons_of(side, given.min_area_m2)
+    print(json.dumps(results))
     if given.json:
         import torch
 
@@ -265,7 +265,7 @@ def main() -> None:
             json.dumps(
                 {
                     "what": given.what,
-                    "found": found,
+                    "found": results,
                     "machine": processor(),
                     "threads": torch.get_num_threads(),
                     "date": time.strftime("%Y-%m-%d"),

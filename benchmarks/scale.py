@@ -85,11 +85,11 @@ def main() -> None:
     print("| recipe | steps x batch | crop | GFLOP an image | weights | images/s | hours | gradients | cores |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for path in given.recipes or sorted((ROOT / "recipes" / "published").glob("*.yaml")):
-        found = row(path, given)
+        figures = row(path, given)
         print(
-            f"| `{found['recipe']}` | {found['steps']:,} x {found['batch']} | {found['crop'][0]} x {found['crop'][1]} | "
-            f"{found['gflop_image']:,} | {found['millions']} M | {found['images_per_s']} | {found['hours']} | "
-            f"{found['gradients_mb']} MB, {found['gradients_share']:.0%} of a step | {found['cores']} |"
+            f"| `{figures['recipe']}` | {figures['steps']:,} x {figures['batch']} | {figures['crop'][0]} x {figures['crop'][1]} | "
+            f"{figures['gflop_image']:,} | {figures['millions']} M | {figures['images_per_s']} | {figures['hours']} | "
+            f"{figures['gradients_mb']} MB, {figures['gradients_share']:.0%} of a step | {figures['cores']} |"
         )
 
 

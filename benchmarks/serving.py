@@ -37,14 +37,14 @@ def bodies(sizes: list[int], count: int = 8) -> list[bytes]:
     """Generated scenes as JPEG."""
     from pspnet.data.catalog import open_dataset
 
-    found = []
+    collected = []
     for size in sizes:
         scenes = open_dataset("scenes", None, "val", count=count, size=size)
         for index in range(count):
             stream = io.BytesIO()
             Image.fromarray(np.asarray(scenes[index].image)).save(stream, "JPEG", quality=90)
-            found.append(stream.getvalue())
-    return found
+            collected.append(stream.getvalue())
+    return collected
 
 
 class Server:

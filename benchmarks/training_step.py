@@ -40,8 +40,8 @@ def plain_step(images: Tensor, labels: Tensor, dtype: torch.dtype, model: nn.Mod
 
     def step() -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            found = model((images - mean) / std)
-            logits, *auxiliary = found if isinstance(found, tuple) else (found,)
+            outputs = model((images - mean) / std)
+            logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
             loss = criterion(logits, labels) + sum(0.4 * criterion(other, labels) for other in auxiliary)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -146,11 +146,13 @@ def main() -> None:
         )
         for name in CONTESTANTS
     ]
-    found = take_turns(contestants, given.rounds, 0, report_line=lambda text: print(text, file=sys.stderr, flush=True))
-    first = found[CONTESTANTS[0]]
+    results = take_turns(
+        contestants, given.rounds, 0, report_line=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    first = results[CONTESTANTS[0]]
     if first.failure:
         sys.exit(f"{first.name}, with which the others are compared, did not run: {first.failure}")
-    lines = [figures(result, first) for result in found.values()]
+    lines = [figures(result, first) for result in results.values()]
     print(
         f"{machine}\n\n{'':20s} {'ms':>8s} {'ratio':>6s} {'proc. ms':>9s} {'ratio':>6s} {'GFLOP':>6s} {'live MiB':>8s} {'peak MiB':>8s}"
     )

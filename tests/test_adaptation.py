@@ -52,8 +52,8 @@ def test_without_prior_statistics_are_the_batchs_own(segmenter: Segmenter) -> No
             module.eval()
     with torch.no_grad():
         expected = trained.coarse_logits(batch)
-        found = adapted.model.eval().coarse_logits(batch)
-    np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-3)
+        actual = adapted.model.eval().coarse_logits(batch)
+    np.testing.assert_allclose(actual, expected, atol=2e-3, rtol=1e-3)
 
 
 def test_the_prior_blends_and_the_model_itself_stays(segmenter: Segmenter) -> None:

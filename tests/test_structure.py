@@ -91,16 +91,16 @@ def room(path: Path) -> str:
 
 def imports(path: Path) -> list[tuple[str, int]]:
     """Every imported module of a file, function-level ones included, and literal names given to `require`."""
-    found = []
+    collected = []
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
+            collected += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"pspnet.{a.name}" for a in node.names] if node.module == "pspnet" else [node.module]
-            found += [(name, node.lineno) for name in names]
+            collected += [(name, node.lineno) for name in names]
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
-            found += [(str(node.args[0].value), node.lineno)] if isinstance(node.args[0], ast.Constant) else []
-    return found
+            collected += [(str(node.args[0].value), node.lineno)] if isinstance(node.args[0], ast.Constant) else []
+    return collected
 
 
 def arrows() -> list[tuple[str, str, str]]:
@@ -298,8 +298,8 @@ def test_no_room_hands_on_a_name_that_is_another_of_its_files() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         files = {p.stem for p in path.parent.glob("*.py")} | {p.parent.name for p in path.parent.glob("*/__init__.py")}
         for node in parsed(path).body:
-            own = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
-            if isinstance(node, ast.ImportFrom) and node.module != own:
+            package = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+            if isinstance(node, ast.ImportFrom) and node.module != package:
                 names = {alias.asname or alias.name for alias in node.names} & files
                 both += [(str(path), name) for name in names - {(node.module or "").split(".")[-1]}]
     assert both == []
@@ -320,7 +320,7 @@ NO_NAMES = {"found", "made", "told", "kept", "seen", "sure", "place", "beside", 
 
 def test_variables_are_called_after_what_they_hold() -> None:
     wrong = []
-    for path in modules():
+    for path in modules() + [p for room in ("tests", "benchmarks", "tools") for p in (ROOT / room).rglob("*.py")]:
         for node in ast.walk(parsed(path)):
             name = ""
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -35,15 +35,15 @@ def grids(draw: st.DrawFn) -> tuple[int, int, tuple[int, int], tuple[int, int]]:
 def test_windows_cover_everything_inside_the_image(grid: tuple[int, int, tuple[int, int], tuple[int, int]]) -> None:
     height, width, tile, stride = grid
     visits = np.zeros((height, width), int)
-    found = windows(height, width, tile, stride=stride)
-    for window in found:
+    actual = windows(height, width, tile, stride=stride)
+    for window in actual:
         assert 0 <= window.top < window.bottom <= height
         assert 0 <= window.left < window.right <= width
         assert (window.height, window.width) == (min(tile[0], height), min(tile[1], width))
         visits[window.slices] += 1
     assert visits.min() >= 1
-    assert [(w.top, w.left) for w in found] == sorted({(w.top, w.left) for w in found})  # growing, none twice
-    assert len(found) == count_windows(height, width, tile, stride=stride)
+    assert [(w.top, w.left) for w in actual] == sorted({(w.top, w.left) for w in actual})  # growing, none twice
+    assert len(actual) == count_windows(height, width, tile, stride=stride)
 
 
 @given(SIDE, SIDE, st.data())

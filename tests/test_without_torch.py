@@ -91,15 +91,15 @@ print("code", code)
     assert "code 0" in run(program, "segment", "m.onnx", "photo.png", "--out", "out", folder=folder)
     assert (np.asarray(Image.open(folder / "out" / "photo.png")) == np.load(folder / "wanted.npy")).all()
     assert "code 0" in run(program, "raster", "m.onnx", "in.tif", "map.tif", folder=folder)
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", BLOCKED + program, "demo"],
         capture_output=True,
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
-    assert "code 2" in told.stdout
-    assert "[torch]" in told.stderr
+    assert "code 2" in output.stdout
+    assert "[torch]" in output.stderr
 
 
 def test_a_name_means_its_int8_model(folder: Path) -> None:
@@ -184,16 +184,18 @@ server.should_exit = True
 @pytest.mark.slow
 def test_a_fresh_environment_is_small_and_segments(folder: Path, tmp_path: Path) -> None:
     """Needs an index of packages: the base dependencies alone, installed from this folder."""
-    place = tmp_path / "env"
+    env_folder = tmp_path / "env"
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, place], check=True)
-    python = place / "bin" / "python"
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, env_folder], check=True)
+    python = env_folder / "bin" / "python"
     subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, "--compile-bytecode", ROOT], check=True)
-    size = sum(f.stat().st_size for f in place.rglob("*") if f.is_file() and not f.is_symlink() and f.suffix != ".pyc")
+    size = sum(
+        f.stat().st_size for f in env_folder.rglob("*") if f.is_file() and not f.is_symlink() and f.suffix != ".pyc"
+    )
     assert size < 450e6, f"{size / 1e6:.0f} MB"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        [place / "bin" / "pspnet", "segment", "m.onnx", "photo.png", "--out", "out"],
+        [env_folder / "bin" / "pspnet", "segment", "m.onnx", "photo.png", "--out", "out"],
         cwd=folder,
         env=environment,
         text=True,
@@ -201,12 +203,12 @@ def test_a_fresh_environment_is_small_and_segments(folder: Path, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert (np.asarray(Image.open(folder / "out" / "photo.png")) == np.load(folder / "wanted.npy")).all()
-    told = subprocess.run(
-        [place / "bin" / "pspnet", "segment", "scenes.safetensors", "photo.png"],
+    output = subprocess.run(
+        [env_folder / "bin" / "pspnet", "segment", "scenes.safetensors", "photo.png"],
         cwd=folder,
         env=environment,
         text=True,
         capture_output=True,
     )
-    assert told.returncode != 0
+    assert output.returncode != 0
     print(f"{size / 1e6:.0f} MB")

@@ -51,7 +51,7 @@ class Facts(Settings):
 
     name: str
     about: str
-    place: Literal["package", "repository"]
+    ships_in: Literal["package", "repository"]
     data: str
     terms: str
     recipe: str
@@ -89,8 +89,8 @@ class Places:
     def package(self) -> Path:
         return self.root / "src" / "pspnet" / "models"
 
-    def folder(self, place: str) -> Path:
-        return self.package if place == "package" else self.cards
+    def folder(self, where: str) -> Path:
+        return self.package if where == "package" else self.cards
 
 
 def main(arguments: list[str] | None = None, places: Places | None = None) -> int:
@@ -162,7 +162,7 @@ def bundle(
     source = _loaded(checkpoint, facts, precision)
     runs = _runs(checkpoint.parent)
     summary = {**_summary(checkpoint, source.card.provenance), **_sums(runs), **facts.summary}
-    folder = places.folder(facts.place)
+    folder = places.folder(facts.ships_in)
     target = folder / f"{facts.name}.safetensors"
     judged = source if twin is None else _loaded(twin, facts, precision)
     last = _open(facts, facts.splits[-1], data)
@@ -184,8 +184,8 @@ def bundle(
             sections.append(scales(half, last).section(half))
         if confidence:
             elsewhere = None if other is None else open_dataset("folder", other, "val")
-            told = f"{len(fitted)} images of {facts.splits[0]}" + (" with the twin" if facts.twin else "")
-            sections.append(confidence_section(half, last, elsewhere, facts.other, told))
+            values = f"{len(fitted)} images of {facts.splits[0]}" + (" with the twin" if facts.twin else "")
+            sections.append(confidence_section(half, last, elsewhere, facts.other, values))
         eight_bits: dict[str, str] = {}
         if int8:
             path = folder / f"{facts.name}.int8.onnx"
@@ -195,14 +195,14 @@ def bundle(
         source.card = dataclasses.replace(
             source.card, provenance={**source.card.provenance, **_provenance(facts, scored, summary)}
         )
-        made = source.save(Path(scratch) / target.name, half=True).read_bytes()
-    if len(made) > facts.max_mib * 2**20:
+        content = source.save(Path(scratch) / target.name, half=True).read_bytes()
+    if len(content) > facts.max_mib * 2**20:
         raise ConfigError(
-            f"{facts.name}: {len(made) / 2**20:.1f} MiB in float16; max_mib = {facts.max_mib:g}. Train a smaller "
+            f"{facts.name}: {len(content) / 2**20:.1f} MiB in float16; max_mib = {facts.max_mib:g}. Train a smaller "
             "network, or raise the limit where the repository may carry more"
         )
-    write_bytes(target, made)
-    digest = hashlib.sha256(made).hexdigest()
+    write_bytes(target, content)
+    digest = hashlib.sha256(content).hexdigest()
     card = Card(
         facts.name,
         facts.about,
@@ -212,12 +212,12 @@ def bundle(
         facts.command,
         facts.limits,
         target.relative_to(places.root).as_posix(),
-        len(made),
+        len(content),
         digest,
         summary,
         scored,
         facts.show_images,
-        facts.place == "package",
+        facts.ships_in == "package",
         "" if data is None else " --data DIR",
         write_curve(facts.name, [run / "metrics.csv" for run in runs], places.cards),
         facts.twin,
@@ -228,7 +228,7 @@ def bundle(
     write_card(card, half, datasets, places.cards)
     entry = {"file": target.name, "sha256": digest, "about": facts.about, "terms": facts.terms, **eight_bits}
     _write_index(folder / "index.json", facts.name, entry)
-    if facts.place == "repository":
+    if facts.ships_in == "repository":
         elsewhere = (
             f"it lies in the folder models/ of the source repository ({facts.terms}). Copy that folder and set "
             "PSPNET_MODELS to it, or call pspnet where it is ./models"
@@ -244,22 +244,26 @@ def bundle(
 
 def _loaded(checkpoint: Path, facts: Facts, precision: str) -> Segmenter:
     """On the processor, its card with what the facts tell."""
-    found = Segmenter.load(checkpoint, device="cpu", precision=precision)
-    told = {name: getattr(facts, name) for name in ("trained_size", "ground_resolution", "band_names", "band_numbers")}
-    space = found.card.label_space
+    segmenter = Segmenter.load(checkpoint, device="cpu", precision=precision)
+    conditions = {
+        name: getattr(facts, name) for name in ("trained_size", "ground_resolution", "band_names", "band_numbers")
+    }
+    space = segmenter.card.label_space
     colours = {space.index(name): colour for name, colour in facts.colours.items()}
-    told["label_space"] = dataclasses.replace(
+    conditions["label_space"] = dataclasses.replace(
         space, colours=tuple(colours.get(i, colour) for i, colour in enumerate(space.colours))
     )
-    found.card = dataclasses.replace(found.card, **{k: v for k, v in told.items() if v is not None})
-    return found
+    segmenter.card = dataclasses.replace(segmenter.card, **{k: v for k, v in conditions.items() if v is not None})
+    return segmenter
 
 
 def _read_scores(file: Path) -> Evaluation:
     """What `pspnet evaluate --json` wrote."""
-    told = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8"))
     return Evaluation(
-        Scores.from_dict(told), Protocol.model_validate(told["protocol"]), PerImage.from_dict(told["per_image"])
+        Scores.from_dict(content),
+        Protocol.model_validate(content["protocol"]),
+        PerImage.from_dict(content["per_image"]),
     )
 
 
@@ -287,9 +291,9 @@ def _open(facts: Facts, split: str, data: Path | None) -> Dataset:
 def _summary(checkpoint: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the run: its summary.json, or what the checkpoint itself carries."""
     path = checkpoint.parent / "summary.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     known = {key: provenance[key] for key in ("commit", "hardware", "training_s", "steps") if key in provenance}
-    return {"steps": provenance["step"], **known, **found} if "step" in provenance else {**known, **found}
+    return {"steps": provenance["step"], **known, **content} if "step" in provenance else {**known, **content}
 
 
 def _runs(folder: Path) -> list[Path]:
@@ -319,8 +323,8 @@ def _provenance(facts: Facts, scored: list[Scored], summary: Mapping[str, Any]) 
         }
         for one in scored
     }
-    kept = {key: summary[key] for key in ("commit", "hardware", "training_s", "steps") if key in summary}
-    return {"about": facts.about, "terms": facts.terms, "scores": scores, **kept}
+    summary_values = {key: summary[key] for key in ("commit", "hardware", "training_s", "steps") if key in summary}
+    return {"about": facts.about, "terms": facts.terms, "scores": scores, **summary_values}
 
 
 def _write_index(index: Path, name: str, entry: dict[str, str]) -> None:

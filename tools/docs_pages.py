@@ -135,7 +135,7 @@ def settings_page() -> str:
 
 
 def _settings(schema: dict[str, Any], defs: dict[str, Any], parent: str) -> Iterator[tuple[str, str, str, str]]:
-    seen: set[str] = set()
+    visited: set[str] = set()
     for name, node in schema.get("properties", {}).items():
         options = [
             defs[o["$ref"].rpartition("/")[2]] if "$ref" in o else o
@@ -147,8 +147,8 @@ def _settings(schema: dict[str, Any], defs: dict[str, Any], parent: str) -> Iter
         if inner and parent.count(".") < 2:
             for option in inner:
                 for row in _settings(option, defs, f"{parent}{name}."):
-                    if row[0] not in seen:
-                        seen.add(row[0])
+                    if row[0] not in visited:
+                        visited.add(row[0])
                         yield row
             continue
         values = ", ".join(dict.fromkeys(_values(option) for option in options))

@@ -302,8 +302,8 @@ def altered(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.2:
         return bytes(content[: rng.randrange(len(content) + 1)])
     for _ in range(rng.choice((1, 1, 2, 5, 20))):
-        place = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(min(len(content), 400))
-        content[place] = rng.randrange(256) if rng.random() < 0.5 else content[place] ^ (1 << rng.randrange(8))
+        position = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(min(len(content), 400))
+        content[position] = rng.randrange(256) if rng.random() < 0.5 else content[position] ^ (1 << rng.randrange(8))
     return bytes(content)
 
 
@@ -521,9 +521,9 @@ def main() -> int:
         for name in given.only.split(","):
             work = Path(folder) / name
             work.mkdir()
-            made = GROUPS[name](work, given.files if name == "readers" else given.kills)
-            rows += made if isinstance(made, list) else [made]
-            print("\n".join(table_lines(rows[-1:] if isinstance(made, Row) else made)), flush=True)
+            rows_of_group = GROUPS[name](work, given.files if name == "readers" else given.kills)
+            rows += rows_of_group if isinstance(rows_of_group, list) else [rows_of_group]
+            print("\n".join(table_lines(rows[-1:] if isinstance(rows_of_group, Row) else rows_of_group)), flush=True)
     if not given.print:
         publish(table_lines(rows))
     return 1 if any(row.wrong for row in rows) else 0

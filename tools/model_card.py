@@ -81,19 +81,19 @@ def write_card(card: Card, segmenter: Segmenter, datasets: Mapping[str, Dataset]
 
 def write_overview(folder: Path, indices: Sequence[Path]) -> Path:
     """FOLDER/README.md: every model of the indices, with its terms and its card."""
-    rows, seen = [], set()
+    rows, names = [], set()
     for index in indices:
         if not index.is_file():
             continue
         for name, entry in json.loads(index.read_text(encoding="utf-8")).items():
-            if name in seen or "file" not in entry:
+            if name in names or "file" not in entry:
                 continue
-            seen.add(name)
+            names.add(name)
             file = index.parent / entry["file"]
             size = f"{file.stat().st_size / 2**20:.1f}" if file.is_file() else "?"
             linked = f"[{name}]({name}.md)" if (folder / f"{name}.md").is_file() else name
-            kept = "models/" if index.parent == folder else "the wheel"
-            rows.append(f"| {linked} | {entry['about']} | {size} | {kept} | {entry.get('terms', '')} |")
+            where = "models/" if index.parent == folder else "the wheel"
+            rows.append(f"| {linked} | {entry['about']} | {size} | {where} | {entry.get('terms', '')} |")
     text = (
         "# Models that come along\n\n"
         "`pspnet models` lists them, `Segmenter.load(NAME)` loads one and checks its SHA-256. Models whose data are not\n"
@@ -164,12 +164,12 @@ def _scores(card: Card) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for one in card.scored:
-        found, exact = one.rounded, one.exact.scores
-        change = f"{100 * (found.scores.mean_iou - exact.mean_iou):+.2f} mean IoU, {one.changed:.3%} of the pixels"
+        scored, exact = one.rounded, one.exact.scores
+        change = f"{100 * (scored.scores.mean_iou - exact.mean_iou):+.2f} mean IoU, {one.changed:.3%} of the pixels"
         change = change if one.rounds else "(scored from a float16 file)"
         lines.append(
-            f"| {one.split} | {len(found.per_image.names)} | "
-            + " | ".join(_with_interval(found, key) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy"))
+            f"| {one.split} | {len(scored.per_image.names)} | "
+            + " | ".join(_with_interval(scored, key) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy"))
             + f" | {change} |"
         )
     protocol = card.scored[0].rounded.protocol.name
@@ -178,9 +178,9 @@ def _scores(card: Card) -> str:
     )
 
 
-def _with_interval(found: Evaluation, key: str) -> str:
-    value = f"{100 * getattr(found.scores, key):.1f}"
-    interval = found.intervals.get(key)
+def _with_interval(evaluation: Evaluation, key: str) -> str:
+    value = f"{100 * getattr(evaluation.scores, key):.1f}"
+    interval = evaluation.intervals.get(key)
     return value if interval is None else f"{value} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
@@ -196,13 +196,13 @@ def _classes(card: Card, segmenter: Segmenter) -> str:
     return "\n".join(lines)
 
 
-def _class_iou(found: Evaluation, index: int) -> str:
-    value = float(found.scores.iou[index])
+def _class_iou(evaluation: Evaluation, index: int) -> str:
+    value = float(evaluation.scores.iou[index])
     if np.isnan(value):
         return "does not occur"
-    if not found.class_intervals:
+    if not evaluation.class_intervals:
         return f"{100 * value:.1f}"
-    interval = found.class_intervals[index]
+    interval = evaluation.class_intervals[index]
     return f"{100 * value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 

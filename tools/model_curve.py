@@ -31,15 +31,15 @@ def curve(metrics: Sequence[Path], points: int = POINTS) -> list[tuple[int, floa
                 if row["val_mean_iou"]:
                     scores[step] = float(row["val_mean_iou"])
     size = -(-len(losses) // points) or 1
-    found: list[tuple[int, float, float | None]] = []
+    collected: list[tuple[int, float, float | None]] = []
     before = 0
     for first in range(0, len(losses), size):
         group = losses[first : first + size]
         step = group[-1][0]
         new = [score for at, score in scores.items() if before < at <= step]
-        found.append((step, fmean(loss for _, loss in group), new[-1] if new else None))
+        collected.append((step, fmean(loss for _, loss in group), new[-1] if new else None))
         before = step
-    return found
+    return collected
 
 
 def write_curve(name: str, metrics: Sequence[Path], folder: Path) -> str:

@@ -57,7 +57,7 @@ def _row(name: str, values: tuple[float, ...]) -> str:
 def scales(segmenter: Segmenter, dataset: Dataset) -> Scales:
     """Labels are judged at each image's own size, before it was changed."""
     chosen = some(dataset, SCALE_IMAGES)
-    found: dict[tuple[str, float], ConfusionMatrix] = {}
+    matrices: dict[tuple[str, float], ConfusionMatrix] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes that are not the trained one are what this is about
         for index in range(len(chosen)):
@@ -68,32 +68,32 @@ def scales(segmenter: Segmenter, dataset: Dataset) -> Scales:
                 size = (max(round(width * factor), 1), max(round(height * factor), 1))
                 way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
                 image = sample.image if factor == 1 else cv2.resize(sample.image, size, interpolation=way)
-                seen: dict[Any, NDArray[np.uint8]] = {}
+                labels_of: dict[Any, NDArray[np.uint8]] = {}
                 for kind in ("native", "trained"):
                     shown = segmenter.seen_size(image.shape[:2], kind)  # type: ignore[arg-type]
-                    if shown not in seen:
-                        seen[shown] = segmenter.segment(image, confidence=False, size=kind).labels  # type: ignore[arg-type]
-                    labels = cv2.resize(seen[shown], (width, height), interpolation=cv2.INTER_NEAREST)
-                    matrix = found.setdefault((kind, factor), ConfusionMatrix(len(segmenter.classes)))
+                    if shown not in labels_of:
+                        labels_of[shown] = segmenter.segment(image, confidence=False, size=kind).labels  # type: ignore[arg-type]
+                    labels = cv2.resize(labels_of[shown], (width, height), interpolation=cv2.INTER_NEAREST)
+                    matrix = matrices.setdefault((kind, factor), ConfusionMatrix(len(segmenter.classes)))
                     matrix.update(sample.labels, labels)
-    score = {key: 100 * float(matrix.scores().mean_iou) for key, matrix in found.items()}
+    score = {key: 100 * float(matrix.scores().mean_iou) for key, matrix in matrices.items()}
     native, trained = (tuple(score[kind, factor] for factor in FACTORS) for kind in ("native", "trained"))
     return Scales(len(chosen), native, trained)
 
 
-def confidence_section(segmenter: Segmenter, own: Dataset, other: Dataset | None, kind: str, source: str) -> str:
+def confidence_section(segmenter: Segmenter, judged: Dataset, other: Dataset | None, kind: str, source: str) -> str:
     """How well confidence tells what is right, on a split and on pictures of another kind. source: what it was fitted to."""
 
     def line(name: str, dataset: Dataset) -> str:
         chosen = some(dataset, CONFIDENCE_IMAGES)
-        found = assess(segmenter, chosen, EvaluationConfig(batch_size=1, resamples=0, calibration=True))
-        assert found.calibration is not None
-        sums = found.calibration.summary()
+        evaluation = assess(segmenter, chosen, EvaluationConfig(batch_size=1, resamples=0, calibration=True))
+        assert evaluation.calibration is not None
+        sums = evaluation.calibration.summary()
         error, excess = (100 * float(sums[key]) for key in ("calibration_error", "overconfidence"))
-        right = 100 * float(found.scores.pixel_accuracy)
+        right = 100 * float(evaluation.scores.pixel_accuracy)
         return f"| {len(chosen)} {name} | {right:.1f} | {error:.1f} | {excess:+.1f} |"
 
-    rows = [line("of the last split above", own), *([line(kind, other)] if other is not None else [])]
+    rows = [line("of the last split above", judged), *([line(kind, other)] if other is not None else [])]
     return (
         f"## Confidence\n\nThe card's temperature, {segmenter.card.temperature:.2f}, was fitted to {source}. In per cent: how far "
         "confidence lies from the share that is right (expected calibration error), and by how much it is too high.\n\n"

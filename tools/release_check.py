@@ -113,10 +113,10 @@ def files(dist: Path) -> str:
 def sizes(dist: Path) -> str:
     """Wheel and sdist stay below MAX_MB."""
     megabytes = {path.name: path.stat().st_size / 1e6 for path in sorted(dist.glob("pspnet-*"))}
-    told = ", ".join(f"{name} {size:.1f} MB" for name, size in megabytes.items())
+    facts = ", ".join(f"{name} {size:.1f} MB" for name, size in megabytes.items())
     if max(megabytes.values()) > MAX_MB:
-        raise CheckFailedError(f"{told}; each may have {MAX_MB} MB")
-    return told
+        raise CheckFailedError(f"{facts}; each may have {MAX_MB} MB")
+    return facts
 
 
 def installs(extra: str, torch: str) -> Callable[[Path], str]:

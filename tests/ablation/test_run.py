@@ -46,10 +46,10 @@ def config(out: Path, **changes: object) -> AblationConfig:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """Replaces training by a random network in a run's folder: what is tested here is the grid, not learning."""
-    made: list[TrainConfig] = []
+    configs: list[TrainConfig] = []
 
     def train(recipe: TrainConfig, **_: object) -> Path:
-        made.append(recipe)
+        configs.append(recipe)
         assert recipe.run_dir is not None
         torch.manual_seed(recipe.seed)
         model = PSPNet(recipe.model.changed(num_classes=SCENE_CLASSES.num_classes))
@@ -62,7 +62,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "resume", resume)
-    return made
+    return configs
 
 
 DATA = {"train_data": Scenes(2, size=33), "val_data": Scenes(3, size=33, split="val")}

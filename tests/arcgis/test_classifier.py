@@ -306,7 +306,7 @@ class StubArcGIS:
         mask = np.ones(source.shape, np.uint8) if mask is None else np.broadcast_to(mask, source.shape).astype(np.uint8)
         around = ((0, 0), (padding, padding + ty), (padding, padding + tx))
         source, mask = np.pad(source, around), np.pad(mask, around)
-        found = np.zeros((height + ty, width + tx), info["pixelType"])
+        actual = np.zeros((height + ty, width + tx), info["pixelType"])
         for top in range(0, height, ty):
             for left in range(0, width, tx):
                 part = np.s_[:, top : top + ty + 2 * padding, left : left + tx + 2 * padding]
@@ -318,9 +318,11 @@ class StubArcGIS:
                     raster_mask=mask[part].copy(),
                 )
                 assert blocks["output_pixels"].shape == (1, ty, tx)
-                found[top : top + ty, left : left + tx] = np.where(blocks["output_mask"], blocks["output_pixels"], 0)[0]
+                actual[top : top + ty, left : left + tx] = np.where(blocks["output_mask"], blocks["output_pixels"], 0)[
+                    0
+                ]
         assert function.updateKeyMetadata((), -1) == {"datatype": "Thematic"}
-        return found[:height, :width]
+        return actual[:height, :width]
 
 
 def test_arcgis_gets_the_map_that_segment_raster_writes(trained: PSPNetClassifier, tmp_path: Path) -> None:
@@ -329,9 +331,9 @@ def test_arcgis_gets_the_map_that_segment_raster_writes(trained: PSPNetClassifie
     pixels = scene(96, 64)
     source = write_raster(tmp_path / "in.tif", pixels)
     trained.predict(source, tmp_path / "out.tif", tile_px=32, overlap_px=0)
-    found = StubArcGIS(tmp_path / "landcover" / "landcover.dlpk").classify(pixels, None, padding=0)
-    np.testing.assert_array_equal(found, read(tmp_path / "out.tif"))
-    assert set(np.unique(found)) <= {2, 5}
+    actual = StubArcGIS(tmp_path / "landcover" / "landcover.dlpk").classify(pixels, None, padding=0)
+    np.testing.assert_array_equal(actual, read(tmp_path / "out.tif"))
+    assert set(np.unique(actual)) <= {2, 5}
     with rasterio.open(tmp_path / "out.tif") as file:
         assert json.loads(file.tags()["CLASSES"]) == {"2": "Water", "5": "Bare soil"}
 
@@ -355,9 +357,9 @@ def test_padding_and_masks_in_arcgis(tmp_path: Path, monkeypatch: pytest.MonkeyP
         self.segmenter = make_segmenter(engine=PixelEngine())
 
     monkeypatch.setattr(type(host.function), "initialize", with_pixel_engine)
-    found = host.classify(pixels, ~hole)
-    np.testing.assert_array_equal(np.where(hole, 255, found), read(tmp_path / "out.tif"))
-    assert (found[hole] == 0).all()
+    actual = host.classify(pixels, ~hole)
+    np.testing.assert_array_equal(np.where(hole, 255, actual), read(tmp_path / "out.tif"))
+    assert (actual[hole] == 0).all()
     with pytest.raises(ValueError, match="padding = 20"):
         host.function.getConfiguration(padding=20)
     assert load_package(tmp_path / "pixel" / "pixel.emd").classes == SPACE.names

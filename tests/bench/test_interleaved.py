@@ -24,14 +24,14 @@ def test_figures_compare_round_by_round() -> None:
 
 def test_waiting_ends_when_it_is_quiet_or_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     loads = iter([3.0, 1.0, 0.1, 9.0])
-    told: list[str] = []
+    lines: list[str] = []
     slept: list[float] = []
     monkeypatch.setattr(interleaved, "load_per_core", lambda: next(loads))
     monkeypatch.setattr(interleaved.time, "sleep", slept.append)
-    assert wait_for_quiet(10, 0.2, told.append) == 0.1
-    assert len(slept) == len(told) == 2
-    assert "load 3.00 a core" in told[0]
-    assert wait_for_quiet(0, 0.2, told.append) == 9.0  # nobody wants to wait: the load is told all the same
+    assert wait_for_quiet(10, 0.2, lines.append) == 0.1
+    assert len(slept) == len(lines) == 2
+    assert "load 3.00 a core" in lines[0]
+    assert wait_for_quiet(0, 0.2, lines.append) == 9.0  # nobody wants to wait: the load is told all the same
     assert len(slept) == 2
     monkeypatch.setattr(interleaved, "load_per_core", lambda: None)  # Windows has no such number
     assert wait_for_quiet(10) is None

@@ -46,7 +46,7 @@ def child(name: str, log: Path, mib: int = 0, seconds: float = 0.0, fails: str =
 
 def test_turns(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    found = take_turns(
+    results = take_turns(
         [
             child("a", log, mib=60, seconds=0.05),
             child("b", log),
@@ -56,7 +56,7 @@ def test_turns(tmp_path: Path) -> None:
         rounds=3,
     )
     assert log.read_text() == "ab" * 4  # one warm-up
-    a, b = found["a"], found["b"]
+    a, b = results["a"], results["b"]
     assert len(a.wall_s) == len(b.wall_s) == 3
     assert a.median_s > 0.05 > b.median_s
     assert a.median_processor_s < a.median_s  # asleep most of the time
@@ -64,8 +64,8 @@ def test_turns(tmp_path: Path) -> None:
     assert b.peak_mib - b.ready_mib < 20
     assert a.about == {"flops": 7}
     assert ratios(a, b)[1] > 1
-    assert found["c"].failure == "ValueError: no such thing"
-    assert found["d"].failure == "out of luck"
+    assert results["c"].failure == "ValueError: no such thing"
+    assert results["d"].failure == "out of luck"
 
 
 def test_ratios_are_of_pairs() -> None:

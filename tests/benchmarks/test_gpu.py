@@ -40,9 +40,9 @@ def test_every_part_gives_figures(
     parts = [name for name, _, _ in gpu.PARTS if name not in COMPILED]
     assert run(gpu, monkeypatch, "--only", ",".join(parts), "--seconds", "10000", "--out", str(tmp_path)) == 0
     (path,) = tmp_path.glob("gpu-a-processor-1-cores-*-0000000.json")
-    found = json.loads(path.read_text())["parts"]
-    assert list(found) == [*parts, "data loading beside training"]
-    rows = {(part, row["name"]): row for part, part_rows in found.items() for row in part_rows}
+    content = json.loads(path.read_text())["parts"]
+    assert list(content) == [*parts, "data loading beside training"]
+    rows = {(part, row["name"]): row for part, part_rows in content.items() for row in part_rows}
     unmeasured = {name for name, row in rows.items() if "failure" in row}
     assert unmeasured <= {("forward", "smp PSPNet, to labels"), ("training", "smp PSPNet")}
     assert rows["labels", "scenes, float32"]["equal_labels"] == 1
@@ -74,8 +74,8 @@ def test_fused_by_hand_is_the_same_network(gpu: Any) -> None:
 def test_what_no_longer_fits_is_left_out(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert run(gpu, monkeypatch, "--seconds", "0", "--out", str(tmp_path)) == 0
     (path,) = tmp_path.glob("*.json")
-    found = json.loads(path.read_text())["parts"]
-    assert all(rows[0]["failure"].startswith("left out") for name, rows in found.items() if rows)
+    parts = json.loads(path.read_text())["parts"]
+    assert all(rows[0]["failure"].startswith("left out") for name, rows in parts.items() if rows)
 
 
 def test_a_part_that_fails_is_a_row_and_exit_code_1(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,6 +87,6 @@ def test_a_part_that_fails_is_a_row_and_exit_code_1(gpu: Any, monkeypatch: pytes
     )
     assert run(gpu, monkeypatch, "--seconds", "10000", "--out", str(tmp_path)) == 1
     (path,) = tmp_path.glob("*.json")
-    found = json.loads(path.read_text())["parts"]
-    assert found["first"][0]["failure"] == "MemoryError: no room"
-    assert found["second"] == [{"name": "a", "value": 1.0}]
+    parts = json.loads(path.read_text())["parts"]
+    assert parts["first"][0]["failure"] == "MemoryError: no room"
+    assert parts["second"] == [{"name": "a", "value": 1.0}]

@@ -19,9 +19,9 @@ SPEC.loader.exec_module(hostile_clients)
 
 @pytest.mark.slow
 def test_no_promise_is_broken_in_twenty_seconds() -> None:
-    found = hostile_clients.run(20 / 60, honest=2, hostile=6, seed=1)
-    assert hostile_clients.broken(found) == [], found
-    assert len(found["hostile"]) >= 6, "the hostile clients hardly did anything"
+    results = hostile_clients.run(20 / 60, honest=2, hostile=6, seed=1)
+    assert hostile_clients.broken(results) == [], results
+    assert len(results["hostile"]) >= 6, "the hostile clients hardly did anything"
 
 
 def test_broken_promises_are_told() -> None:

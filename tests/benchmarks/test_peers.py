@@ -22,8 +22,8 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def jobs(peers: Any, monkeypatch: pytest.MonkeyPatch, *options: str, bfloat16: bool = True) -> list[dict[str, Any]]:
     monkeypatch.setattr(sys, "argv", ["peers.py", *options])
-    found: list[dict[str, Any]] = peers.jobs_of(peers.parse(), bfloat16)
-    return found
+    collected: list[dict[str, Any]] = peers.jobs_of(peers.parse(), bfloat16)
+    return collected
 
 
 def test_who_is_measured(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +53,13 @@ def test_rows_say_what_differs(peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_
         labels[0, 0] = number
         np.save(tmp_path / f"job{number}.npy", labels)
     about = {"gflop": 300.0, "parameters": 4e7}
-    found = {
+    results = {
         "mmsegmentation": Measured("mmsegmentation", [2.0], [2.0], about=about),
         "SegFormer-B0": Measured("SegFormer-B0", [1.0], [1.0], about=about),
         "ours openvino int8": Measured("ours openvino int8", [0.5], [0.5], about=about | {"mean_iou": 0.71234}),
         "ours torch fp32": Measured("ours torch fp32", failure="out of memory"),
     }
-    rows = peers.rows_of(three, found, tmp_path)
+    rows = peers.rows_of(three, results, tmp_path)
     assert "equal_labels" not in rows[1]  # another network: its labels are not comparable
     assert rows[2]["equal_labels"] == 0.9375
     shown = {line[:30].strip(): line[30:] for line in peers.table(rows, 1).splitlines()}

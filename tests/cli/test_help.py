@@ -53,7 +53,7 @@ def test_one_word_is_one_kind_of_value() -> None:
             for word in parameter.opts:
                 if word in SAME_KIND:
                     kinds.setdefault(word, set()).add("flag" if getattr(parameter, "is_flag", False) else "value")
-    assert {word: sorted(found) for word, found in kinds.items() if len(found) > 1} == {}
+    assert {word: sorted(spellings) for word, spellings in kinds.items() if len(spellings) > 1} == {}
 
 
 def test_every_command_stands_under_a_heading() -> None:
@@ -72,9 +72,9 @@ def test_version_and_doctor() -> None:
 
     run = [sys.executable, "-m", "pspnet"]
     assert subprocess.run([*run, "--version"], capture_output=True, text=True).stdout.strip() == pspnet.__version__
-    told = json.loads(subprocess.run([*run, "doctor", "--json"], capture_output=True, text=True, check=True).stdout)
-    assert told["devices"][0] == "cpu"
-    assert {one["name"]: one["works"] for one in told["abilities"]}["train"] is True
+    report = json.loads(subprocess.run([*run, "doctor", "--json"], capture_output=True, text=True, check=True).stdout)
+    assert report["devices"][0] == "cpu"
+    assert {one["name"]: one["works"] for one in report["abilities"]}["train"] is True
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -109,9 +109,9 @@ def test_a_missing_model_is_named_before_what_else_is_missing(
     }.get(command, ["--data", str(tmp_path / "none")])
     for model in ("camvid-smal", str(tmp_path / "no.safetensors")):
         assert _run([command, model, *rest], debug=False) == 1
-        told = capsys.readouterr().err
-        assert model in told
-        assert "missing.jpg" not in told
+        stderr = capsys.readouterr().err
+        assert model in stderr
+        assert "missing.jpg" not in stderr
 
 
 def test_a_line_a_minute_where_there_is_no_terminal(

@@ -33,15 +33,15 @@ def run(*arguments: str | Path) -> int:
 
 def commands() -> list[list[str]]:
     """Every command, those of groups too."""
-    found: list[list[str]] = []
+    lines_of_options: list[list[str]] = []
 
     def walk(command: object, path: list[str]) -> None:
         for name, below in getattr(command, "commands", {}).items():
-            found.append([*path, name])
+            lines_of_options.append([*path, name])
             walk(below, [*path, name])
 
     walk(get_command(app), [])
-    return found
+    return lines_of_options
 
 
 @pytest.mark.parametrize("path", commands(), ids=" ".join)
@@ -82,18 +82,18 @@ def test_wrong_use_is_told_in_words(
     model: Path, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*[str(model) if a == "MODEL" else a for a in arguments]) == code
-    told = capsys.readouterr().err
-    assert words in told
-    assert "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_cut_off_checkpoint_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(model.read_bytes()[:1000])
     assert run("segment", cut, cut) == 1
-    told = capsys.readouterr().err
-    assert "cut off" in told
-    assert "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert "cut off" in stderr
+    assert "Traceback" not in stderr
     with pytest.raises(CheckpointError):  # with --debug the error itself comes through, for its traceback
         _run(["segment", str(cut), str(cut)], debug=True)
 

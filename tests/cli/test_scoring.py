@@ -55,8 +55,8 @@ def test_two_models_are_compared(
     assert f"{two} minus {one}, paired over 4 images" in " ".join(shown.split())
     assert "calibration error" in shown
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 2000
-    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert (found["first"], found["second"]) == (str(one), str(two))
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (content["first"], content["second"]) == (str(one), str(two))
     assert run("evaluate", one, *common, "--json", tmp_path / "one.json") == 0
     alone = json.loads((tmp_path / "one.json").read_text())["mean_iou"]
     capsys.readouterr()
@@ -65,11 +65,11 @@ def test_two_models_are_compared(
     assert run("evaluate", one, "extra", *common) == 2
     assert "one argument too many" in capsys.readouterr().err
     second = json.loads((tmp_path / "out" / "scores.json").read_text())["mean_iou"]
-    assert found["differences"]["mean_iou"]["value"] == pytest.approx(second - alone, abs=1e-9)
+    assert content["differences"]["mean_iou"]["value"] == pytest.approx(second - alone, abs=1e-9)
     # a saved report does as well as the model
     assert run("evaluate", two, "--against", tmp_path / "one.json", *common, "--out", tmp_path / "again") == 0
     again = json.loads((tmp_path / "again" / "comparison.json").read_text())
-    assert again["differences"] == found["differences"]
+    assert again["differences"] == content["differences"]
 
 
 def test_predictions_for_a_server(
@@ -84,9 +84,9 @@ def test_predictions_for_a_server(
     codes = set(LabelSpace.named("cityscapes").codes)
     assert set(np.unique(pixels_of(files[0]))) <= codes  # labelIds, not training ids
     image = next((data / "leftImg8bit" / "test").rglob("*.png"))
-    own = Segmenter.load(one, device="cpu").segment(image)
+    ours = Segmenter.load(one, device="cpu").segment(image)
     written = pixels_of(next(f for f in files if f.name.startswith(image.name[:20])))
-    assert np.mean(written == LabelSpace.named("cityscapes").encode(own.labels)) > 0.999
+    assert np.mean(written == LabelSpace.named("cityscapes").encode(ours.labels)) > 0.999
     assert run("evaluate", one, *common, "--submission", tmp_path / "val", "--json", tmp_path / "s.json") == 0
     assert len(list((tmp_path / "val").rglob("*.png"))) == 4  # a split with labels is scored too
     assert json.loads((tmp_path / "s.json").read_text())["images"] == 4

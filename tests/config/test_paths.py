@@ -11,9 +11,9 @@ from pspnet.training.results import shareable
 
 
 def test_every_path_in_the_schema_is_known() -> None:
-    found = path_fields(TrainConfig)
-    assert {"run_dir", "data.root", "data.cache_folder", "init_from"} <= set(found)
-    assert len(found) == len(set(found))
+    actual = path_fields(TrainConfig)
+    assert {"run_dir", "data.root", "data.cache_folder", "init_from"} <= set(actual)
+    assert len(actual) == len(set(actual))
 
 
 def test_a_shared_recipe_names_no_folder() -> None:

@@ -22,7 +22,7 @@ SPACE = LabelSpace(("ground", "plant", "car"))
 
 
 @pytest.mark.parametrize(
-    ("pixels", "ignored", "labelled", "role", "told"),
+    ("pixels", "ignored", "labelled", "role", "faults"),
     [
         ([5, 5, 5], 9, 3, "learn", ""),
         ([0, 0, 0], 9, 3, "learn", "error unlabelled"),
@@ -35,10 +35,10 @@ SPACE = LabelSpace(("ground", "plant", "car"))
         ([9, 9, 0], 0, 3, "learn", "warning absent"),
     ],
 )
-def test_what_counts_tell(pixels: list[int], ignored: int, labelled: int, role: Role, told: str) -> None:
-    found = class_faults("train", SPACE, np.array(pixels), ignored, labelled, role)
-    assert " ".join(f"{fault.severity} {fault.kind}" for fault in found) == told
-    assert all(("255" in str(fault)) == (ignored > 0) for fault in found)
+def test_what_counts_tell(pixels: list[int], ignored: int, labelled: int, role: Role, faults: str) -> None:
+    actual = class_faults("train", SPACE, np.array(pixels), ignored, labelled, role)
+    assert " ".join(f"{fault.severity} {fault.kind}" for fault in actual) == faults
+    assert all(("255" in str(fault)) == (ignored > 0) for fault in actual)
 
 
 def data(root: Path, value: int = 1, splits: tuple[str, ...] = ("train", "val")) -> Path:

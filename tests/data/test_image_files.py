@@ -72,8 +72,8 @@ def test_the_check_finds_files_of_another_kind_among_them(tmp_path: Path, kind: 
         (root / "images/1.tif").unlink()
         Image.fromarray(scene(48, 40).transpose(1, 2, 0)).save(root / "images/1.png")
     # whether the file lies in a split of its own or beside others is a matter of its name's hash: both are found
-    told = " ".join(map(str, check_splits("folder", root).errors))
-    assert re.search("uint16" if kind == "type" else "3 bands|the other 3", told), told
+    messages = " ".join(map(str, check_splits("folder", root).errors))
+    assert re.search("uint16" if kind == "type" else "3 bands|the other 3", messages), messages
 
 
 def test_what_is_nodata_is_ignored_in_the_labels(tmp_path: Path) -> None:

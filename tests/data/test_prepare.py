@@ -48,16 +48,16 @@ def files_below(folder: Path) -> dict[str, bytes]:
 def test_an_archive_comes_out_as_it_went_in(tmp_path: Path, name: str) -> None:
     fakes.write_folder(tmp_path / "in")
     archive = (zip_of if name.endswith("zip") else tar_of)(tmp_path / "in", tmp_path / name)
-    seen: list[tuple[int, int]] = []
-    count = unpack(archive, tmp_path / "out", lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    count = unpack(archive, tmp_path / "out", lambda done, total: calls.append((done, total)))
     assert files_below(tmp_path / "out") == files_below(tmp_path / "in")
     assert count == len(files_below(tmp_path / "in"))
-    assert seen[-1] == (count, count)
-    seen.clear()
+    assert calls[-1] == (count, count)
+    calls.clear()
     victim = next((tmp_path / "out/train/images").iterdir())
     victim.unlink()  # as if it had been interrupted
-    unpack(archive, tmp_path / "out", lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 1)]
+    unpack(archive, tmp_path / "out", lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 1)]
     assert files_below(tmp_path / "out") == files_below(tmp_path / "in")
 
 
@@ -182,14 +182,14 @@ def test_prepare(tmp_path: Path, name: str, below: str) -> None:
     write = getattr(fakes, f"write_{name}")
     write(tmp_path / "in")
     archive = zip_of(tmp_path / "in", tmp_path / "download.zip", below)
-    made = prepare(name, [archive], tmp_path / "out")
-    assert made.counts["train"] == 4
-    assert made.counts["val"] == 2
-    assert not made.complete  # a fake is smaller than what was published
-    assert any("train: 4 images" in note for note in made.notes)
-    assert any("no checksum is public" in note for note in made.notes)
-    assert len(open_dataset(name, made.root, "val")) == 2
-    assert prepare(name, [], tmp_path / "out").counts == made.counts
+    prepared = prepare(name, [archive], tmp_path / "out")
+    assert prepared.counts["train"] == 4
+    assert prepared.counts["val"] == 2
+    assert not prepared.complete  # a fake is smaller than what was published
+    assert any("train: 4 images" in note for note in prepared.notes)
+    assert any("no checksum is public" in note for note in prepared.notes)
+    assert len(open_dataset(name, prepared.root, "val")) == 2
+    assert prepare(name, [], tmp_path / "out").counts == prepared.counts
 
 
 def test_prepare_compares_checksums_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +203,9 @@ def test_prepare_compares_checksums_and_counts(tmp_path: Path, monkeypatch: pyte
     digest = hashlib.sha1(archive.read_bytes()).hexdigest()
     small = PublishedArchive("somewhere", {"train": 4, "val": 2}, {archive.name: f"sha1:{digest}"})
     monkeypatch.setitem(LAYOUTS, "ade20k", Layout(old.open, old.splits, small))
-    made = prepare("ade20k", [archive], tmp_path / "out2")
-    assert made.complete
-    assert made.notes == ()
+    prepared = prepare("ade20k", [archive], tmp_path / "out2")
+    assert prepared.complete
+    assert prepared.notes == ()
 
 
 def test_prepare_says_where_to_get_it(tmp_path: Path) -> None:
@@ -235,18 +235,18 @@ def test_sbd_becomes_trainaug(tmp_path: Path) -> None:
     (sbd / "val.txt").write_text("2008_000002\n2007_000304\n")
     first = tar_of(tmp_path / "voc", tmp_path / "voc.tar", "VOCdevkit/VOC2012/")
     second = tar_of(sbd, tmp_path / "sbd.tgz", "benchmark_RELEASE/dataset/")
-    made = prepare("voc", [first], tmp_path / "out")
-    assert "trainaug" not in made.counts
-    made = prepare("voc", [second], tmp_path / "out")
-    assert made.counts["trainaug"] == 4 + 2  # VOC's val is left out
+    prepared = prepare("voc", [first], tmp_path / "out")
+    assert "trainaug" not in prepared.counts
+    prepared = prepare("voc", [second], tmp_path / "out")
+    assert prepared.counts["trainaug"] == 4 + 2  # VOC's val is left out
     dataset = open_dataset("voc", tmp_path / "out", "trainaug")
     by_name = {dataset[i].name: dataset[i].labels for i in range(len(dataset))}
     assert set(by_name) == {"2007_000300", "2007_000301", "2007_000302", "2007_000303", "2008_000001", "2008_000002"}
     expected = (np.arange(35).reshape(5, 7) % 4).astype(np.uint8)
     expected[0, 0] = 15
     np.testing.assert_array_equal(by_name["2008_000002"], expected)
-    own = open_dataset("voc", tmp_path / "out", "train")[0]
-    np.testing.assert_array_equal(by_name["2007_000300"], own.labels)  # VOC's own labels win
+    as_classes = open_dataset("voc", tmp_path / "out", "train")[0]
+    np.testing.assert_array_equal(by_name["2007_000300"], as_classes.labels)  # VOC's own labels win
 
 
 @pytest.mark.parametrize("name", ["plain", "compressed"])
@@ -254,9 +254,9 @@ def test_a_field_of_a_mat_file(name: str) -> None:
     """Files recorded with SciPy: a struct with a cell array, the labels and a list, behind another variable."""
     expected = (np.arange(35).reshape(5, 7) % 4).astype(np.uint8)
     expected[0, 0] = 15
-    found = read_mat_field(MAT / f"{name}.mat", "GTcls", "Segmentation")
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, expected)
+    actual = read_mat_field(MAT / f"{name}.mat", "GTcls", "Segmentation")
+    assert actual.dtype == np.uint8
+    np.testing.assert_array_equal(actual, expected)
     np.testing.assert_array_equal(read_mat_field(MAT / f"{name}.mat", "GTcls", "CategoriesPresent"), [[1], [2]])
     with pytest.raises(LabelError, match=r"holds no array GTcls\.Nothing"):
         read_mat_field(MAT / f"{name}.mat", "GTcls", "Nothing")
@@ -305,14 +305,14 @@ def test_isprs_tiles_are_cut(tmp_path: Path, name: str, monkeypatch: pytest.Monk
                 f"top_mosaic_09cm_{tile}.tif",
                 f"dsm/dsm_09cm_matching_{tile}.tif",
             )
-        for place, pixels in zip(places, (image, colours, image), strict=True):
-            target = tmp_path / "in" / place
+        for spot, pixels in zip(places, (image, colours, image), strict=True):
+            target = tmp_path / "in" / spot
             target.parent.mkdir(parents=True, exist_ok=True)
             write_png(target.with_suffix(".png"), pixels)
             target.with_suffix(".png").rename(target)  # PNG bytes: readers look at the content, not at the name
-    made = prepare(name, [zip_of(tmp_path / "in", tmp_path / "tiles.zip")], tmp_path / "out")
-    assert made.counts == {"train": 2 * 4, "val": 2 * 4}  # 0, 11 down; 0, 32, 64, 73 across
-    assert any("missing for the tiles" in note for note in made.notes)
+    prepared = prepare(name, [zip_of(tmp_path / "in", tmp_path / "tiles.zip")], tmp_path / "out")
+    assert prepared.counts == {"train": 2 * 4, "val": 2 * 4}  # 0, 11 down; 0, 32, 64, 73 across
+    assert any("missing for the tiles" in note for note in prepared.notes)
     dataset = open_dataset(name, tmp_path / "out", "train")
     names = {dataset[i].name for i in range(len(dataset))}
     assert f"{tiles[0]}_73_11_137_75" in names

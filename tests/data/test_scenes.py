@@ -117,8 +117,8 @@ def test_what_is_painted_is_labelled_where_it_is_seen() -> None:
         for half, way in ((slice(0, SIZE // 3), facts.left), (slice(-SIZE // 3, None), facts.right)):
             boat, car = (masks(sample.labels, (name,))[:, half].sum() for name in ("boat", "car"))
             assert (boat > 0, car > 0) == (way == "water", way == "road")
-        place, none = ("skyscraper", "building") if facts.city else ("building", "skyscraper")
-        assert len(rows[place]) > 0
+        there, none = ("skyscraper", "building") if facts.city else ("building", "skyscraper")
+        assert len(rows[there]) > 0
         assert len(rows[none]) == 0
 
 

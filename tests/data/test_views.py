@@ -28,16 +28,16 @@ from support.toys import Toys, ended, in_child
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_each_sample_is_decoded_once(cache: Cache, tmp_path: Path) -> None:
     toys = Toys(5, uneven=True)
-    kept = cached(toys, cache, tmp_path)
+    cache_view = cached(toys, cache, tmp_path)
     for _ in range(3):
         for index in (3, 0, 4, 1, 2):
-            first, second = toys[index], kept[index]
+            first, second = toys[index], cache_view[index]
             assert np.array_equal(first.image, second.image)
             assert np.array_equal(first.labels, second.labels)  # type: ignore[arg-type]
             assert first.name == second.name
     assert toys.reads == 15 + 5
-    assert (len(kept), kept.bands, kept.label_space) == (5, 3, toys.label_space)
-    del kept
+    assert (len(cache_view), cache_view.bands, cache_view.label_space) == (5, 3, toys.label_space)
+    del cache_view
     gc.collect()
     assert list(tmp_path.iterdir()) == []
 
@@ -49,11 +49,11 @@ def test_off_is_the_data_set_itself() -> None:
 
 def test_processes_share_a_folder(tmp_path: Path) -> None:
     toys = Toys(4)
-    kept = cached(toys, "disk", tmp_path)
+    cache_view = cached(toys, "disk", tmp_path)
 
     def read_all() -> None:
         for index in range(4):
-            kept[index]
+            cache_view[index]
 
     assert ended(in_child(read_all)) == 0
     read_all()

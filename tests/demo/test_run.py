@@ -79,18 +79,18 @@ def test_the_page_is_whole_and_needs_nothing_else(report: DemoReport) -> None:
 
 def test_the_page_shows_the_scores_that_were_measured(report: DemoReport) -> None:
     text = report.page.read_text(encoding="utf-8")
-    kept = json.loads((report.page.parent / "scores.json").read_text(encoding="utf-8"))
+    content = json.loads((report.page.parent / "scores.json").read_text(encoding="utf-8"))
     for outcome in report.outcomes:
         hits = outcome.predictions == report.labels
-        found = kept["networks"][outcome.contender.key]
-        assert found["pixel_accuracy"] == pytest.approx(hits.mean())
+        actual = content["networks"][outcome.contender.key]
+        assert actual["pixel_accuracy"] == pytest.approx(hits.mean())
         ious = []
         for number in range(SCENE_CLASSES.num_classes):
             truth, said = report.labels == number, outcome.predictions == number
             if (truth | said).any():
                 ious.append((truth & said).sum() / (truth | said).sum())
-        assert found["mean_iou"] == pytest.approx(np.mean(ious))
-        assert f"{100 * found['mean_iou']:.1f} <small>% mIoU" in text
+        assert actual["mean_iou"] == pytest.approx(np.mean(ious))
+        assert f"{100 * actual['mean_iou']:.1f} <small>% mIoU" in text
 
 
 def test_the_kept_model_predicts_what_the_page_shows(report: DemoReport) -> None:

@@ -52,8 +52,8 @@ def test_the_student(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = run_notebook("student", GuideRunner(stand_ins={"pspnet demo --out demo": lambda: None}))
     assert (names["answer"](names["features"], names["pooled"]) == names["result"].labels).mean() > 0.999
     printed = capsys.readouterr().out
-    own, swapped = (int(share) for share in re.findall(r"(\d+)% of the hulls as in this scene", printed))
-    assert own > 60 > 40 > swapped  # the claim of the page: whose averages are given decides
+    unchanged, swapped = (int(share) for share in re.findall(r"(\d+)% of the hulls as in this scene", printed))
+    assert unchanged > 60 > 40 > swapped  # the claim of the page: whose averages are given decides
 
 
 @pytest.mark.slow

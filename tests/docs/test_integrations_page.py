@@ -34,8 +34,8 @@ def section(title: str) -> str:
 
 def block(title: str, language: str) -> str:
     """The one block of a section in this language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", section(title), flags=re.M | re.S)
-    return found
+    (match,) = re.findall(rf"^```{language}\n(.*?)^```", section(title), flags=re.M | re.S)
+    return match
 
 
 def commands(script: str) -> None:

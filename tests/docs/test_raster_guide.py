@@ -68,12 +68,12 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def check_what_the_guide_promises(folder: Path) -> None:
     with (
         rasterio.open(folder / "town" / "images" / "west.tif") as source,
-        rasterio.open(folder / "landcover.tif") as made,
+        rasterio.open(folder / "landcover.tif") as output,
     ):
-        assert (made.crs, made.transform, made.shape) == (source.crs, source.transform, source.shape)
-        assert made.count == 2  # polygons ask for the confidence
-        assert json.loads(made.tags()["CLASSES"]) == {"0": "field", "1": "houses", "2": "water"}
-        labels = made.read(1)
+        assert (output.crs, output.transform, output.shape) == (source.crs, source.transform, source.shape)
+        assert output.count == 2  # polygons ask for the confidence
+        assert json.loads(output.tags()["CLASSES"]) == {"0": "field", "1": "houses", "2": "water"}
+        labels = output.read(1)
     assert set(np.unique(labels)) <= {0, 1, 2}
     _, _, _, (names, areas) = pyogrio.raw.read(folder / "landcover.gpkg", columns=["class", "area_m2"])
     assert set(names) <= {"field", "houses", "water"}

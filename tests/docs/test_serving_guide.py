@@ -62,11 +62,11 @@ def test_the_curl_lines_run(served: Running, folder: Path) -> None:
 
 def test_the_python_runs(served: Running, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ((_, code),) = blocks(PAGE, "python")
-    found: dict[str, object] = {"URL": served.url}
-    exec(compile(code, str(PAGE), "exec"), found)
+    names: dict[str, object] = {"URL": served.url}
+    exec(compile(code, str(PAGE), "exec"), names)
     assert (folder / "overlay.png").stat().st_size > 1000
-    assert found["picture"].shape == (96, 96, 3)  # type: ignore[attr-defined]
-    assert found["boats"]["type"] == "FeatureCollection"  # type: ignore[index]
+    assert names["picture"].shape == (96, 96, 3)  # type: ignore[attr-defined]
+    assert names["boats"]["type"] == "FeatureCollection"  # type: ignore[index]
     assert "sky" in capsys.readouterr().out
 
 
@@ -75,5 +75,5 @@ def test_the_page_names_what_there_is() -> None:
     options = {name for parameter in get_command(app).commands["serve"].params for name in parameter.opts}
     shown = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--data-binary"}
     assert shown <= options
-    told = {int(number) for row in re.findall(r"^\| ([0-9, ]+) \|", text, flags=re.M) for number in row.split(",")}
-    assert told == {status for status, _ in KINDS.values()} - {405, 499, 500}  # of those three no caller need know
+    numbers = {int(number) for row in re.findall(r"^\| ([0-9, ]+) \|", text, flags=re.M) for number in row.split(",")}
+    assert numbers == {status for status, _ in KINDS.values()} - {405, 499, 500}  # of those three no caller need know

@@ -82,15 +82,15 @@ def test_scores_equal_an_independent_count(segmenter: Segmenter, protocol: objec
 
 
 def test_the_report_is_complete(segmenter: Segmenter, tmp_path: Path) -> None:
-    seen = []
+    calls = []
     report = assess(
         segmenter,
         Photos(),
         EvaluationConfig(resamples=200),
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
         name="photos val",
     )
-    assert seen == [(i, 5) for i in range(1, 6)]
+    assert calls == [(i, 5) for i in range(1, 6)]
     files = report.save(tmp_path)
     files[2].unlink()
     with pytest.raises(OutputError, match=r"scores.json' exists"):  # before anything is written
@@ -159,13 +159,13 @@ def test_classes_that_nobody_named_stand_for_codes(segmenter: Segmenter) -> None
 @pytest.mark.parametrize("table", ["ade20k", "loveda", "isprs", "voc", "cityscapes", "coco_stuff"])
 def test_published_spellings_are_scored(table: str) -> None:
     """Names as MMSegmentation writes them, in the same order, in upper case, turned round."""
-    own = LabelSpace.named(table)
+    own_table = LabelSpace.named(table)
     theirs = {"bed": "bed ", "television": "television receiver", "agriculture": "agricultural"}
-    names = tuple(theirs.get(name, name.replace(" ", "_").upper()) for name in own.names)
-    assert class_translation(LabelSpace(names), own) is None
-    turned = class_translation(LabelSpace(names[::-1]), own)
+    names = tuple(theirs.get(name, name.replace(" ", "_").upper()) for name in own_table.names)
+    assert class_translation(LabelSpace(names), own_table) is None
+    turned = class_translation(LabelSpace(names[::-1]), own_table)
     assert turned is not None
-    assert turned[: own.num_classes].tolist() == list(range(own.num_classes))[::-1]
+    assert turned[: own_table.num_classes].tolist() == list(range(own_table.num_classes))[::-1]
 
 
 def test_what_cannot_be_scored_is_refused(segmenter: Segmenter) -> None:
@@ -192,30 +192,30 @@ def random_images(seed: int, quality: float, number: int = 40) -> PerImage:
     rng, result = np.random.default_rng(seed), PerImage()
     for index in range(number):
         labels = np.random.default_rng(index).integers(0, 3, 200)
-        found = np.where(rng.random(200) < quality, labels, rng.integers(0, 3, 200))
-        result.add(f"image_{index}", np.bincount(labels * 3 + found, minlength=9).reshape(3, 3))
+        predicted = np.where(rng.random(200) < quality, labels, rng.integers(0, 3, 200))
+        result.add(f"image_{index}", np.bincount(labels * 3 + predicted, minlength=9).reshape(3, 3))
     return result
 
 
 def test_intervals_equal_a_slow_bootstrap() -> None:
     images = random_images(0, 0.7)
-    found, classes = intervals(images, resamples=300, seed=5)
+    actual, classes = intervals(images, resamples=300, seed=5)
     draws = np.random.default_rng(5).multinomial(40, np.full(40, 1 / 40), 300)
     slow = []
     for draw in draws:
         hits, labels, predictions = sum(count * row for count, row in zip(draw, images.rows, strict=True))
         slow.append((hits / (labels + predictions - hits)).mean())
-    assert found["mean_iou"].low == pytest.approx(np.quantile(slow, 0.025))
-    assert found["mean_iou"].high == pytest.approx(np.quantile(slow, 0.975))
+    assert actual["mean_iou"].low == pytest.approx(np.quantile(slow, 0.025))
+    assert actual["mean_iou"].high == pytest.approx(np.quantile(slow, 0.975))
     assert all(interval.low <= interval.value <= interval.high for interval in classes)
 
 
 def test_a_paired_comparison_sees_what_intervals_do_not() -> None:
     weak, strong = random_images(0, 0.70), random_images(1, 0.74)
-    found = compare(weak, strong)["mean_iou"]
-    assert found.low > 0
-    assert found.better > 0.99
-    assert found.p_value < 0.05
+    actual = compare(weak, strong)["mean_iou"]
+    assert actual.low > 0
+    assert actual.better > 0.99
+    assert actual.p_value < 0.05
     same = compare(weak, weak)["pixel_accuracy"]
     assert (same.value, same.low, same.high, same.better, same.p_value) == (0, 0, 0, 0.5, 1.0)
     with pytest.raises(ConfigError, match="different images"):
@@ -252,12 +252,12 @@ def test_objects_are_found_beside_labels(tmp_path: Path) -> None:
         "SegmentationClass/a.png": ("SegmentationObject/a.png", np.array([[1, 255]], np.uint8), [[1, 0]]),
         "set/labels/x/a.png": ("set/instances/x/a.png", np.array([[0, 3]], np.uint8), [[0, 3]]),
     }
-    for label, (place, stored, expected) in places.items():
+    for label, (root, stored, expected) in places.items():
         sample = Sample(np.zeros((1, 2, 3)), None, "a", None, tmp_path / label)
-        with pytest.raises(DataError, match=Path(place).name):
+        with pytest.raises(DataError, match=Path(root).name):
             objects_beside(sample)
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(stored).save(tmp_path / place)
+        (tmp_path / root).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(stored).save(tmp_path / root)
         np.testing.assert_array_equal(objects_beside(sample), expected)
     with pytest.raises(DataError, match="beside 'labels'"):
         objects_beside(Sample(np.zeros((1, 2, 3)), None, "a", None, tmp_path / "masks" / "a.png"))
@@ -269,16 +269,16 @@ def test_two_models_are_compared_image_by_image(segmenter: Segmenter, tmp_path: 
     from rich.console import Console
 
     weak, strong = random_images(0, 0.70), random_images(1, 0.74)
-    found = compare_models(weak, strong)
-    changes = [change for _, change in found.images]
+    actual = compare_models(weak, strong)
+    changes = [change for _, change in actual.images]
     assert changes == sorted(changes)
     assert len(changes) == 40
     console = Console(record=True, width=120, file=io.StringIO())
-    console.print(found.render())
+    console.print(actual.render())
     text = console.export_text()
     assert "better" in text
     assert "largest losses" in text
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(actual.to_dict(), allow_nan=False)
     path = assess(segmenter, Photos()).save_json(tmp_path / "scores.json")
     same = compare_models(path, path)
     assert same.differences["mean_iou"].value == 0

@@ -33,12 +33,12 @@ def scene(index: int) -> tuple[np.ndarray, np.ndarray]:
         labels[70:, :80], labels[70:, 80:] = WATER, ROAD
         labels[85:97, 20:45], labels[85:97, 110:135] = BOAT, CAR
         labels[20:50, 30:50] = BUILDING if index % 4 else SKYSCRAPER
-    found = labels.copy()
+    predicted = labels.copy()
     if index >= 12:  # the first scenes are predicted well, so that the surroundings' meaning can be learnt
-        found[labels == BOAT] = CAR
-        found[labels == PILLOW] = BED
-        found[labels == BUILDING], found[labels == SKYSCRAPER] = SKYSCRAPER, BUILDING
-    return labels, found
+        predicted[labels == BOAT] = CAR
+        predicted[labels == PILLOW] = BED
+        predicted[labels == BUILDING], predicted[labels == SKYSCRAPER] = SKYSCRAPER, BUILDING
+    return labels, predicted
 
 
 class Scenes:
@@ -114,10 +114,10 @@ def test_the_page_stands_alone_and_escapes(page: tuple[object, str]) -> None:
 
 
 def test_errors_along_borders_are_told_apart() -> None:
-    labels, found = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
-    labels[:, 30:], found[:, 32:] = 1, 1
+    labels, predicted = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    labels[:, 30:], predicted[:, 32:] = 1, 1
     findings = Findings(2)
-    look_at(findings, 0, "a", np.zeros((60, 60, 3), np.uint8), labels, found)
+    look_at(findings, 0, "a", np.zeros((60, 60, 3), np.uint8), labels, predicted)
     assert findings.error_pixels == findings.border_pixels == 120
     assert not findings.regions
 

@@ -32,17 +32,17 @@ def test_the_plugin_finds_the_models_labels(exported: tuple[Segmenter, Path]) ->
     source, path = exported
     small = np.random.default_rng(1).integers(0, 256, (7, 7, 4), dtype=np.uint8)
     raster = cv2.resize(small, (96, 96), interpolation=cv2.INTER_CUBIC)  # a fourth band that the model does not read
-    found = DeepnessReader(path).labels(raster)
+    actual = DeepnessReader(path).labels(raster)
     wanted = source.segment(np.ascontiguousarray(raster[..., :3])).labels
     assert len(np.unique(wanted)) > 1
-    assert (found == wanted).mean() > 0.999
+    assert (actual == wanted).mean() > 0.999
 
 
 def test_the_plugin_is_told_everything(exported: tuple[Segmenter, Path]) -> None:
     reader = DeepnessReader(exported[1])
     assert reader.classes == ["sea", "land", "sky"]
-    told = {key: reader.told[key] for key in ("model_type", "resolution", "tile_size", "tiles_overlap", "seg_thresh")}
-    assert told == {
+    facts = {key: reader.facts[key] for key in ("model_type", "resolution", "tile_size", "tiles_overlap", "seg_thresh")}
+    assert facts == {
         "model_type": "Segmentor",
         "resolution": 25.0,
         "tile_size": 96,
@@ -55,8 +55,8 @@ def test_probabilities_are_the_models(exported: tuple[Segmenter, Path]) -> None:
     source, path = exported
     image = np.random.default_rng(2).integers(0, 256, (1, 3, 96, 96)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": image / 255})
-    np.testing.assert_allclose(found, source.probabilities(image), atol=1e-4)
+    (probabilities,) = session.run(None, {"images": image / 255})
+    np.testing.assert_allclose(probabilities, source.probabilities(image), atol=1e-4)
 
 
 def test_it_is_not_taken_for_a_model_with_logits(exported: tuple[Segmenter, Path]) -> None:
@@ -81,7 +81,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_every_onnx_file_names_its_classes_for_others(exported: tuple[Segmenter, Path]) -> None:
-    told = onnxruntime.InferenceSession(str(exported[1])).get_modelmeta().custom_metadata_map
-    assert json.loads(told["class_names"]) == {"0": "sea", "1": "land", "2": "sky"}
-    assert told["names"] == "{0: 'sea', 1: 'land', 2: 'sky'}"
-    assert (told["model_info labels"], told["model_info model_type"]) == ("sea land sky", "Segmentation")
+    facts = onnxruntime.InferenceSession(str(exported[1])).get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"]) == {"0": "sea", "1": "land", "2": "sky"}
+    assert facts["names"] == "{0: 'sea', 1: 'land', 2: 'sky'}"
+    assert (facts["model_info labels"], facts["model_info model_type"]) == ("sea land sky", "Segmentation")

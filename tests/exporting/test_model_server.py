@@ -51,6 +51,6 @@ def test_the_server_runs_it(tmp_path: Path) -> None:
     assert str(model.get_rt_info(["model_info", "labels"]).value) == "sea land sky"
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 50, 70)).astype(np.float32)
     compiled = openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled({"images": image})["logits"].argmax(1)
-    assert (found == source.labels(image)[0]).mean() > 0.999
+    actual = compiled({"images": image})["logits"].argmax(1)
+    assert (actual == source.labels(image)[0]).mean() > 0.999
     assert Segmenter.load(repository / "tiny" / "1" / "model.xml").classes == source.classes

@@ -60,9 +60,9 @@ def run(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:
 def test_less_bits_are_near(source: Path, tmp_path: Path, precision: str, near: float, smaller: float) -> None:
     path = tmp_path / "made.onnx"
     write_onnx_precision(source, path, precision, images(5), {"pspnet": "the header"})
-    seen = images(6)[5]  # not one of those it was calibrated on
-    wanted = run(source, seen)
-    assert 0 < np.abs(run(path, seen) - wanted).max() < near * np.abs(wanted).max()
+    image = images(6)[5]  # not one of those it was calibrated on
+    wanted = run(source, image)
+    assert 0 < np.abs(run(path, image) - wanted).max() < near * np.abs(wanted).max()
     weights = [w for w in onnx.load(path).graph.initializer if len(w.dims) == 4 and w.dims[0] > 1]
     before = [w for w in onnx.load(source).graph.initializer if len(w.dims) == 4 and w.dims[0] > 1]
     assert sum(w.ByteSize() for w in weights) < smaller * sum(w.ByteSize() for w in before)

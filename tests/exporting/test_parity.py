@@ -29,8 +29,8 @@ def source() -> Segmenter:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, logits: Any) -> None:
-    made = SimpleNamespace(logits=logits, engine=SimpleNamespace(name="stub"))
-    monkeypatch.setattr(parity.Segmenter, "load", lambda path: made)
+    stub = SimpleNamespace(logits=logits, engine=SimpleNamespace(name="stub"))
+    monkeypatch.setattr(parity.Segmenter, "load", lambda path: stub)
 
 
 def test_what_is_not_a_number_is_never_equal(source: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,9 +40,9 @@ def test_what_is_not_a_number_is_never_equal(source: Segmenter, monkeypatch: pyt
     assert compare(source, Path("m.onnx"), [image], True)[1][0].label_agreement == 1
 
     def half(images: torch.Tensor) -> torch.Tensor:
-        found = source.logits(images)
-        found[:, 0, :20] = NAN
-        return found
+        actual = source.logits(images)
+        actual[:, 0, :20] = NAN
+        return actual
 
     opened(monkeypatch, half)
     assert compare(source, Path("m.onnx"), [image], True)[1][0].label_agreement == pytest.approx(0.5)

@@ -83,11 +83,11 @@ def test_an_exported_model_segments(source: Segmenter, folder: Path) -> None:
 def test_openvino_runs_the_same_graph(source: Segmenter, folder: Path) -> None:
     engine = OpenVinoEngine(folder / "model.onnx", "fp32")
     images = np.random.default_rng(0).random((2, 3, 40, 56), np.float32) * 255
-    found = engine.coarse(images)
-    kept = found.copy()
-    assert np.abs(found - source.logits(images)).max() < 2e-4
+    actual = engine.coarse(images)
+    copy = actual.copy()
+    assert np.abs(actual - source.logits(images)).max() < 2e-4
     engine.coarse(images + 30)
-    assert np.array_equal(found, kept)  # a later call leaves an earlier result alone
+    assert np.array_equal(actual, copy)  # a later call leaves an earlier result alone
 
 
 class Painted:
@@ -110,10 +110,10 @@ class Painted:
 
 
 def test_quality_is_the_mean_iou_of_both(source: Segmenter, folder: Path) -> None:
-    found = quality_of(source, folder / "model.onnx", Painted(source))
-    assert found.images == 3
-    assert found.source == 1.0
-    assert found.exported > 0.99
+    actual = quality_of(source, folder / "model.onnx", Painted(source))
+    assert actual.images == 3
+    assert actual.source == 1.0
+    assert actual.exported > 0.99
     worse = quality_of(source, folder / "model.onnx", Subset(Painted(source, wrong=24), [0, 2]))
     assert worse.images == 2
     assert worse.source < 0.8
@@ -165,8 +165,8 @@ def test_an_altered_export_is_refused_and_others_read_it(folder: Path, tmp_path:
 
     whole = (folder / "model.onnx").read_bytes()
     onnx.checker.check_model(onnx.load_from_string(whole))
-    for place in range(50, len(whole) - 200, len(whole) // 15):
-        (tmp_path / "m.onnx").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for position in range(50, len(whole) - 200, len(whole) // 15):
+        (tmp_path / "m.onnx").write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(CheckpointError, match="was altered since it was exported"):
             Segmenter.load(tmp_path / "m.onnx")
 

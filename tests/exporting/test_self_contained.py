@@ -49,9 +49,9 @@ def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_p
     )
     assert done.returncode == 0, done.stderr
     result = source.segment(image)
-    with Image.open(tmp_path / "out.png") as found:
-        assert (np.asarray(found) == result.labels).mean() > 0.9995
-        assert found.getpalette()[:6] == [0, 0, 255, 0, 160, 0]
+    with Image.open(tmp_path / "out.png") as actual:
+        assert (np.asarray(actual) == result.labels).mean() > 0.9995
+        assert actual.getpalette()[:6] == [0, 0, 255, 0, 160, 0]
     assert len(np.unique(result.labels)) > 1
     largest = next(iter(result.shares()))
     assert f"{largest:20s} {result.shares()[largest]:6.1%}" in done.stdout

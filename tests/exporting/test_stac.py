@@ -24,11 +24,11 @@ def item(name: str = "sentinel2.onnx", card: ModelCard = CARD) -> dict[str, Any]
 
 
 def test_required_fields_of_item_and_extension() -> None:
-    found = item()
-    assert {"type", "stac_version", "id", "geometry", "properties", "assets", "links"} <= set(found)
-    assert found["type"] == "Feature"
-    assert EXTENSION in found["stac_extensions"]
-    properties = found["properties"]
+    actual = item()
+    assert {"type", "stac_version", "id", "geometry", "properties", "assets", "links"} <= set(actual)
+    assert actual["type"] == "Feature"
+    assert EXTENSION in actual["stac_extensions"]
+    properties = actual["properties"]
     assert {"datetime", "mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"} <= set(properties)
     assert properties["datetime"] == "2026-11-26T00:00:00Z"
     (given,), (result,) = properties["mlm:input"], properties["mlm:output"]
@@ -40,8 +40,8 @@ def test_required_fields_of_item_and_extension() -> None:
         assert min(structure["shape"]) >= -1
         assert all(re.fullmatch(r"[a-z-_]+", word) for word in structure["dim_order"])
     assert [band["name"] for band in properties["bands"]] == given["bands"] == ["red", "nir"]  # or the schema refuses
-    assert [asset["roles"] for asset in found["assets"].values()] == [["mlm:model"]]
-    assert found["assets"]["model"]["href"] == "./sentinel2.onnx"
+    assert [asset["roles"] for asset in actual["assets"].values()] == [["mlm:model"]]
+    assert actual["assets"]["model"]["href"] == "./sentinel2.onnx"
     assert properties["gsd"] == 10.0
 
 
@@ -62,8 +62,8 @@ def test_classes_as_the_classification_extension_allows() -> None:
 
 @pytest.mark.parametrize("name", ["m.onnx", "2 classes.onnx", "a_b-c.d.xml", "_x_.pt2", "ümlaut.onnx"])
 def test_names_are_allowed_ones(name: str) -> None:
-    found = item(name)
-    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", found["properties"]["mlm:name"])
+    actual = item(name)
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", actual["properties"]["mlm:name"])
     if name.endswith(".xml"):
-        assert found["assets"]["weights"]["href"] == "./a_b-c.d.bin"
+        assert actual["assets"]["weights"]["href"] == "./a_b-c.d.bin"
     assert stac_path(Path(name)).name.endswith(".stac.json")

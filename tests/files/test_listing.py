@@ -28,9 +28,9 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to("nothing.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    found = list_files(tmp_path, (".jpg", ".jpeg"))
-    assert [str(path.relative_to(tmp_path)) for path in found.files] == ["B.JPEG", "a.jpg", "deep/c.jpg"]
-    assert found.note() == (
+    actual = list_files(tmp_path, (".jpg", ".jpeg"))
+    assert [str(path.relative_to(tmp_path)) for path in actual.files] == ["B.JPEG", "a.jpg", "deep/c.jpg"]
+    assert actual.note() == (
         "6 left out: 2 .heic (d.heic, e.HEIC), 1 hidden (._a.jpg), "
         "2 no file (a link to nothing, a pipe) (gone.jpg, pipe.jpg), 1 without an ending (notes)"
     )

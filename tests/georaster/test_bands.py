@@ -88,8 +88,8 @@ def test_a_container_of_several_rasters_names_what_is_inside(tmp_path: Path) -> 
     for number, name in enumerate(("spring", "autumn")):
         more = {"APPEND_SUBDATASET": "YES"} if number else {}
         options = {"driver": "GPKG", "RASTER_TABLE": name, "TILE_FORMAT": "PNG", **more}
-        place = {"crs": "EPSG:32631", "transform": from_origin(500_000, 5_600_000, 2, 2)}
-        with rasterio.open(path, "w", height=32, width=32, count=3, dtype="uint8", **place, **options) as file:
+        transform = {"crs": "EPSG:32631", "transform": from_origin(500_000, 5_600_000, 2, 2)}
+        with rasterio.open(path, "w", height=32, width=32, count=3, dtype="uint8", **transform, **options) as file:
             file.write(np.full((3, 32, 32), 9, np.uint8))
     with open_raster(str(path)) as dataset, pytest.raises(RasterError, match=r"several rasters.*spring.*autumn"):
         BandInfo.of(dataset)
@@ -98,9 +98,9 @@ def test_a_container_of_several_rasters_names_what_is_inside(tmp_path: Path) -> 
 def test_files_that_cannot_be_compared_say_why() -> None:
     one = info("", "")
     other = BandInfo("b.tif", ("", ""), (), ("uint8", "uint8"), (1e-4, 1e-4), (0.0, -1000.0), True)
-    told = " ".join(one.differences(other, (1, 2)))
-    assert "type uint8 instead of uint16" in told
-    assert "scale 0.0001" in told
-    assert "offset 0, -1000" in told
-    assert "a palette" in told
+    text = " ".join(one.differences(other, (1, 2)))
+    assert "type uint8 instead of uint16" in text
+    assert "scale 0.0001" in text
+    assert "offset 0, -1000" in text
+    assert "a palette" in text
     assert one.differences(one, (1, 2)) == []

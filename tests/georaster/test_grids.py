@@ -48,21 +48,21 @@ def test_alpha_hides_pixels_of_any_number_of_bands_and_any_type(
     ) as file:
         file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * 4, ColorInterp.alpha]
         file.write(np.concatenate([pixels, alpha]))
-    found, valid = read(path, 5)
+    actual, valid = read(path, 5)
     assert valid is not None
     assert not valid[:, :9].any()
     assert valid[:, 9:].all()
-    assert (found[:, :, :9] == 77).all()
-    np.testing.assert_array_equal(found[:, :, 9:], pixels[:, :, 9:])
+    assert (actual[:, :, :9] == 77).all()
+    np.testing.assert_array_equal(actual[:, :, 9:], pixels[:, :, 9:])
 
 
 def test_a_dark_band_beside_bright_ones_is_data(tmp_path: Path) -> None:
     pixels = scene(32, 32)
     pixels[:2, 5, 5] = 0
     pixels[:, 7, 7] = 0
-    found, valid = read(write_raster(tmp_path / "a.tif", pixels, nodata=0))
-    assert found[:, 5, 5].tolist() == pixels[:, 5, 5].tolist()
-    assert found[:, 7, 7].tolist() == [77, 77, 77]
+    actual, valid = read(write_raster(tmp_path / "a.tif", pixels, nodata=0))
+    assert actual[:, 5, 5].tolist() == pixels[:, 5, 5].tolist()
+    assert actual[:, 7, 7].tolist() == [77, 77, 77]
     assert np.argwhere(~valid).tolist() == [[7, 7]]
 
 
@@ -72,10 +72,10 @@ def test_what_no_pixel_can_measure_is_filled_in_each_band(tmp_path: Path, nothin
     pixels[1, 5, 5] = nothing
     pixels[:, 7, 7] = nothing
     nodata = nothing if nothing < -1000 and np.isfinite(nothing) else None
-    found, valid = read(write_raster(tmp_path / "a.tif", pixels, nodata=nodata))
-    assert found[1, 5, 5] == 77
-    assert found[0, 5, 5] == pixels[0, 5, 5]
-    assert np.isfinite(found).all()
+    actual, valid = read(write_raster(tmp_path / "a.tif", pixels, nodata=nodata))
+    assert actual[1, 5, 5] == 77
+    assert actual[0, 5, 5] == pixels[0, 5, 5]
+    assert np.isfinite(actual).all()
     assert np.argwhere(~valid).tolist() == [[7, 7]]
 
 
@@ -126,19 +126,19 @@ def test_a_system_without_a_grid_is_refused(tmp_path: Path, options: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("size", "transform", "told"),
+    ("size", "transform", "message"),
     [
         (300, "nan,1,0,5000000,0,-1", "which is none"),
         (300, "500000,0,0,5000000,0,-1", "which is none"),
         (2_000_000_000, "500000,1,0,5000000,0,-1", "2000000000 x 300 pixels"),
     ],
 )
-def test_a_header_that_no_raster_has_is_refused(tmp_path: Path, size: int, transform: str, told: str) -> None:
+def test_a_header_that_no_raster_has_is_refused(tmp_path: Path, size: int, transform: str, message: str) -> None:
     (tmp_path / "a.vrt").write_text(
         f'<VRTDataset rasterXSize="{size}" rasterYSize="300"><GeoTransform>{transform}</GeoTransform>'
         '<VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
     )
-    with open_raster(str(tmp_path / "a.vrt")) as dataset, pytest.raises(RasterError, match=told):
+    with open_raster(str(tmp_path / "a.vrt")) as dataset, pytest.raises(RasterError, match=message):
         grid_of(dataset)
 
 

@@ -16,8 +16,8 @@ FOOT = 'LOCAL_CS["site grid",UNIT["foot",0.3048],AXIS["Easting",EAST],AXIS["Nort
 
 
 def grid(crs: str | int | None, transform: Affine, side: int = 600) -> Grid:
-    made = None if crs is None else rasterio.crs.CRS.from_user_input(crs)
-    return Grid(made, transform, side, side)
+    system = None if crs is None else rasterio.crs.CRS.from_user_input(crs)
+    return Grid(system, transform, side, side)
 
 
 def geodesic(where: Grid, row: int, column: int) -> float:
@@ -43,8 +43,8 @@ def test_pixels_cover_what_they_do_on_the_ellipsoid(crs: int, transform: Affine)
     where = grid(crs, transform)
     areas = PixelAreas(where)
     for row, column in ((0, 0), (17, 599), (300, 311), (599, 3)):
-        found = areas.read(row, row + 1, column, column + 1)
-        assert found[0, 0] == pytest.approx(geodesic(where, row, column), rel=2e-5)
+        actual = areas.read(row, row + 1, column, column + 1)
+        assert actual[0, 0] == pytest.approx(geodesic(where, row, column), rel=2e-5)
 
 
 def test_areas_do_not_depend_on_how_the_map_is_cut() -> None:
@@ -54,9 +54,9 @@ def test_areas_do_not_depend_on_how_the_map_is_cut() -> None:
 
 
 def test_a_plane_is_a_plane() -> None:
-    place = from_origin(1000, 2000, 2, 2)
-    assert PixelAreas(grid(None, place)).read(0, 2, 0, 9).tolist() == [[4.0], [4.0]]
-    assert PixelAreas(grid(FOOT, place)).read(0, 1, 0, 1)[0, 0] == pytest.approx(4 * 0.3048**2)
+    transform = from_origin(1000, 2000, 2, 2)
+    assert PixelAreas(grid(None, transform)).read(0, 2, 0, 9).tolist() == [[4.0], [4.0]]
+    assert PixelAreas(grid(FOOT, transform)).read(0, 1, 0, 1)[0, 0] == pytest.approx(4 * 0.3048**2)
     assert unit_metres(rasterio.crs.CRS.from_wkt(FOOT)) == pytest.approx(0.3048)
 
 

@@ -65,10 +65,10 @@ def test_features_without_value_or_geometry_are_counted_and_are_no_class(tmp_pat
     root = town(tmp_path)
     shapes = [*houses(3), None]
     write(root / "land.gpkg", shapes, ["water", None, " ", "field"])
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = open_dataset("raster", root, "all", labels="land.gpkg", window_px=96)
-    texts = " ".join(str(warning.message) for warning in told)
+    texts = " ".join(str(warning.message) for warning in caught)
     assert "1 feature has no geometry" in texts
     assert "2 features have no value in the field 'class'" in texts
     assert dataset.label_space.names == ("water",)
@@ -95,10 +95,10 @@ def test_collapsed_polygons_are_left_out_and_bow_ties_are_not(tmp_path: Path) ->
     tie = shapely.Polygon([(WEST, NORTH), (WEST + 20, NORTH - 20), (WEST + 20, NORTH), (WEST, NORTH - 20)])
     path = write(tmp_path / "land.gpkg", [line, tie, *houses(1)])
     with pytest.warns(UserWarning, match="1 feature has no area"):
-        found = read_features(path, UTM).geometries
-    assert len(found) == 2
-    assert (shapely.get_dimensions(found) == 2).all()
-    assert shapely.area(found[0]) == pytest.approx(200)
+        actual = read_features(path, UTM).geometries
+    assert len(actual) == 2
+    assert (shapely.get_dimensions(actual) == 2).all()
+    assert shapely.area(actual[0]) == pytest.approx(200)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])

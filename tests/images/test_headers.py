@@ -152,10 +152,12 @@ def test_a_long_film_behind_a_phones_jpeg_is_not_searched() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=150, deadline=None)
-@given(name=st.sampled_from(sorted(HONEST)), place=st.floats(0, 0.999), value=st.integers(0, 255), cut=st.floats(0, 1))
-def test_a_damaged_header_gives_a_size_or_an_image_error(name: str, place: float, value: int, cut: float) -> None:
+@given(
+    name=st.sampled_from(sorted(HONEST)), fraction=st.floats(0, 0.999), value=st.integers(0, 255), cut=st.floats(0, 1)
+)
+def test_a_damaged_header_gives_a_size_or_an_image_error(name: str, fraction: float, value: int, cut: float) -> None:
     data = bytearray(HONEST[name][1])
-    data[int(place * min(len(data), 300))] = value
+    data[int(fraction * min(len(data), 300))] = value
     with contextlib.suppress(ImageError):  # and nothing else
         header = read_header(bytes(data[: int(cut * len(data))]), "x")
         check_file(bytes(data), header.format, "x")

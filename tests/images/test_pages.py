@@ -31,9 +31,9 @@ def encoded(kind: str, frames: int) -> bytes:
 def test_one_picture_and_several(kind: str) -> None:
     assert further_pictures_in(encoded(kind, 1)) == ""
     if kind != "BMP":
-        told = {"TIFF": "3 pages", "MPO": ""}.get(kind, "an animation")  # a phone's gain map is no second picture
+        message = {"TIFF": "3 pages", "MPO": ""}.get(kind, "an animation")  # a phone's gain map is no second picture
         data = encoded(kind, 3)
-        assert further_pictures_in(data) == told
+        assert further_pictures_in(data) == message
         for end in range(0, len(data), 97):
             further_pictures_in(data[:end])  # raises nothing
 
@@ -50,11 +50,11 @@ def test_overviews_and_masks_are_no_pages(tmp_path: Path) -> None:
 def test_rasters_of_pages_are_told_and_label_rasters_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         make_segmenter().read(tmp_path / "a.tif")
         segment_raster(make_segmenter(), tmp_path / "a.tif", tmp_path / "map.tif")
-    words = [str(one.message) for one in told]
+    words = [str(one.message) for one in caught]
     assert any("holds 2 pages; the first picture is read" in text for text in words)
     assert any("holds several rasters, and the first is read. Name another: GTIFF_DIR:1" in text for text in words)
     with pytest.raises(LabelError, match="holds several rasters, and labels are one"):

@@ -46,17 +46,17 @@ def test_an_image_is_rgb_and_as_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_shows_what_a_viewer_shows(tmp_path: Path, fmt: str, orientation: int) -> None:
-    seen = photo()
+    pixels = photo()
     # the stored pixels are those that the orientation's own definition turns into `seen` (EXIF 2.3, tag 274)
     stored = {
-        1: seen,
-        2: seen[:, ::-1],
-        3: seen[::-1, ::-1],
-        4: seen[::-1],
-        5: seen.transpose(1, 0, 2),
-        6: np.rot90(seen, 1),
-        7: seen[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(seen, 3),
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels, 1),
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(pixels, 3),
     }[orientation]
     image = Image.fromarray(np.ascontiguousarray(stored))
     exif = image.getexif()
@@ -64,9 +64,9 @@ def test_exif_orientation_shows_what_a_viewer_shows(tmp_path: Path, fmt: str, or
     options = {"quality": 98} if fmt in ("JPEG", "WEBP") else {}
     path = tmp_path / "a.img"
     path.write_bytes(encoded(image, fmt, exif=exif, **options))
-    difference = np.abs(read_image(path).astype(int) - seen)
+    difference = np.abs(read_image(path).astype(int) - pixels)
     assert difference.max() <= (0 if fmt in ("PNG", "TIFF") else 14)
-    assert image_size(path) == seen.shape[:2]
+    assert image_size(path) == pixels.shape[:2]
 
 
 def test_damaged_exif_is_no_orientation() -> None:
@@ -164,13 +164,13 @@ def test_a_cut_file_is_refused(fmt: str) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     fmt=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]),
-    place=st.floats(0, 0.999),
+    fraction=st.floats(0, 0.999),
     value=st.integers(0, 255),
     cut=st.integers(0, 40),
 )
-def test_a_damaged_file_gives_pixels_or_an_image_error(fmt: str, place: float, value: int, cut: int) -> None:
+def test_a_damaged_file_gives_pixels_or_an_image_error(fmt: str, fraction: float, value: int, cut: int) -> None:
     data = bytearray(encoded(photo(), fmt))
-    data[int(place * len(data))] = value
+    data[int(fraction * len(data))] = value
     try:
         image = decode_image(bytes(data[: len(data) - cut]), "x", max_pixels=10_000_000)
     except ImageError:

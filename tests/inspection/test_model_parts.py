@@ -98,9 +98,11 @@ def test_time_is_the_longer_of_arithmetic_and_traffic() -> None:
 @pytest.mark.parametrize(("fusion", "gflop"), [("plain", 312), ("folded", 246)])
 def test_the_known_cost_of_pspnet_50(fusion: str, gflop: float) -> None:
     """Recorded for 480 x 480 and 150 classes by an independent count."""
-    found = model_info(ModelConfig(encoder="resnet50", fusion=fusion), 480, 480, machine=SLOW_MACHINE)
-    assert found.segment.flops / 1e9 == pytest.approx(gflop, rel=0.01)
-    assert 2.9 < found.train.flops / found.segment.flops < 3.4  # forward, to the inputs, to the weights; auxiliary head
+    actual = model_info(ModelConfig(encoder="resnet50", fusion=fusion), 480, 480, machine=SLOW_MACHINE)
+    assert actual.segment.flops / 1e9 == pytest.approx(gflop, rel=0.01)
+    assert (
+        2.9 < actual.train.flops / actual.segment.flops < 3.4
+    )  # forward, to the inputs, to the weights; auxiliary head
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,9 @@ def test_the_known_cost_of_pspnet_50(fusion: str, gflop: float) -> None:
     ids=lambda values: str(values["encoder"]),
 )
 def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: dict[str, Any]) -> None:
-    found = info(**values)
-    model = PSPNet(found.config).eval()
-    images = torch.randn(1, found.config.in_bands, 48, 64)
+    actual = info(**values)
+    model = PSPNet(actual.config).eval()
+    images = torch.randn(1, actual.config.in_bands, 48, 64)
     with torch.no_grad(), CallLedger() as ledger:
         model(images)
     with torch.no_grad(), CallLedger() as repeated:
@@ -132,23 +134,23 @@ def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         features: list[Tensor] = model.encoder(images)
         model(images)
-    by_name = {stage.name: stage for stage in found.stages}
-    encoder = [stage for stage in found.stages if stage.name.startswith("encoder")]
+    by_name = {stage.name: stage for stage in actual.stages}
+    encoder = [stage for stage in actual.stages if stage.name.startswith("encoder")]
     assert (
-        sum(stage.parameters for stage in found.stages)
-        == found.parameters
+        sum(stage.parameters for stage in actual.stages)
+        == actual.parameters
         == sum(p.numel() for p in model.parameters())
     )
-    assert sum(stage.flops for stage in found.stages) == found.segment.flops
-    assert found.segment.flops == sum(call.flops for call in ledger.calls) or values["encoder"] == "swin_tiny"
+    assert sum(stage.flops for stage in actual.stages) == actual.segment.flops
+    assert actual.segment.flops == sum(call.flops for call in ledger.calls) or values["encoder"] == "swin_tiny"
     assert [stage.shape for stage in encoder] == [tuple(f.shape[1:]) for f in features]
     assert all(stage.flops > 0 and stage.parameters > 0 for stage in encoder)
     counts = counter.get_flop_counts()
     for part in ("pyramid", "classifier"):
         assert by_name[part].flops == sum(counts[f"PSPNet.{part}"].values())
-    assert by_name.keys() & {"auxiliary"} == ({"auxiliary"} if found.config.auxiliary != "none" else set())
+    assert by_name.keys() & {"auxiliary"} == ({"auxiliary"} if actual.config.auxiliary != "none" else set())
     held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers(), images])
-    tensors = found.segment.memory_bytes - bytes_besides_tensors(model)
+    tensors = actual.segment.memory_bytes - bytes_besides_tensors(model)
     assert tensors == pytest.approx(held + repeated.heap.peak_bytes, rel=0.02)
 
 
@@ -254,6 +256,6 @@ def test_memory_is_close_to_a_real_process(values: dict[str, Any], mode: str, ba
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM, json.dumps([values, mode, batch, side])]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found = model_info(ModelConfig(**values), side, side, batch, SLOW_MACHINE)
-    cost = found.segment if mode == "segment" else found.train
+    actual = model_info(ModelConfig(**values), side, side, batch, SLOW_MACHINE)
+    cost = actual.segment if mode == "segment" else actual.train
     assert cost.memory_bytes == pytest.approx(int(run.stdout.splitlines()[-1]), rel=0.25)

@@ -12,12 +12,12 @@ from pspnet.integrations.brush_rle import encode_brush
 def decode(data: list[int]) -> np.ndarray:
     """The format's reference decoder: a head, then runs and single values, bit by bit."""
     bits = "".join(f"{byte:08b}" for byte in data)
-    place = 0
+    position = 0
 
     def read(count: int) -> int:
-        nonlocal place
-        value = int(bits[place : place + count], 2)
-        place += count
+        nonlocal position
+        value = int(bits[position : position + count], 2)
+        position += count
         return value
 
     count, word = read(32), read(5) + 1
@@ -31,8 +31,8 @@ def decode(data: list[int]) -> np.ndarray:
 
 
 def check(mask: np.ndarray) -> None:
-    found = decode(encode_brush(mask)).reshape(*mask.shape, 4)
-    np.testing.assert_array_equal(found, np.where(mask, 255, 0)[..., None].repeat(4, axis=2))
+    actual = decode(encode_brush(mask)).reshape(*mask.shape, 4)
+    np.testing.assert_array_equal(actual, np.where(mask, 255, 0)[..., None].repeat(4, axis=2))
 
 
 @settings(max_examples=40, deadline=None)

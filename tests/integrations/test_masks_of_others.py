@@ -22,7 +22,7 @@ from support.other_programs import use_cvat, use_fiftyone, use_supervision
 
 
 @pytest.fixture
-def found() -> Segmentation:
+def result() -> Segmentation:
     """Ground with a square and one pixel; the lower right corner is of no class."""
     labels = np.zeros((20, 30), np.uint8)
     labels[3:9, 4:20] = 2
@@ -33,28 +33,28 @@ def found() -> Segmentation:
     return Segmentation(labels, LabelSpace(("ground", "pole", "square")), confidence)
 
 
-def test_supervision(found: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_supervision(result: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     use_supervision(monkeypatch)
-    made = detections(found)
-    np.testing.assert_array_equal(made.xyxy[2], [4, 3, 20, 9])
-    np.testing.assert_array_equal(made.class_id, [0, 1, 2])
-    np.testing.assert_array_equal(made["class_name"], ["ground", "pole", "square"])
-    np.testing.assert_allclose(made.confidence, [0.5, 0.5, 0.9], atol=1e-6)
-    assert made.mask.sum() == (found.labels != 255).sum()
-    nothing = Segmentation(np.full((4, 4), 255, np.uint8), found.label_space)
+    masks = detections(result)
+    np.testing.assert_array_equal(masks.xyxy[2], [4, 3, 20, 9])
+    np.testing.assert_array_equal(masks.class_id, [0, 1, 2])
+    np.testing.assert_array_equal(masks["class_name"], ["ground", "pole", "square"])
+    np.testing.assert_allclose(masks.confidence, [0.5, 0.5, 0.9], atol=1e-6)
+    assert masks.mask.sum() == (result.labels != 255).sum()
+    nothing = Segmentation(np.full((4, 4), 255, np.uint8), result.label_space)
     assert len(detections(nothing).xyxy) == 0
-    assert detections(Segmentation(found.labels, found.label_space)).confidence is None
+    assert detections(Segmentation(result.labels, result.label_space)).confidence is None
 
 
-def test_fiftyone(found: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fiftyone(result: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its 0 is background, which it does not show: classes count from 1."""
     use_fiftyone(monkeypatch)
-    mask = segmentation_label(found).mask
-    targets = mask_targets(found.classes)
+    mask = segmentation_label(result).mask
+    targets = mask_targets(result.classes)
     assert targets == {1: "ground", 2: "pole", 3: "square"}
-    for index, name in enumerate(found.classes):
-        value = next(value for value, told in targets.items() if told == name)
-        np.testing.assert_array_equal(mask == value, found.labels == index)
+    for index, name in enumerate(result.classes):
+        value = next(value for value, title in targets.items() if title == name)
+        np.testing.assert_array_equal(mask == value, result.labels == index)
     assert set(np.unique(mask)) == {0, 1, 2, 3}
 
 
@@ -95,11 +95,11 @@ def test_cvat(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignor
     assert function.detect(context(least=1.1), Image.fromarray(pixels)) == []
 
 
-def test_a_library_that_is_missing_is_named(found: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_missing_is_named(result: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("supervision", "fiftyone", "cvat_sdk", "cvat_sdk.auto_annotation"):
         monkeypatch.setitem(sys.modules, name, None)
     for call, package in ((detections, "supervision"), (segmentation_label, "fiftyone")):
         with pytest.raises(MissingExtraError, match=f"pip install {package}"):
-            call(found)
+            call(result)
     with pytest.raises(MissingExtraError, match="pip install cvat-sdk"):
         create(Segmenter.load("scenes"))

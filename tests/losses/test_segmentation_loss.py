@@ -50,9 +50,9 @@ def pixels_of(logits: Tensor, labels: Tensor) -> list[tuple[Tensor, int]]:
 
 def slow_cross_entropy(logits: Tensor, labels: Tensor, w: tuple[float, ...], smoothing: float = 0.0) -> float:
     pixels = pixels_of(logits, labels)
-    own = sum(-w[y] * float(p[y].log()) for p, y in pixels)
+    ours = sum(-w[y] * float(p[y].log()) for p, y in pixels)
     every = sum(-w[c] * float(p[c].log()) for p, _ in pixels for c in range(K)) / K
-    return ((1 - smoothing) * own + smoothing * every) / len(pixels)
+    return ((1 - smoothing) * ours + smoothing * every) / len(pixels)
 
 
 def slow_focal(logits: Tensor, labels: Tensor, w: tuple[float, ...], gamma: float = 2.0) -> float:
@@ -88,10 +88,10 @@ def slow_lovasz(logits: Tensor, labels: Tensor, w: tuple[float, ...]) -> float:
 def slow_ohem(logits: Tensor, labels: Tensor, w: tuple[float, ...]) -> float:
     threshold, share = 0.7, 0.1
     pixels = sorted(pixels_of(logits, labels), key=lambda pixel: float(pixel[0][pixel[1]]))
-    kept = [(p, y) for p, y in pixels if p[y] < threshold]
+    hard = [(p, y) for p, y in pixels if p[y] < threshold]
     least = int(share * len(pixels))
-    kept = kept if len(kept) >= least else pixels[:least]
-    return sum(-w[y] * float(p[y].log()) for p, y in kept) / max(len(kept), 1)
+    hard = hard if len(hard) >= least else pixels[:least]
+    return sum(-w[y] * float(p[y].log()) for p, y in hard) / max(len(hard), 1)
 
 
 SLOW = {
@@ -207,11 +207,11 @@ def test_hard_pixels_keeps_at_least_the_share() -> None:
     log_probabilities = torch.stack([p, 1 - p]).log()[None]  # (1, 2, 10)
     labels = torch.zeros(1, 10, dtype=torch.int64)
     labels[0, 9] = IGNORE
-    kept = [
+    hard = [
         terms.hard_pixels(log_probabilities, labels, 0.7, share)[0].nonzero()[:, 0].tolist()
         for share in (0.1, 0.4, 1.0)
     ]
-    assert kept == [[8], [6, 7, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
+    assert hard == [[8], [6, 7, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
 def test_ohem_pulls_on_hard_pixels_only(batch: tuple[Tensor, Tensor]) -> None:
@@ -366,11 +366,11 @@ def test_slim_cross_entropy_is_the_plain_one(
     labels[0, :4] = IGNORE
     share = torch.linspace(0, 3, classes) if weighted else None
     slim, plain = scores.clone().requires_grad_(), scores.clone().requires_grad_()
-    found = strips.slim_cross_entropy(slim, labels, share, reduction)
+    actual = strips.slim_cross_entropy(slim, labels, share, reduction)
     pixels = terms.pixel_cross_entropy(plain.float().log_softmax(1), labels, share)
     wanted = terms.mean_over_pixels(pixels, labels, reduction)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    (0.4 * found).backward()
+    torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
+    (0.4 * actual).backward()
     (0.4 * wanted).backward()
     assert slim.grad is not None
     assert slim.grad.dtype == dtype

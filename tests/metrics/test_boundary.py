@@ -34,12 +34,12 @@ def test_boundary_iou_equals_its_definition(ratio: float, ignore: float) -> None
     counter = BoundaryCounter(4, ratio)
     both, either = np.zeros(4), np.zeros(4)
     for seed in range(3):
-        labels, found = blobs(seed, ignore=ignore), np.roll(blobs(seed), 2, 1)
-        counter.update(str(seed), labels, found)
+        labels, predicted = blobs(seed, ignore=ignore), np.roll(blobs(seed), 2, 1)
+        counter.update(str(seed), labels, predicted)
         distance = max(1, round(ratio * np.hypot(*labels.shape)))
         for k in range(4):
             one = slow_boundary(labels == k, distance)
-            two = slow_boundary((found == k) & (labels != 255), distance)
+            two = slow_boundary((predicted == k) & (labels != 255), distance)
             both[k] += (one & two).sum()
             either[k] += (one | two).sum()
     np.testing.assert_allclose(counter.boundary_iou().iou, both / either)
@@ -69,13 +69,13 @@ def test_bands_hold_pixels_that_see_two_classes(seed: int, distance: int) -> Non
 
 
 def test_bands_are_confusion_matrices_of_fewer_pixels() -> None:
-    labels, found = blobs(0), np.roll(blobs(0), 3, 1)
+    labels, predicted = blobs(0), np.roll(blobs(0), 3, 1)
     counter = BoundaryCounter(4, border_px=(1, 2, 40))
-    counter.update("a", labels, found)
+    counter.update("a", labels, predicted)
     bands = counter.band_iou()
     pixels = [areas.labels.sum() for areas in bands.values()]
     assert pixels[0] < pixels[1] < pixels[2] == labels.size
-    assert bands[40].pixel_accuracy == pytest.approx((labels == found).mean())
+    assert bands[40].pixel_accuracy == pytest.approx((labels == predicted).mean())
     assert bands[1].pixel_accuracy < bands[40].pixel_accuracy
 
 
@@ -97,17 +97,17 @@ def test_calibration_error_equals_its_definition() -> None:
     counter = CalibrationCounter(10)
     logits, labels = scored(0, 2.0)
     labels[::7] = 255
-    found, sure = confident(logits)
-    counter.update(labels[:1500], found[:1500], sure[:1500])
-    counter.update(labels[1500:], found[1500:], sure[1500:])
-    kept, error = labels != 255, 0.0
+    actual, confidence = confident(logits)
+    counter.update(labels[:1500], actual[:1500], confidence[:1500])
+    counter.update(labels[1500:], actual[1500:], confidence[1500:])
+    counted, error = labels != 255, 0.0
     for low in np.arange(10) / 10:
-        here = kept & (sure >= low) & (sure < low + 0.1)
+        here = counted & (confidence >= low) & (confidence < low + 0.1)
         if here.any():
-            error += here.sum() / kept.sum() * abs((found == labels)[here].mean() - sure[here].mean())
+            error += here.sum() / counted.sum() * abs((actual == labels)[here].mean() - confidence[here].mean())
     assert counter.summary()["calibration_error"] == pytest.approx(error, abs=1e-6)
     assert counter.summary()["overconfidence"] > 0.05
-    assert sum(point["pixels"] for point in counter.to_dict()["reliability"]) == kept.sum()
+    assert sum(point["pixels"] for point in counter.to_dict()["reliability"]) == counted.sum()
     sure_of_it = bootstrap(counter.rows, counter.summary, 100)["calibration_error"]
     assert sure_of_it.low <= sure_of_it.value <= sure_of_it.high
 

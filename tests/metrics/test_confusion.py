@@ -49,8 +49,8 @@ def test_semsegs_numbers(case: dict[str, Any]) -> None:
     np.testing.assert_array_equal(areas.labels + areas.predictions - areas.hits, total["union"])
     np.testing.assert_allclose(scores.iou, case["iou_per_class"], atol=1e-12, rtol=0)
     np.testing.assert_allclose(scores.accuracy, case["accuracy_per_class"], atol=1e-12, rtol=0)
-    found = [scores.mean_iou, scores.mean_accuracy, scores.pixel_accuracy]
-    np.testing.assert_allclose(found, [case["mIoU"], case["mAcc"], case["allAcc"]], atol=1e-12, rtol=0)
+    actual = [scores.mean_iou, scores.mean_accuracy, scores.pixel_accuracy]
+    np.testing.assert_allclose(actual, [case["mIoU"], case["mAcc"], case["allAcc"]], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("case", golden_cases("mmseg_metrics"), ids=lambda c: c["case"])
@@ -178,12 +178,12 @@ def test_mean_f1_does_not_reward_finding_fewer_classes() -> None:
     rng = np.random.default_rng(0)
     full = np.where(rng.random(labels.shape) < 0.4, 0, labels).astype(np.uint8)
     lazy = (labels > 0).astype(np.uint8)
-    found = []
+    pairs = []
     for predictions in (full, lazy):
         matrix = ConfusionMatrix(4)
         matrix.update(labels, predictions)
-        found.append(matrix.scores())
-    assert found[1].mean_f1 < found[0].mean_f1
-    assert found[1].mean_f1 == pytest.approx((1 + 0.5 + 0 + 0) / 4)
-    assert found[1].mean_f1_of_found == pytest.approx((1 + 0.5) / 2)  # theirs, under its own name
-    assert {"mean_f1", "mean_f1_of_found"} <= set(found[0].summary())
+        pairs.append(matrix.scores())
+    assert pairs[1].mean_f1 < pairs[0].mean_f1
+    assert pairs[1].mean_f1 == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+    assert pairs[1].mean_f1_of_found == pytest.approx((1 + 0.5) / 2)  # theirs, under its own name
+    assert {"mean_f1", "mean_f1_of_found"} <= set(pairs[0].summary())

@@ -20,16 +20,16 @@ RESULTS = json.loads((GOLDEN / "results.json").read_text())["results"]
 def images() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Labels, predictions (labelIds) and objects: Cityscapes' instanceIds below 1000 are no single objects."""
     arrays = np.load(GOLDEN / "images.npz")
-    found = []
+    collected = []
     for i in range(2):
         objects = np.where(arrays[f"instances_{i}"] >= 1000, arrays[f"instances_{i}"], 0)
-        found.append((arrays[f"labels_{i}"], arrays[f"predictions_{i}"], objects))
-    return found
+        collected.append((arrays[f"labels_{i}"], arrays[f"predictions_{i}"], objects))
+    return collected
 
 
-def assert_equal(found: np.ndarray, names: tuple[str, ...], expected: dict[str, float | None]) -> None:
+def assert_equal(actual: np.ndarray, names: tuple[str, ...], expected: dict[str, float | None]) -> None:
     wanted = [math.nan if expected[name] is None else expected[name] for name in names]
-    np.testing.assert_allclose(found, wanted, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(actual, wanted, atol=1e-9, rtol=0)
 
 
 def test_the_official_scripts_numbers() -> None:

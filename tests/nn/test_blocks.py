@@ -43,8 +43,8 @@ def test_a_network_pools_any_size_where_the_operator_refuses_it(
         network(images)
     assert refusals
     monkeypatch.setattr(blocks, "OWN_POOLING", ("mps", "cpu"))
-    found = network(images)
-    found.sum().backward()
+    actual = network(images)
+    actual.sum().backward()
     ours = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
     monkeypatch.undo()
     network.zero_grad()
@@ -52,7 +52,7 @@ def test_a_network_pools_any_size_where_the_operator_refuses_it(
     wanted.sum().backward()
     theirs = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     spread = float(wanted.detach().std())
-    torch.testing.assert_close(found, wanted, atol=1e-5 * spread, rtol=1e-5)
+    torch.testing.assert_close(actual, wanted, atol=1e-5 * spread, rtol=1e-5)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4 * float(other.abs().max() + 1e-6), rtol=1e-3)
 

@@ -199,9 +199,9 @@ def test_dilations_of_a_resnet(values: dict[str, Any], layer3: list[int], layer4
 def test_dilations_of_inverted_residuals(name: str, dilation: str, expected: list[int]) -> None:
     with torch.device("meta"):
         encoder = build_encoder(ModelConfig(encoder=name, dilation=dilation))
-    found = [kernels(encoder, f"blocks.{stage}") for stage in range(7)]
-    assert [stage[0] for stage in found] == expected
-    assert [stage[-1] for stage in found[:6]] == [1, 1, 1, 2, 2, 4]
+    actual = [kernels(encoder, f"blocks.{stage}") for stage in range(7)]
+    assert [stage[0] for stage in actual] == expected
+    assert [stage[-1] for stage in actual[:6]] == [1, 1, 1, 2, 2, 4]
 
 
 def test_uniform_dilation_of_any_timm_network() -> None:
@@ -254,8 +254,8 @@ def test_any_width_gives_multiples_of_8_close_to_what_was_asked(width: float) ->
     with torch.device("meta"):
         encoder = build_encoder(config)
     assert encoder.channels[-1] == last_channels(config)
-    found = [encoder.conv_stem.out_channels, *encoder.channels]
-    for channels, nominal in zip(found, (32, 16, 24, 32, 96, 320), strict=True):
+    actual = [encoder.conv_stem.out_channels, *encoder.channels]
+    for channels, nominal in zip(actual, (32, 16, 24, 32, 96, 320), strict=True):
         assert channels % 8 == 0
         assert channels == 8 or 0.9 * nominal * width <= channels < nominal * width + 8
 

@@ -280,8 +280,8 @@ def test_points_keep_their_places_in_bfloat16() -> None:
     _, points = pointrend.points_on_grid(-torch.arange(1200.0).reshape(1, 1, 2, 600).bfloat16(), 500)
     columns = points[0, :, 0] * 600 - 0.5
     torch.testing.assert_close(columns, columns.round(), atol=1e-3, rtol=0)
-    found = pointrend.point_sample(ramp.bfloat16(), points)[0, 0]
-    torch.testing.assert_close(found.float(), columns / 599, atol=4e-3, rtol=0)
+    actual = pointrend.point_sample(ramp.bfloat16(), points)[0, 0]
+    torch.testing.assert_close(actual.float(), columns / 599, atol=4e-3, rtol=0)
 
 
 def test_sees_features_of_stride_4() -> None:

@@ -33,13 +33,13 @@ def test_any_number_of_bands(bands: int) -> None:
 
 
 def test_normalisation_is_the_first_line() -> None:
-    plain, own = small().eval(), small(mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0)).eval()
-    own.load_state_dict({**plain.state_dict(), "mean": own.mean, "std": own.std})
+    plain, normalised = small().eval(), small(mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0)).eval()
+    normalised.load_state_dict({**plain.state_dict(), "mean": normalised.mean, "std": normalised.std})
     images = torch.rand(1, 3, 40, 40) * 255
-    same = (images - plain.mean[:, None, None]) / plain.std[:, None, None] * own.std[:, None, None] + own.mean[
+    same = (images - plain.mean[:, None, None]) / plain.std[:, None, None] * normalised.std[
         :, None, None
-    ]
-    assert torch.allclose(plain(images), own(same), atol=1e-4)
+    ] + normalised.mean[:, None, None]
+    assert torch.allclose(plain(images), normalised(same), atol=1e-4)
 
 
 @pytest.mark.parametrize("bins", [(1, 2, 3, 6), (1, 3, 5, 6), (1,), (), (2, 4), (1, 50)])
@@ -112,8 +112,8 @@ def test_a_network_may_look_at_a_smaller_image() -> None:
     assert torch.allclose(half.coarse_logits(images), model.coarse_logits(smaller), atol=1e-4)
     for size in ((47, 33), (1, 1)):
         assert half(torch.rand(1, 3, *size)).shape == (1, 5, *size)
-    expected, found = half.forward_train(images), model.forward_train(images, 0.5)  # in one step of a training
-    assert torch.equal(found.logits, expected.logits)
+    expected, scaled = half.forward_train(images), model.forward_train(images, 0.5)  # in one step of a training
+    assert torch.equal(scaled.logits, expected.logits)
 
 
 def test_auxiliary_choices() -> None:

@@ -135,12 +135,12 @@ def test_absolute_embedding_is_resized_to_the_patches() -> None:
     assert placed.absolute_pos_embed is not None
     assert placed.absolute_pos_embed.shape == (1, 8, 56, 56)
     images = torch.randn(1, 3, 33, 50)
-    seen: list[Tensor] = []
+    calls: list[Tensor] = []
     for network in (plain, placed):
-        network.pos_drop.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+        network.pos_drop.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0]))
         network(images)
     grid = F.interpolate(placed.absolute_pos_embed, (9, 13), mode="bicubic", align_corners=False)
-    torch.testing.assert_close(seen[1] - seen[0], grid.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(calls[1] - calls[0], grid.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 47), (64, 64)])

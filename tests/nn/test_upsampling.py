@@ -49,10 +49,10 @@ def test_candidates_give_the_labels_of_every_class_resized(given: Coarse) -> Non
     upsampling._by_strips(planes, plain, None, given.align_corners, 1.0, 5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upsampling, "WORTH_IT", 0)  # however many they are
-        found = upsampling._from_candidates(planes, given.size, given.align_corners)
+        actual = upsampling._from_candidates(planes, given.size, given.align_corners)
     if given.size[0] * given.size[1] >= 2 * given.values[0].size:
-        assert found is not None
-        assert torch.equal(found, plain)
+        assert actual is not None
+        assert torch.equal(actual, plain)
     # and the processor's are the same, to the last pixel
     np.testing.assert_array_equal(logits.labels(given.values[None], given.size, given.align_corners)[0][0], plain)
 
@@ -74,8 +74,8 @@ def test_temperature_softens_the_confidence_only() -> None:
 
 def test_both_ways_take_temperature() -> None:
     coarse = 3 * torch.randn(2, 5, 4, 6)
-    (one, sure), (other, certain) = (
+    (one, confidence), (other, certain) = (
         way(coarse, (17, 23), False, True, 2.0) for way in (logits.labels, upsample_labels)
     )
     assert torch.equal(one, other)
-    assert torch.allclose(sure, certain, atol=1e-5)
+    assert torch.allclose(confidence, certain, atol=1e-5)

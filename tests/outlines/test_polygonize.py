@@ -33,7 +33,7 @@ Found = list[tuple[int, shapely.Polygon, float, float]]
 def cut(labels: np.ndarray, cuts: set[int]) -> list[LabelStrip]:
     """The map as strips that end at `cuts`; columns without data at the sides are left out, as the reader does."""
     edges = [0, *sorted(c for c in cuts if c < len(labels)), len(labels)]
-    found = []
+    outlines = []
     for top, bottom in itertools.pairwise(edges):
         part = labels[top:bottom]
         there = np.flatnonzero((part != 255).any(axis=0))
@@ -42,8 +42,8 @@ def cut(labels: np.ndarray, cuts: set[int]) -> list[LabelStrip]:
             confidence = np.where(part == 255, 255, part * 10 + 5).astype(np.uint8)
             columns = part.shape[1] if top % 2 else 1  # areas of each pixel, or of each row
             areas = np.full((bottom - top, columns), 4.0)
-            found.append(LabelStrip(top, int(there[0]), part, confidence, areas))
-    return found
+            outlines.append(LabelStrip(top, int(there[0]), part, confidence, areas))
+    return outlines
 
 
 def traced(strips: list[LabelStrip]) -> Found:
@@ -53,9 +53,9 @@ def traced(strips: list[LabelStrip]) -> Found:
     parts.append(tracer.finish())
     grid = Grid(None, from_origin(0, 0, 1, 1), 100, 100)
     return [
-        (int(label), polygon, float(pixels), float(sure))
+        (int(label), polygon, float(pixels), float(confidence))
         for areas in parts
-        for label, polygon, pixels, sure in zip(
+        for label, polygon, pixels, confidence in zip(
             areas.label, polygons(areas, grid.to_map), areas.pixels, areas.confidence, strict=True
         )
     ]
@@ -69,29 +69,31 @@ def reference(labels: np.ndarray) -> list[tuple[int, shapely.Polygon]]:
     return [(int(value), shapely.geometry.shape(shape)) for shape, value in shapes]
 
 
-def ordered(found: list[tuple[int, shapely.Polygon]]) -> list[tuple[int, str]]:
-    return sorted((label, shapely.normalize(shapely.remove_repeated_points(polygon)).wkt) for label, polygon in found)
+def ordered(outlines: list[tuple[int, shapely.Polygon]]) -> list[tuple[int, str]]:
+    return sorted(
+        (label, shapely.normalize(shapely.remove_repeated_points(polygon)).wkt) for label, polygon in outlines
+    )
 
 
 @given(MAPS, CUTS)
 @settings(max_examples=150, deadline=None)
 def test_polygons_are_gdals_however_the_map_is_cut(labels: np.ndarray, cuts: set[int]) -> None:
-    found = traced(cut(labels, cuts))
-    assert ordered([(label, polygon) for label, polygon, _, _ in found]) == ordered(reference(labels))
-    for label, polygon, pixels, sure in found:
+    actual = traced(cut(labels, cuts))
+    assert ordered([(label, polygon) for label, polygon, _, _ in actual]) == ordered(reference(labels))
+    for label, polygon, pixels, confidence in actual:
         assert polygon.is_valid
         assert polygon.exterior.is_ccw
         assert polygon.area == pixels
-        assert sure == pixels * (label * 10 + 5)
+        assert confidence == pixels * (label * 10 + 5)
 
 
 def test_the_corner_where_holes_and_outline_meet() -> None:
     rows = ["000000", "011110", "010110", "011010", "011110", "000000", "110111", "101110"]
     labels = np.array([[int(v) for v in row] for row in rows], np.uint8)
     for cuts in (set(), set(range(1, 8))):
-        found = traced(cut(labels, cuts))
-        assert ordered([(a, b) for a, b, _, _ in found]) == ordered(reference(labels))
-        assert all(polygon.is_valid for _, polygon, _, _ in found)
+        actual = traced(cut(labels, cuts))
+        assert ordered([(a, b) for a, b, _, _ in actual]) == ordered(reference(labels))
+        assert all(polygon.is_valid for _, polygon, _, _ in actual)
 
 
 @given(st.integers(1, 40), st.data())
@@ -158,7 +160,7 @@ def test_the_geopackage_holds_the_map(tmp_path: Path) -> None:
     info = pyogrio.read_info(tmp_path / "out.gpkg")
     assert info["features"] == report.polygon_count == len(reference(labels))
     assert "32631" in info["crs"]
-    meta, _, wkb, (classes, values, areas, sure) = pyogrio.raw.read(tmp_path / "out.gpkg")
+    meta, _, wkb, (classes, values, areas, confidences) = pyogrio.raw.read(tmp_path / "out.gpkg")
     assert list(meta["fields"]) == ["class", "value", "area_m2", "confidence_pct"]
     geometry = shapely.from_wkb(wkb)
     assert shapely.is_valid(geometry).all()
@@ -174,13 +176,13 @@ def test_the_geopackage_holds_the_map(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(values[back - 1], labels)
     for number in range(min(20, len(values))):
-        assert sure[number] == pytest.approx(confidence[back == number + 1].mean(), abs=0.006)
+        assert confidences[number] == pytest.approx(confidence[back == number + 1].mean(), abs=0.006)
 
 
 def test_areas_are_square_metres_in_any_coordinate_system(tmp_path: Path) -> None:
     pixels = np.full((4, 4), 0, np.uint8)[None].repeat(2, axis=0)
     degree = 1 / 3600
-    for name, crs, size, place, expected in (
+    for name, crs, size, transform, expected in (
         ("feet", "EPSG:2263", 1.0, (980_000, 200_000), 16 * 0.3048006096**2),
         # one second of arc at 60 degrees north: 30.94 m x 15.50 m on WGS 84
         ("degrees", "EPSG:4326", degree, (10, 60), 16 * 30.944 * 15.502),
@@ -189,7 +191,7 @@ def test_areas_are_square_metres_in_any_coordinate_system(tmp_path: Path) -> Non
         ("web", "EPSG:3857", 10.0, (1_196_685, 8_399_738), 401.34),
     ):
         path = write_raster(
-            tmp_path / f"{name}.tif", pixels, crs=crs, nodata=255, transform=from_origin(*place, size, size)
+            tmp_path / f"{name}.tif", pixels, crs=crs, nodata=255, transform=from_origin(*transform, size, size)
         )
         assert write_polygons(path, tmp_path / f"{name}.gpkg", {0: "all"}) == 1
         area = pyogrio.raw.read(tmp_path / f"{name}.gpkg", columns=["area_m2"])[3][0]
@@ -207,8 +209,8 @@ def test_strips_cover_the_map_in_any_size(tmp_path: Path) -> None:
     labels[32:64] = 255
     path = write_raster(tmp_path / "map.tif", np.stack([labels, labels]), nodata=255, sparse_ok=True)
     for strip_px in (100, 1_000, 10**6):
-        found = np.full_like(labels, 255)
+        actual = np.full_like(labels, 255)
         for strip in label_strips(path, strip_px):
             assert strip.labels.size <= max(strip_px, 80)
-            found[strip.top : strip.bottom, strip.left : strip.right] = strip.labels
-        np.testing.assert_array_equal(found, labels)
+            actual[strip.top : strip.bottom, strip.left : strip.right] = strip.labels
+        np.testing.assert_array_equal(actual, labels)

@@ -212,9 +212,9 @@ class TestForm:
     def test_a_contradiction_is_shown_at_its_fields(self, values: dict[str, Any], at: set[str]) -> None:
         with pytest.raises(ConfigError) as caught:
             ModelConfig.model_validate(values)
-        found, rest = form.faults_by_field(caught.value, [f.name for f in FIELDS])
-        assert at <= found.keys()
-        assert found.keys() <= at | {"encoder"}
+        actual, rest = form.faults_by_field(caught.value, [f.name for f in FIELDS])
+        assert at <= actual.keys()
+        assert actual.keys() <= at | {"encoder"}
         assert rest == []
 
     def test_every_encoder_of_the_list_is_there(self) -> None:
@@ -261,11 +261,11 @@ class TestForm:
 
     def test_what_differs(self) -> None:
         one, two = TrainConfig(steps=3), TrainConfig(steps=4, model={"bins": (1,)}, data={"options": {"count": 4}})
-        found = differences([one, two])
-        assert found["steps"] == [3, 4]
-        assert found["model.bins"] == [[1, 2, 3, 6], [1]]
-        assert found["data.options.count"] == [None, 4]
-        assert "batch_size" not in found
+        actual = differences([one, two])
+        assert actual["steps"] == [3, 4]
+        assert actual["model.bins"] == [[1, 2, 3, 6], [1]]
+        assert actual["data.options.count"] == [None, 4]
+        assert "batch_size" not in actual
 
 
 # a program in the place of `pspnet train`: writes what a run writes, and stops when it is asked to

@@ -116,8 +116,8 @@ class Visit:
             self.outside.append(route.request.url)
             route.abort()
 
-    def go(self, place: str) -> None:
-        self.page.get_by_role("tab", name=place, exact=True).click()
+    def go(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=tab, exact=True).click()
 
     def write(self, name: str, text: str) -> None:
         field = self.page.locator(f"#{name} textarea, #{name} input").first
@@ -190,16 +190,16 @@ def test_the_whole_story(browser: Any, page_url: str, tmp_path: Path) -> None:
     # model: five options, and the summary follows each
     visit.go("Model")
     page.wait_for_selector("#model-summary table")
-    seen = [page.inner_text("#model-summary")]
+    summaries = [page.inner_text("#model-summary")]
 
     def changed(text: str) -> None:
         page.wait_for_function(
             "([before]) => { const now = document.getElementById('model-summary').innerText;"
             "return now !== before && now.includes('Stages'); }",
-            arg=[seen[-1]],
+            arg=[summaries[-1]],
         )
         visit.says("model-yaml", text)
-        seen.append(page.inner_text("#model-summary"))
+        summaries.append(page.inner_text("#model-summary"))
 
     page.click("#preset-small-and-fast")
     changed("depth: 3")
@@ -213,12 +213,12 @@ def test_the_whole_story(browser: Any, page_url: str, tmp_path: Path) -> None:
             page.get_by_role("button", name="Input and classes").click()
         visit.write(field, text)
         changed(recipe)
-        assert ("the chosen data has 13" in seen[-1]) == (text == "12")
+        assert ("the chosen data has 13" in summaries[-1]) == (text == "12")
     visit.choose("model-decoder", "unet")
     changed("decoder: unet")
     visit.choose("model-decoder", "bilinear")
     changed("decoder_channels: 24")
-    assert len(set(seen)) >= 6
+    assert len(set(summaries)) >= 6
 
     # a contradiction is shown at its fields
     page.locator("#model-output-stride").get_by_label("16", exact=True).check()
@@ -434,12 +434,12 @@ def test_the_server_is_killed_in_mid_run(browser: Any, tmp_path: Path) -> None:
 def test_every_place_fits(browser: Any, page_url: str, viewport: dict[str, int], dark: bool) -> None:
     """Nothing sticks out, in both looks and at both sizes; a keyboard alone reaches the places."""
     visit = Visit(browser, page_url, viewport, dark)
-    for place in PLACES:
-        visit.go(place)
+    for tab in PLACES:
+        visit.go(tab)
         visit.page.wait_for_timeout(2500)
         for words in ("#page-head h1", "#page-head p", ".tabitem:not([style*=none]) .lead"):
-            assert visit.page.evaluate(CONTRAST, words) > 4.5, (place, words)
-        visit.keep(f"{place.lower()}_{'dark' if dark else 'light'}_{'phone' if viewport is PHONE else 'desk'}")
+            assert visit.page.evaluate(CONTRAST, words) > 4.5, (tab, words)
+        visit.keep(f"{tab.lower()}_{'dark' if dark else 'light'}_{'phone' if viewport is PHONE else 'desk'}")
     visit.page.get_by_role("tab", name="Data", exact=True).first.focus()
     focused = visit.page.evaluate("document.activeElement.getAttribute('role')")
     assert focused == "tab"

@@ -16,8 +16,8 @@ def test_what_a_browser_kept_is_not_trusted(values: Any) -> None:
 
 
 def test_valid_choices_come_back() -> None:
-    found = brought_back({"steps": 7, "run": "first"}, {"run": lambda name: name == "first", "steps": lambda _: True})
-    assert [change["value"] for change in found] == ["first", 7]
+    actual = brought_back({"steps": 7, "run": "first"}, {"run": lambda name: name == "first", "steps": lambda _: True})
+    assert [change["value"] for change in actual] == ["first", 7]
 
 
 def test_what_is_shown_already_is_not_sent_again() -> None:

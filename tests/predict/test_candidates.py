@@ -41,9 +41,9 @@ def test_threads_share_the_rows(given: Coarse) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logits, "thread_count", lambda: 3)
         for confidence in (False, True):
-            found = logits.labels(given.values[None], given.size, given.align_corners, confidence)
-            np.testing.assert_array_equal(found[0][0], wanted)
-            assert confidence == (found[1] is not None)
+            actual = logits.labels(given.values[None], given.size, given.align_corners, confidence)
+            np.testing.assert_array_equal(actual[0][0], wanted)
+            assert confidence == (actual[1] is not None)
 
 
 @settings(max_examples=60, deadline=None)

@@ -151,11 +151,11 @@ def test_a_killed_worker_costs_nothing() -> None:
     begun = threading.Event()
     killer = threading.Thread(target=kill_one)
     killer.start()
-    found = []
+    collected = []
     for outcome in on_cluster([str(number) for number in range(24)], Slow, (), 2, "local"):
-        found.append(outcome.split())
+        collected.append(outcome.split())
         begun.set()
     killer.join()
     assert killed
-    assert sorted(int(item) for item, _ in found) == list(range(24))
-    assert len({process for _, process in found}) >= 2
+    assert sorted(int(item) for item, _ in collected) == list(range(24))
+    assert len({process for _, process in collected}) >= 2

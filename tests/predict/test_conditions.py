@@ -34,7 +34,7 @@ EIGHT = ModelCard(SPACE, pixel_type="uint8")
 
 
 @pytest.mark.parametrize(
-    ("card", "dtype", "low", "high", "told"),
+    ("card", "dtype", "low", "high", "doubted"),
     [
         (EIGHT, "uint8", 0, 9, False),  # a picture of the night
         (EIGHT, "float32", 0, 200, False),
@@ -52,11 +52,11 @@ EIGHT = ModelCard(SPACE, pixel_type="uint8")
         (replace(DEEP, pixel_type=""), "uint8", 0, 255, True),
     ],
 )
-def test_values_unlike_those_trained_on(card: ModelCard, dtype: str, low: float, high: float, told: bool) -> None:
-    found = doubts(card, Met("a.tif", dtype=dtype, low=low, high=high))
-    assert bool(found) == told
-    if told:
-        assert f"({dtype}) holds values from {low:g} to {high:g}; the model was trained on" in found[0]
+def test_values_unlike_those_trained_on(card: ModelCard, dtype: str, low: float, high: float, doubted: bool) -> None:
+    actual = doubts(card, Met("a.tif", dtype=dtype, low=low, high=high))
+    assert bool(actual) == doubted
+    if doubted:
+        assert f"({dtype}) holds values from {low:g} to {high:g}; the model was trained on" in actual[0]
 
 
 def test_stored_values() -> None:
@@ -162,9 +162,9 @@ def test_every_door_compares(door: str, tmp_path: Path) -> None:
         meet(segmenter, Tile(scale=0.1), tmp_path)
     with pytest.raises(ConfigError, match="its bands are blue, green, red, the model reads red, green, blue"):
         meet(segmenter, Tile(scale=0.01, names=("blue", "green", "red")), tmp_path)
-    with pytest.warns(UserWarning, match="tiles") as told:
+    with pytest.warns(UserWarning, match="tiles") as caught:
         meet(segmenter, Tile("uint8", metres=0.2), tmp_path)
-    words = " ".join(str(one.message) for one in told)
+    words = " ".join(str(one.message) for one in caught)
     assert "'tiles' (uint8) holds values from" in words
     assert "'tiles' has pixels of 0.2 m" in words
     assert "'tiles' says no scale and offset" in words

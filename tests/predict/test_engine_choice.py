@@ -56,11 +56,11 @@ def test_named_engines_give_the_same_logits(model: PSPNet, cache: Path) -> None:
         assert other.engine.name == name
         for size in ((33, 47), (96, 64)):
             images = picture(*size)
-            kept = other.logits(images)
-            assert (kept - plain.logits(images)).abs().max() < 2e-4
-            before = kept.clone()
+            from_cache = other.logits(images)
+            assert (from_cache - plain.logits(images)).abs().max() < 2e-4
+            before = from_cache.clone()
             other.logits(images + 40)
-            assert torch.equal(kept, before)  # a later call leaves an earlier result alone
+            assert torch.equal(from_cache, before)  # a later call leaves an earlier result alone
         assert other.model is model
     assert [file.name for file in cache.glob("*.onnx")] == [f"{fingerprint(model)}.onnx"]
     assert not list(cache.glob("*.part"))
@@ -86,10 +86,10 @@ def test_auto_takes_the_fastest_that_agrees(model: PSPNet, monkeypatch: pytest.M
         "openvino": Fake("openvino", torch_engine, 50.0),
         "onnxruntime": Fake("onnxruntime", torch_engine),
     }
-    made: list[str] = []
+    names: list[str] = []
 
     def named(name: str, *_: Any) -> Any:
-        made.append(name)
+        names.append(name)
         return given[name]
 
     measured: list[set[str]] = []
@@ -107,11 +107,11 @@ def test_auto_takes_the_fastest_that_agrees(model: PSPNet, monkeypatch: pytest.M
     assert "openvino refused: labels equal on" in str(segmenter.choice)
     assert measured == [{"torch", "onnxruntime"}]
 
-    made.clear()
+    names.clear()
     again = Segmenter(model, CARD, device="cpu", precision="fp32", engine="auto")
     assert again.choice is not None
     assert again.choice.remembered
-    assert made == ["onnxruntime"]
+    assert names == ["onnxruntime"]
     assert again.choice.trials == segmenter.choice.trials
 
     other = network()

@@ -58,9 +58,9 @@ def test_names_that_meet_have_results_of_their_own(seg: Segmenter, tmp_path: Pat
     out = tmp_path / "out"
     report = run(seg, find_images([tmp_path / "in"]), out)
     assert report.failures == {}
-    made = widths(out)
-    assert {results(out)[name]: width for name, width in made.items()} == sizes
-    assert len({name.casefold() for name in made}) == len(sizes)
+    built = widths(out)
+    assert {results(out)[name]: width for name, width in built.items()} == sizes
+    assert len({name.casefold() for name in built}) == len(sizes)
 
 
 def test_a_new_image_does_not_take_another_ones_result(seg: Segmenter, tmp_path: Path) -> None:

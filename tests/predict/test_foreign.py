@@ -34,43 +34,43 @@ def image() -> np.ndarray:
 
 def expected(image: np.ndarray, weights: np.ndarray = WEIGHTS) -> np.ndarray:
     """Logits (H, W, K), in the plainest way: what smp's own preprocessing does."""
-    seen = (image / 255 - np.array(ABOUT["mean"])) / np.array(ABOUT["std"])
-    return seen @ weights.T
+    normalised = (image / 255 - np.array(ABOUT["mean"])) / np.array(ABOUT["std"])
+    return normalised @ weights.T
 
 
 def check(labels: np.ndarray, wanted: np.ndarray) -> None:
     """The classes of the greatest logits, but for those that rounding may turn."""
     order = np.sort(wanted, axis=2)
-    sure = order[..., -1] - order[..., -2] > 1e-3
-    assert sure.mean() > 0.99
-    np.testing.assert_array_equal(labels[sure], wanted.argmax(2)[sure])
+    decided = order[..., -1] - order[..., -2] > 1e-3
+    assert decided.mean() > 0.99
+    np.testing.assert_array_equal(labels[decided], wanted.argmax(2)[decided])
 
 
 @pytest.mark.parametrize("output", ["logits", "probabilities", "labels"])
 @pytest.mark.parametrize("last", [False, True])
 def test_labels_are_the_graphs(image: np.ndarray, tmp_path: Path, output: str, last: bool) -> None:
     path = write_foreign(tmp_path / "unet.onnx", output, last=last)
-    found = Segmenter.load(path, about=about(output=output)).segment(image)
+    actual = Segmenter.load(path, about=about(output=output)).segment(image)
     wanted = expected(image)
-    check(found.labels, wanted)
-    assert found.classes == ("water", "forest", "field")
+    check(actual.labels, wanted)
+    assert actual.classes == ("water", "forest", "field")
     if output != "labels":
         odds = np.exp(wanted - wanted.max(2, keepdims=True))
-        np.testing.assert_allclose(found.confidence, (odds / odds.sum(2, keepdims=True)).max(2), atol=1e-4)
+        np.testing.assert_allclose(actual.confidence, (odds / odds.sum(2, keepdims=True)).max(2), atol=1e-4)
 
 
 def test_one_plane_for_two_classes(image: np.ndarray, tmp_path: Path) -> None:
     """What smp exports for a binary task: a logit or a sigmoid of the second class."""
     for output in ("logits", "probabilities"):
         path = write_foreign(tmp_path / f"{output}.onnx", output, weights=WEIGHTS[:1])
-        found = Segmenter.load(path, about=about(output=output, classes=["ground", "roof"])).segment(image)
-        check(found.labels, np.pad(expected(image, WEIGHTS[:1]), ((0, 0), (0, 0), (1, 0))))
+        actual = Segmenter.load(path, about=about(output=output, classes=["ground", "roof"])).segment(image)
+        check(actual.labels, np.pad(expected(image, WEIGHTS[:1]), ((0, 0), (0, 0), (1, 0))))
 
 
 def test_a_fixed_size_and_a_batch_of_one(image: np.ndarray, tmp_path: Path) -> None:
     seg = Segmenter.load(write_foreign(tmp_path / "unet.onnx", size=(64, 64), batch=1), about=about())
-    found = seg.segment(image)
-    check(found.labels, expected(image))
+    actual = seg.segment(image)
+    check(actual.labels, expected(image))
     pair = np.stack([image, image[::-1]]).transpose(0, 3, 1, 2).astype(np.float32)
     labels, _ = seg.labels(pair)
     np.testing.assert_array_equal(labels[0], labels[1][::-1])
@@ -82,8 +82,8 @@ def test_a_coarse_output_is_resized_as_said(image: np.ndarray, tmp_path: Path) -
     path = write_foreign(tmp_path / "unet.onnx", stride=4)
     with pytest.raises(CheckpointError, match="align_corners=true or align_corners=false"):
         Segmenter.load(path, about=about(multiple_px=4)).segment(image)
-    found = Segmenter.load(path, about=about(multiple_px=4, align_corners=False)).segment(image)
-    assert found.labels.shape == image.shape[:2]
+    actual = Segmenter.load(path, about=about(multiple_px=4, align_corners=False)).segment(image)
+    assert actual.labels.shape == image.shape[:2]
 
 
 def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ def test_the_card_is_one_that_the_hub_reads(model: Segmenter, tmp_path: Path) ->
         tmp_path / "m", title="someone/streets", license="other", license_link="https://example.org/terms"
     )
     card = huggingface_hub.ModelCard.load(tmp_path / "m" / "README.md")
-    told = card.data.to_dict()
-    assert (told["license"], told["license_link"]) == ("other", "https://example.org/terms")
-    assert (told["library_name"], told["pipeline_tag"]) == ("pspnet", "image-segmentation")
-    assert "semantic-segmentation" in told["tags"]
+    front_matter = card.data.to_dict()
+    assert (front_matter["license"], front_matter["license_link"]) == ("other", "https://example.org/terms")
+    assert (front_matter["library_name"], front_matter["pipeline_tag"]) == ("pspnet", "image-segmentation")
+    assert "semantic-segmentation" in front_matter["tags"]
     assert {one.metric_type: one.metric_value for one in card.data.eval_results or []} == {
         "mean_iou": 0.7123,
         "accuracy": 0.9,
@@ -82,8 +82,8 @@ def test_what_was_fetched_once_is_there_without_a_network(
 def test_an_exported_model_on_a_hub(hub: Hub, tmp_path: Path) -> None:
     write_graph(tmp_path / "model.onnx")
     hub.files["someone/graph"] = {"model.onnx": (tmp_path / "model.onnx").read_bytes()}
-    found = Segmenter.from_pretrained("someone/graph").segment(IMAGE)
-    np.testing.assert_array_equal(found.labels, IMAGE.argmax(2))
+    actual = Segmenter.from_pretrained("someone/graph").segment(IMAGE)
+    np.testing.assert_array_equal(actual.labels, IMAGE.argmax(2))
 
 
 def test_refusals(model: Segmenter, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

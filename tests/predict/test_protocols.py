@@ -84,12 +84,12 @@ def photo() -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "key"), [("semseg-ms", "multi_scale"), ("semseg-ss", "scale_1")])
 def test_semsegs_probabilities(name: str, key: str, recorded: dict[str, np.ndarray], photo: np.ndarray) -> None:
-    found = predict_probabilities(predictor(), photo, PROTOCOLS[name].changed(**SMALL))
+    actual = predict_probabilities(predictor(), photo, PROTOCOLS[name].changed(**SMALL))
     np.testing.assert_allclose(
-        found.transpose(1, 2, 0)[::7, ::7], recorded[f"probabilities_{key}_every7"], atol=2e-5, rtol=0
+        actual.transpose(1, 2, 0)[::7, ::7], recorded[f"probabilities_{key}_every7"], atol=2e-5, rtol=0
     )
     labels = predict_labels(predictor(), photo, PROTOCOLS[name].changed(**SMALL))
-    top = np.sort(found, 0)
+    top = np.sort(actual, 0)
     clear = (top[-1] - top[-2])[::7, ::7] > 1e-4
     np.testing.assert_array_equal(labels[::7, ::7][clear], recorded[f"argmax_{key}_every7"][clear])
     assert clear.mean() > 0.99
@@ -97,17 +97,17 @@ def test_semsegs_probabilities(name: str, key: str, recorded: dict[str, np.ndarr
 
 @pytest.mark.parametrize("scale", PROTOCOLS["semseg-ms"].scales)
 def test_each_of_semsegs_scales(scale: float, recorded: dict[str, np.ndarray], photo: np.ndarray) -> None:
-    found = predict_probabilities(predictor(), photo, PROTOCOLS["semseg-ms"].changed(**SMALL, scales=(scale,)))
+    actual = predict_probabilities(predictor(), photo, PROTOCOLS["semseg-ms"].changed(**SMALL, scales=(scale,)))
     expected = recorded[f"scale_{str(scale).replace('.', '_')}_every10"]
-    np.testing.assert_allclose(found.transpose(1, 2, 0)[::10, ::10], expected, atol=2e-5, rtol=0)
+    np.testing.assert_allclose(actual.transpose(1, 2, 0)[::10, ::10], expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("mirror", "key"), [("window", "flip"), ("none", "no_flip")])
 def test_semsegs_single_crop(mirror: str, key: str, recorded: dict[str, np.ndarray], photo: np.ndarray) -> None:
     protocol = PROTOCOLS["semseg-ss"].changed(**SMALL | {"base_px": ()}, resize="none", mirror=mirror)
-    found = predict_probabilities(predictor(), photo[:97, :97], protocol)
+    actual = predict_probabilities(predictor(), photo[:97, :97], protocol)
     np.testing.assert_allclose(
-        found.transpose(1, 2, 0)[::6, ::6], recorded[f"net_process_{key}_every6"], atol=5e-6, rtol=0
+        actual.transpose(1, 2, 0)[::6, ::6], recorded[f"net_process_{key}_every6"], atol=5e-6, rtol=0
     )
 
 
@@ -115,14 +115,14 @@ def test_mmsegmentations_slide_inference() -> None:
     recorded = np.load(GOLDEN / "mmseg_slide" / "outputs.npz")
     values = make_input("input/mmseg_slide_s1", (1, 3, 150, 203))[0].transpose(1, 2, 0)
     protocol = PROTOCOLS["mmseg-slide"].changed(resize="none", base_px=(), window_px=(64, 80), stride_px=(43, 54))
-    found, are_logits = predict_map(
+    actual, are_logits = predict_map(
         Predictor(for_kind(stand_in(False)), device=KINDS[kind], batch_windows=5), values, protocol
     )
     assert are_logits
     np.testing.assert_allclose(
-        to_numpy(found).transpose(2, 0, 1)[:, ::5, ::5], recorded["logits_every5"], atol=1e-5, rtol=0
+        to_numpy(actual).transpose(2, 0, 1)[:, ::5, ::5], recorded["logits_every5"], atol=1e-5, rtol=0
     )
-    np.testing.assert_array_equal(found.argmax(2)[::5, ::5], recorded["argmax_every5"])
+    np.testing.assert_array_equal(actual.argmax(2)[::5, ::5], recorded["argmax_every5"])
 
 
 def test_the_batch_of_windows_does_not_matter(photo: np.ndarray) -> None:
@@ -138,10 +138,10 @@ def test_every_protocol_gives_probabilities_of_the_images_size(name: str) -> Non
     if protocol.window_px:
         small |= {"window_px": (48, 48), "stride_px": (32, 32)}
     photo = make_image("photo", 57, 75)
-    found = predict_probabilities(predictor(), photo, protocol.changed(**small))
-    assert found.shape == (5, 57, 75)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    actual = predict_probabilities(predictor(), photo, protocol.changed(**small))
+    assert actual.shape == (5, 57, 75)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual.sum(0), 1, atol=1e-5)
 
 
 def slow_mmseg_ms(photo: np.ndarray, protocol: object) -> np.ndarray:
@@ -153,19 +153,19 @@ def slow_mmseg_ms(photo: np.ndarray, protocol: object) -> np.ndarray:
             scaled = cv2.resize(photo, (int(75 * factor + 0.5), int(57 * factor + 0.5)))
             if mirrored:
                 scaled = cv2.flip(scaled, 1)
-            found = network(torch.from_numpy(scaled.astype(np.float32).transpose(2, 0, 1)[None].copy()))
-            found = torch.nn.functional.interpolate(found, (57, 75), mode="bilinear")[0].softmax(0)
-            total = total + (found.flip(2) if mirrored else found) / 4
+            actual = network(torch.from_numpy(scaled.astype(np.float32).transpose(2, 0, 1)[None].copy()))
+            actual = torch.nn.functional.interpolate(actual, (57, 75), mode="bilinear")[0].softmax(0)
+            total = total + (actual.flip(2) if mirrored else actual) / 4
     return total.numpy()
 
 
 def test_mmseg_ms_equals_its_plain_restatement() -> None:
     photo = make_image("photo", 57, 75)
     protocol = PROTOCOLS["mmseg-ms"].changed(base_px=(90, 60), scales=(0.5, 1.25))
-    found = predict_probabilities(predictor(False), photo, protocol)
-    np.testing.assert_allclose(found, slow_mmseg_ms(photo, protocol), atol=2e-5)
+    actual = predict_probabilities(predictor(False), photo, protocol)
+    np.testing.assert_allclose(actual, slow_mmseg_ms(photo, protocol), atol=2e-5)
     slid = protocol.changed(window_px=(500, 500), stride_px=(300, 300))  # one window: sliding must not change anything
-    np.testing.assert_allclose(predict_probabilities(predictor(False), photo, slid), found, atol=1e-6)
+    np.testing.assert_allclose(predict_probabilities(predictor(False), photo, slid), actual, atol=1e-6)
 
 
 def test_sliding_over_scales_takes_softmax_after_all_windows() -> None:
@@ -179,8 +179,8 @@ def test_sliding_over_scales_takes_softmax_after_all_windows() -> None:
             source = np.ascontiguousarray(photo[:, ::-1]) if turned else photo
             single = predict_probabilities(predictor(False), source, protocol.changed(mirror="none", scales=(scale,)))
             passes.append(single[:, :, ::-1] if turned else single)
-    found = predict_probabilities(predictor(False), photo, protocol)
-    np.testing.assert_allclose(found, np.mean(passes, 0), atol=1e-5)
+    actual = predict_probabilities(predictor(False), photo, protocol)
+    np.testing.assert_allclose(actual, np.mean(passes, 0), atol=1e-5)
 
 
 def test_caffe_adds_logits_of_a_window_and_its_mirror() -> None:
@@ -198,21 +198,21 @@ def test_caffe_adds_logits_of_a_window_and_its_mirror() -> None:
 def test_taps_resize_as_torch_does(source: int, target: int) -> None:
     values = torch.randn(1, 1, source, generator=torch.Generator().manual_seed(0))
     for kind, corners in (("half_pixel", False), ("corners", True)):
-        place, weight = taps(source, target, kind)
+        source_of, weight = taps(source, target, kind)
         expected = torch.nn.functional.interpolate(values, target, mode="linear", align_corners=corners)[0, 0]
-        np.testing.assert_allclose((values[0, 0].numpy()[place] * weight).sum(1), expected, atol=1e-5)
-    place, weight = taps(source, target, "antialias")
-    assert place.min() >= 0
-    assert place.max() < source
+        np.testing.assert_allclose((values[0, 0].numpy()[source_of] * weight).sum(1), expected, atol=1e-5)
+    source_of, weight = taps(source, target, "antialias")
+    assert source_of.min() >= 0
+    assert source_of.max() < source
     np.testing.assert_allclose(weight.sum(1), 1, atol=1e-6)
 
 
 def test_antialias_halving_is_the_triangle_of_matlab() -> None:
-    place, weight = taps(8, 4, "antialias")
+    source_of, weight = taps(8, 4, "antialias")
     row = np.zeros(8)
-    np.add.at(row, place[1], weight[1])
+    np.add.at(row, source_of[1], weight[1])
     np.testing.assert_allclose(row, [0, 0.125, 0.375, 0.375, 0.125, 0, 0, 0], atol=1e-6)
-    np.add.at(row := np.zeros(8), place[0], weight[0])
+    np.add.at(row := np.zeros(8), source_of[0], weight[0])
     np.testing.assert_allclose(row, [0.375 + 0.125, 0.375, 0.125, 0, 0, 0, 0, 0], atol=1e-6)  # the border is reflected
 
 

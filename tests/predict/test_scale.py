@@ -26,9 +26,9 @@ def model() -> Segmenter:
             encoder="resnet18", encoder_options={"depth": 3}, num_classes=3, auxiliary="none", decoder_channels=8
         )
     )
-    made = Segmenter(net.eval(), device="cpu", precision="fp32")
-    made.card = dataclasses.replace(made.card, trained_size=(48, 64))
-    return made
+    segmenter = Segmenter(net.eval(), device="cpu", precision="fp32")
+    segmenter.card = dataclasses.replace(segmenter.card, trained_size=(48, 64))
+    return segmenter
 
 
 def photograph(height: int, width: int) -> Any:
@@ -37,7 +37,7 @@ def photograph(height: int, width: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("native", "wish", "seen"),
+    ("native", "wish", "expected"),
     [
         ((48, 64), "trained", (48, 64)),
         ((56, 74), "trained", (56, 74)),  # near enough: resizing would only blur it
@@ -48,8 +48,8 @@ def photograph(height: int, width: int) -> Any:
         ((144, 192), 96, (72, 96)),
     ],
 )
-def test_what_is_looked_at(native: scale.Size, wish: scale.Wish, seen: scale.Size) -> None:
-    assert scale.seen_size(native, (48, 64), wish) == seen
+def test_what_is_looked_at(native: scale.Size, wish: scale.Wish, expected: scale.Size) -> None:
+    assert scale.seen_size(native, (48, 64), wish) == expected
 
 
 def test_nothing_changes_where_no_size_is_known() -> None:
@@ -59,28 +59,28 @@ def test_nothing_changes_where_no_size_is_known() -> None:
 def test_a_large_photograph_is_seen_as_a_trained_one(model: Segmenter) -> None:
     large = photograph(150, 200)
     small = cv2.resize(large, (64, 48), interpolation=cv2.INTER_AREA)
-    labels, sure = model.labels(small.transpose(2, 0, 1)[None].astype(np.float32), True, (150, 200))
-    assert sure is not None
-    found = model.segment(large)
-    assert found.labels.shape == (150, 200)
-    assert found.confidence is not None
-    assert found.confidence.shape == (150, 200)
-    assert found.image is not None
-    assert found.image.shape[:2] == (150, 200)
-    assert (found.labels == labels[0]).all()
-    assert (found.confidence == sure[0]).all()
+    labels, confidence = model.labels(small.transpose(2, 0, 1)[None].astype(np.float32), True, (150, 200))
+    assert confidence is not None
+    actual = model.segment(large)
+    assert actual.labels.shape == (150, 200)
+    assert actual.confidence is not None
+    assert actual.confidence.shape == (150, 200)
+    assert actual.image is not None
+    assert actual.image.shape[:2] == (150, 200)
+    assert (actual.labels == labels[0]).all()
+    assert (actual.confidence == confidence[0]).all()
     with pytest.warns(UserWarning, match="200 x 150 pixels, the model was trained at 64 x 48"):
         native = model.segment(large, size="native")
     assert native.confidence is not None
-    assert (native.confidence != found.confidence).any()
+    assert (native.confidence != actual.confidence).any()
 
 
 def test_windows_of_a_wished_size(model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmenter.windows, "WHOLE_PIXELS", 100)
-    found = model.segment(photograph(96, 128))
-    assert found.labels.shape == (96, 128)
-    assert found.confidence is not None
-    assert found.confidence.shape == (96, 128)
+    actual = model.segment(photograph(96, 128))
+    assert actual.labels.shape == (96, 128)
+    assert actual.confidence is not None
+    assert actual.confidence.shape == (96, 128)
 
 
 def test_a_protocol_sees_what_it_says(model: Segmenter) -> None:
@@ -102,7 +102,7 @@ def test_sizes_of_the_command_line() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.int32])
 @pytest.mark.parametrize("bands", [1, 4, 6])
 def test_every_kind_of_pixel_is_resized(dtype: Any, bands: int) -> None:
-    made = scale.at_size(np.full((40, 60, bands), 7, dtype), (20, 30))
-    assert made.shape == (20, 30, bands)
-    assert made.dtype == dtype
-    assert (made == 7).all()
+    scaled = scale.at_size(np.full((40, 60, bands), 7, dtype), (20, 30))
+    assert scaled.shape == (20, 30, bands)
+    assert scaled.dtype == dtype
+    assert (scaled == 7).all()

@@ -90,9 +90,9 @@ def test_large_images_are_seen_in_blended_windows(seg: Segmenter, monkeypatch: p
 
 def test_blended_windows_of_a_pixelwise_model_are_exact() -> None:
     image = np.random.default_rng(1).random((83, 57, 2), np.float32)
-    found = blended(image, lambda x: np.concatenate([x, 1 - x], 1), 4, 24, 10, batch=3)
+    actual = blended(image, lambda x: np.concatenate([x, 1 - x], 1), 4, 24, 10, batch=3)
     wanted = image.transpose(2, 0, 1)
-    assert np.allclose(found, np.concatenate([wanted, 1 - wanted]), atol=1e-5)
+    assert np.allclose(actual, np.concatenate([wanted, 1 - wanted]), atol=1e-5)
 
 
 def test_a_result_shows_and_keeps_itself(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_a_broken_image_does_not_stop_the_rest(seg: Segmenter, tmp_path: Path) -
     reports = list(segment_files(seg, files, tmp_path / "out"))
     assert len(reports) == 4
     assert [Path(p).name for p in reports[-1].failures] == ["broken.png"]
-    made = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")}
-    assert made == {"a.png", "a_2.png", "deep/b.png"}
+    paths = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")}
+    assert paths == {"a.png", "a_2.png", "deep/b.png"}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["done"], len(summary["failures"])) == (3, 1)
     assert sum(summary["images"][0]["classes"].values()) == pytest.approx(1)

@@ -69,7 +69,7 @@ def slowly(image: np.ndarray, tile: int, overlap: int) -> np.ndarray:
     for rows in spans(height, tile, overlap):
         for columns in spans(width, tile, overlap):
             window = torch.from_numpy(image[rows.start : rows.stop, columns.start : columns.stop].transpose(2, 0, 1))
-            found = moody(window[None].float().numpy())[0].numpy()
+            actual = moody(window[None].float().numpy())[0].numpy()
             weights = []
             for span, length in ((rows, height), (columns, width)):
                 side = np.zeros(span.stop - span.start)
@@ -79,7 +79,7 @@ def slowly(image: np.ndarray, tile: int, overlap: int) -> np.ndarray:
                 if span.core_stop < length:
                     side[span.core_stop - span.start :] = 1 - ramp
                 weights.append(side)
-            total[:, rows.start : rows.stop, columns.start : columns.stop] += found * np.outer(*weights)
+            total[:, rows.start : rows.stop, columns.start : columns.stop] += actual * np.outer(*weights)
     return total
 
 
@@ -88,8 +88,8 @@ def slowly(image: np.ndarray, tile: int, overlap: int) -> np.ndarray:
 def test_blending_equals_the_slow_reference(grid: tuple[int, int, int, int], batch: int, predict: Predictor) -> None:
     height, width, tile, overlap = grid
     image = np.random.default_rng(height * 50 + width).normal(size=(height, width, 3)).astype(np.float32)
-    found = blended(image, predict, 3, tile, overlap, batch)
-    np.testing.assert_allclose(found, slowly(image, tile, overlap), atol=2e-6)
+    actual = blended(image, predict, 3, tile, overlap, batch)
+    np.testing.assert_allclose(actual, slowly(image, tile, overlap), atol=2e-6)
 
 
 def views(image: np.ndarray, tile: int, overlap: int, first_row: int = 0) -> Generator[WindowView, None, None]:

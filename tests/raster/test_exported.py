@@ -45,10 +45,10 @@ def test_the_map_is_the_checkpoints(checkpoint: Segmenter, exported: Path, tmp_p
     source = write_raster(tmp_path / "in.tif", pixels, nodata=0)
     segment_raster(checkpoint, source, tmp_path / "torch.tif", **SMALL)
     report = segment_raster(Segmenter.load(exported), source, tmp_path / "exported.tif", **SMALL)
-    found, wanted = read(tmp_path / "exported.tif"), read(tmp_path / "torch.tif")
+    actual, wanted = read(tmp_path / "exported.tif"), read(tmp_path / "torch.tif")
     assert len(np.unique(wanted)) >= 3  # two classes and nodata at least
-    np.testing.assert_array_equal(found == 255, wanted == 255)
-    assert (found == wanted).mean() > 0.999
+    np.testing.assert_array_equal(actual == 255, wanted == 255)
+    assert (actual == wanted).mean() > 0.999
     assert report.data_share == pytest.approx(1 - 100 / pixels[0].size)
 
 

@@ -44,8 +44,8 @@ def test_what_is_not_said_stops_before_work(
     assert _run(["raster", model, source, str(target)], debug=False) == 1
     assert "--about" in capsys.readouterr().err
     assert _run(["raster", model, source, str(target), "--about", "divide=1"], debug=False) == 2
-    told = capsys.readouterr().err
-    assert all(name in told for name in ("classes", "bands", "mean", "std", "output"))
+    stderr = capsys.readouterr().err
+    assert all(name in stderr for name in ("classes", "bands", "mean", "std", "output"))
     assert not target.exists()
 
 

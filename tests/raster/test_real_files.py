@@ -47,13 +47,13 @@ def test_the_map_has_the_files_grid_and_its_gaps(name: str, shared: Path, tmp_pa
             bands = sum(colour.name != "alpha" for colour in file.colorinterp)
             # a pixel has data where a band has: GDAL's masks of all bands (nodata, alpha), and NaN, which they may not tell
             known = (file.read_masks()[:bands] > 0) & ~np.isnan(file.read()[:bands])
-            known, place, crs = known.any(axis=0), file.transform, file.crs
+            known, transform, crs = known.any(axis=0), file.transform, file.crs
     report = segment_raster(make_segmenter(bands), source, tmp_path / "map.tif", tile_px=256, overlap_px=64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(tmp_path / "map.tif") as made:
-            labels = made.read(1)
-            assert (made.transform, made.crs) == (place, crs)
+        with rasterio.open(tmp_path / "map.tif") as output:
+            labels = output.read(1)
+            assert (output.transform, output.crs) == (transform, crs)
     np.testing.assert_array_equal(labels != 255, known)
     assert report.data_share == pytest.approx(known.mean())
     assert (name == "plain/all-nodata.tif") == (not known.any())

@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(tmp_path: Path) -> Non
     engine = MoodyEngine()
     report = segment_raster(make_segmenter(engine=engine), source, target, confidence=True, **SMALL)
     assert report.resumed_rows == before
-    assert engine.seen <= 3 * (-(-(400 - before) // 36) + 2)  # the rest, and the row of windows before it
+    assert engine.computed <= 3 * (-(-(400 - before) // 36) + 2)  # the rest, and the row of windows before it
     assert target.read_bytes() == (tmp_path / "straight.tif").read_bytes().replace(b"straight", b"out")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "in.tif",
@@ -211,12 +211,12 @@ def test_damaged_work_is_done_again(tmp_path: Path, ending: str, damage: Any, of
     source, target = stopped(tmp_path)
     segment_raster(make_segmenter(engine=MoodyEngine()), source, tmp_path / "straight.tif", **SMALL)
     damage(Path(f"{target}.{ending}"), offset)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report = segment_raster(make_segmenter(engine=MoodyEngine()), source, target, **SMALL)
     np.testing.assert_array_equal(read(target), read(tmp_path / "straight.tif"))
     if ending == "part":
-        assert any("damaged or cut off; the work goes on from row" in str(one.message) for one in told)
+        assert any("damaged or cut off; the work goes on from row" in str(one.message) for one in caught)
         assert report.resumed_rows < 300
 
 

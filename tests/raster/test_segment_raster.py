@@ -46,9 +46,9 @@ def test_blended_windows_are_those_of_the_stream(tmp_path: Path) -> None:
     segmenter = make_segmenter(engine=MoodyEngine())
     segment_raster(segmenter, write_raster(tmp_path / "in.tif", pixels), tmp_path / "out.tif", confidence=True, **SMALL)
     image = pixels.transpose(1, 2, 0)
-    found = blended(image, segmenter.probabilities, 3, 48, 12)
-    np.testing.assert_array_equal(read(tmp_path / "out.tif"), found.argmax(axis=0))
-    np.testing.assert_array_equal(read(tmp_path / "out.tif", 2), np.round(found.max(axis=0) * 100))
+    actual = blended(image, segmenter.probabilities, 3, 48, 12)
+    np.testing.assert_array_equal(read(tmp_path / "out.tif"), actual.argmax(axis=0))
+    np.testing.assert_array_equal(read(tmp_path / "out.tif", 2), np.round(actual.max(axis=0) * 100))
 
 
 def tiled(path: Path, pixels: np.ndarray) -> str:
@@ -176,11 +176,11 @@ def test_optional_bands(tmp_path: Path) -> None:
         unsure_below=0.6,
         **SMALL,
     )
-    found = whole(make_segmenter(), pixels)
-    labels = np.where(found.max(axis=0) < 0.6, 3, found.argmax(axis=0))
+    actual = whole(make_segmenter(), pixels)
+    labels = np.where(actual.max(axis=0) < 0.6, 3, actual.argmax(axis=0))
     assert 0 < (labels == 3).mean() < 1
     assert report.shares["unsure"] == pytest.approx((labels == 3).mean())
-    entropy = -(found * np.log(found)).sum(axis=0) / np.log(3)
+    entropy = -(actual * np.log(actual)).sum(axis=0) / np.log(3)
     with rasterio.open(tmp_path / "out.tif") as file:
         assert file.descriptions == (
             "class",
@@ -193,7 +193,7 @@ def test_optional_bands(tmp_path: Path) -> None:
         bands = file.read()
         assert file.colormap(1)[3][:3] == (160, 160, 160)
     np.testing.assert_array_equal(bands[0], labels)
-    for band, share in zip(bands[1:], [found.max(axis=0), entropy, *found], strict=True):
+    for band, share in zip(bands[1:], [actual.max(axis=0), entropy, *actual], strict=True):
         np.testing.assert_allclose(band, share * 100, atol=0.51)
     assert cog_validate(str(tmp_path / "out.tif"), strict=True) == (True, [], [])
 
@@ -240,7 +240,7 @@ def test_a_nodata_raster_is_not_looked_at(tmp_path: Path) -> None:
     segmenter = make_segmenter()
     source = write_raster(tmp_path / "in.tif", np.zeros((3, 100, 100), np.uint8), nodata=0)
     report = segment_raster(segmenter, source, tmp_path / "out.tif", **SMALL)
-    assert segmenter.engine.seen == 0  # type: ignore[attr-defined]
+    assert segmenter.engine.computed == 0  # type: ignore[attr-defined]
     assert report.data_share == 0
     assert (read(tmp_path / "out.tif") == 255).all()
 
@@ -276,12 +276,12 @@ def test_a_huge_raster_that_is_mostly_empty_is_skipped_fast(tmp_path: Path, kind
         )
     segmenter = make_segmenter()
     report = segment_raster(segmenter, source, tmp_path / "out.tif")
-    assert segmenter.engine.seen <= 4  # type: ignore[attr-defined]  of 6,000 windows
+    assert segmenter.engine.computed <= 4  # type: ignore[attr-defined]  of 6,000 windows
     assert report.seconds < 20
     with rasterio.open(tmp_path / "out.tif") as file:
-        found = file.read(1, window=Window(49_999, 29_999, 402, 302))
+        actual = file.read(1, window=Window(49_999, 29_999, 402, 302))
         assert file.shape == (side, side)
-    np.testing.assert_array_equal(found, np.pad(expected(pixels), 1, constant_values=255))
+    np.testing.assert_array_equal(actual, np.pad(expected(pixels), 1, constant_values=255))
     assert Path(tmp_path / "out.tif").stat().st_size < 2_000_000
 
 
@@ -314,13 +314,13 @@ def test_an_area_of_interest_cuts_the_grid_and_masks_outside(tmp_path: Path) -> 
         )
     )
     segment_raster(make_segmenter(), source, tmp_path / "triangle.tif", aoi=area, **SMALL)
-    found = read(tmp_path / "triangle.tif")
+    actual = read(tmp_path / "triangle.tif")
     rows, columns = np.mgrid[:80, :60]
     centres = shapely.points(500_061 + 2 * columns, 5_599_959 - 2 * rows)
     inside = shapely.contains(shapely.Polygon(corners), centres)
     edge = shapely.distance(shapely.boundary(shapely.Polygon(corners)), centres) < 0.01
     np.testing.assert_array_equal(
-        np.where(edge, 0, found), np.where(edge, 0, np.where(inside, expected(pixels)[20:100, 30:90], 255))
+        np.where(edge, 0, actual), np.where(edge, 0, np.where(inside, expected(pixels)[20:100, 30:90], 255))
     )
 
 
@@ -436,11 +436,11 @@ def test_settings_that_contradict_are_refused() -> None:
 
 
 def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    reports: list[Progress] = []
     source = write_raster(tmp_path / "in.tif", scene(100, 100))
-    segment_raster(make_segmenter(), source, tmp_path / "out.tif", progress=told.append, **SMALL)
-    assert told[-1].stage == "overviews"
-    segmenting = [p for p in told if p.stage == "segmenting"]
+    segment_raster(make_segmenter(), source, tmp_path / "out.tif", progress=reports.append, **SMALL)
+    assert reports[-1].stage == "overviews"
+    segmenting = [p for p in reports if p.stage == "segmenting"]
     assert segmenting[-1].done_px == segmenting[-1].total_px == 10_000
     assert segmenting[-1].seconds_left == 0
     assert segmenting[-1].megapixels_per_s > 0

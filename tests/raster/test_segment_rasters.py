@@ -52,7 +52,7 @@ def test_a_folder_is_mapped_and_told_in_a_summary(model: Path, tmp_path: Path) -
     write_inputs(tmp_path / "in" / "deeper", 1)
     broken(tmp_path / "in" / "broken.tif")
     (tmp_path / "in" / "readme.md").touch()
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     report = segment_rasters(
         model,
         inputs,
@@ -60,7 +60,7 @@ def test_a_folder_is_mapped_and_told_in_a_summary(model: Path, tmp_path: Path) -
         SMALL.changed(polygons="any.gpkg"),
         workers=1,
         device="cpu",
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reports.append((done, total)),
     )
     assert sorted(report.failed) == [str(inputs / "broken.tif")]
     assert "cannot be read" in report.failed[str(inputs / "broken.tif")]
@@ -69,7 +69,7 @@ def test_a_folder_is_mapped_and_told_in_a_summary(model: Path, tmp_path: Path) -
         "1.tif",
         "deeper/0.tif",
     }
-    assert told[-1] == (3, 4)
+    assert reports[-1] == (3, 4)
     for name in ("0", "1", "deeper/0"):
         assert (tmp_path / "out" / f"{name}.gpkg").is_file()
         np.testing.assert_array_equal(
@@ -97,9 +97,9 @@ def test_rows_of_a_raster_put_together_are_the_raster(tmp_path: Path) -> None:
     ]
     for job in reversed(jobs):
         assert do_job(segmenter, job, config).error == ""
-    seen = segmenter.engine.seen  # type: ignore[attr-defined]
+    views = segmenter.engine.computed  # type: ignore[attr-defined]
     assert do_job(segmenter, jobs[1], config).error == ""  # done twice, as a cluster may
-    assert segmenter.engine.seen == seen  # type: ignore[attr-defined]
+    assert segmenter.engine.computed == views  # type: ignore[attr-defined]
     report = stitch(segmenter, jobs, config)
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     assert (tmp_path / "out.tif.aux.xml").read_bytes() == (tmp_path / "whole.tif.aux.xml").read_bytes()

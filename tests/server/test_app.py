@@ -66,20 +66,20 @@ def http(served: Running) -> Iterator[httpx.Client]:
         yield http
 
 
-def same(found: np.ndarray, expected: np.ndarray) -> bool:
+def same(actual: np.ndarray, expected: np.ndarray) -> bool:
     """Equal but for a few pixels on a border, where another batching or layout may round otherwise."""
-    return found.shape == expected.shape and float((found == expected).mean()) > 0.999
+    return actual.shape == expected.shape and float((actual == expected).mean()) > 0.999
 
 
 def test_the_client_gives_what_the_segmenter_gives(client: Client, scenes: Segmenter, scene: np.ndarray) -> None:
     expected = scenes.segment(scene)
-    found = client.segment(scene, confidence=True)
-    assert same(found.labels, expected.labels)
+    actual = client.segment(scene, confidence=True)
+    assert same(actual.labels, expected.labels)
     assert len(expected.shares()) > 2
-    assert found.classes == expected.classes
-    assert found.colours == expected.colours
-    np.testing.assert_allclose(found.confidence, expected.confidence, atol=0.02)
-    np.testing.assert_array_equal(found.image, scene)
+    assert actual.classes == expected.classes
+    assert actual.colours == expected.colours
+    np.testing.assert_allclose(actual.confidence, expected.confidence, atol=0.02)
+    np.testing.assert_array_equal(actual.image, scene)
     assert same(client.segment(scene).labels, expected.labels)
 
 
@@ -112,8 +112,8 @@ def test_a_form_is_read_as_a_body(http: httpx.Client, scene: np.ndarray) -> None
 
 def test_an_overlay_shows_the_image_below_the_colours(client: Client, scene: np.ndarray, scenes: Segmenter) -> None:
     expected = scenes.segment(scene)
-    found = client.overlay(scene, opacity=0.3)
-    assert np.abs(found.astype(int) - expected.overlay(0.3, legend=False)).mean() < 0.5
+    actual = client.overlay(scene, opacity=0.3)
+    assert np.abs(actual.astype(int) - expected.overlay(0.3, legend=False)).mean() < 0.5
     assert client.overlay(scene, legend=True).shape[0] > scene.shape[0]
 
 
@@ -147,13 +147,17 @@ def test_polygons_cover_the_labels(client: Client, scene: np.ndarray) -> None:
 
 def test_a_subset_of_classes(client: Client, http: httpx.Client, scene: np.ndarray) -> None:
     full = client.segment(scene)
-    kept = list(full.shares())[:2]
-    found = client.segment(scene, classes=kept)
-    wanted = np.isin(full.labels, [full.classes.index(name) for name in kept])
-    np.testing.assert_array_equal(found.labels, np.where(wanted, full.labels, 255))
-    assert {f["properties"]["class"] for f in client.polygons(scene, classes=kept)["features"]} == set(kept)
-    joined = http.post("/v1/segment", params={"classes": ",".join(kept), "format": "rle"}, content=as_bytes(scene))
-    assert [s["class"] for s in joined.json()["segments"]] == [n for n in full.classes if n in kept]
+    wanted_classes = list(full.shares())[:2]
+    actual = client.segment(scene, classes=wanted_classes)
+    wanted = np.isin(full.labels, [full.classes.index(name) for name in wanted_classes])
+    np.testing.assert_array_equal(actual.labels, np.where(wanted, full.labels, 255))
+    assert {f["properties"]["class"] for f in client.polygons(scene, classes=wanted_classes)["features"]} == set(
+        wanted_classes
+    )
+    joined = http.post(
+        "/v1/segment", params={"classes": ",".join(wanted_classes), "format": "rle"}, content=as_bytes(scene)
+    )
+    assert [s["class"] for s in joined.json()["segments"]] == [n for n in full.classes if n in wanted_classes]
     refused = http.post("/v1/segment", params={"classes": "dragon"}, content=as_bytes(scene))
     assert refused.status_code == 422
     assert "dragon" in refused.json()["detail"]
@@ -203,21 +207,21 @@ def test_several_models_by_name(client: Client, scene: np.ndarray) -> None:
     small = client.model("small")
     ServedModel.model_validate(small)
     assert (small["engine"], len(small["classes"])) == ("onnxruntime", 3)
-    found = client.segment(scene, model="small")
-    assert found.classes == ("red", "green", "blue")
-    np.testing.assert_array_equal(found.labels, scene.argmax(axis=2))
+    actual = client.segment(scene, model="small")
+    assert actual.classes == ("red", "green", "blue")
+    np.testing.assert_array_equal(actual.labels, scene.argmax(axis=2))
     with pytest.raises(ServiceError, match="did you mean 'small'"):
         client.segment(scene, model="smal")
 
 
 def test_a_model_tells_where_it_comes_from(client: Client) -> None:
-    told = client.model()
-    ServedModel.model_validate(told)
-    assert told["classes"][0] == {"index": 0, "name": "sky", "colour": "#80b0e2"}
-    assert told["scores"]
-    assert "scores" not in told["provenance"]
-    assert told["protocol"] == "whole"
-    assert told["provenance"]["data"] == "scenes"
+    description = client.model()
+    ServedModel.model_validate(description)
+    assert description["classes"][0] == {"index": 0, "name": "sky", "colour": "#80b0e2"}
+    assert description["scores"]
+    assert "scores" not in description["provenance"]
+    assert description["protocol"] == "whole"
+    assert description["provenance"]["data"] == "scenes"
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "wrong"}, {"authorization": "Bearer"}])
@@ -331,8 +335,8 @@ def test_the_log_has_the_request_and_no_contents(served: Running, http: httpx.Cl
 def test_unlike_sizes_at_once_get_their_own_answers(client: Client, scenes: Segmenter, scene: np.ndarray) -> None:
     images = [scene[: 60 + 4 * (i % 3), : 90 + 6 * (i % 2)] for i in range(18)]
     with ThreadPoolExecutor(9) as pool:
-        found = list(pool.map(client.segment, images))
-    for image, answer in zip(images, found, strict=True):
+        actual = list(pool.map(client.segment, images))
+    for image, answer in zip(images, actual, strict=True):
         assert same(answer.labels, scenes.segment(image, confidence=False).labels)
 
 
@@ -491,10 +495,10 @@ def test_wrong_starts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_model_that_cannot_be_opened_ends_the_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     assert _run(["serve", str(tmp_path / "broken.onnx"), "--port", "0"], debug=False) == 1
-    told = capsys.readouterr().err
-    assert "the server ended because a model cannot be opened: " in told
-    assert "broken.onnx" in told
-    assert "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert "the server ended because a model cannot be opened: " in stderr
+    assert "broken.onnx" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_models_get_names() -> None:

@@ -77,8 +77,8 @@ def flipped() -> Iterator[tuple[str, bytes]]:
         for number in range(14):
             data = bytearray(whole)
             reach = 80 if number % 2 else len(data)
-            for place in rng.integers(4, reach, 6):
-                data[place] ^= int(rng.integers(1, 256))
+            for position in rng.integers(4, reach, 6):
+                data[position] ^= int(rng.integers(1, 256))
             yield f"{fmt} damaged {number}", bytes(data)
 
 
@@ -245,10 +245,10 @@ def rightful() -> Iterator[tuple[str, bytes]]:
 def test_odd_images_get_the_segmenters_answer(http: httpx.Client, scenes: Segmenter, name: str, data: bytes) -> None:
     answer = http.post("/v1/segment", content=data)
     assert answer.status_code == 200, (name, answer.text)
-    found = np.asarray(Image.open(io.BytesIO(answer.content)))
+    actual = np.asarray(Image.open(io.BytesIO(answer.content)))
     expected = scenes.segment(decode_image(data, name), confidence=False).labels
-    assert found.shape == expected.shape
-    assert (found == expected).mean() > 0.995
+    assert actual.shape == expected.shape
+    assert (actual == expected).mean() > 0.995
 
 
 def test_damaged_forms(http: httpx.Client) -> None:

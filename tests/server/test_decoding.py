@@ -36,8 +36,8 @@ def test_pixels_are_those_of_this_process(process: DecoderProcess) -> None:
     np.testing.assert_array_equal(process.decode(PNG, "a", (40, 30)), PIXELS)
     deep = encode_png(PIXELS.astype(np.uint16) * 257)
     for bands in (1, 3, 4):
-        found = process.decode(deep, "a", (40, 30), bands=bands, dtype="native")
-        np.testing.assert_array_equal(found, decode_image(deep, "a", bands=bands, dtype="native"))
+        actual = process.decode(deep, "a", (40, 30), bands=bands, dtype="native")
+        np.testing.assert_array_equal(actual, decode_image(deep, "a", bands=bands, dtype="native"))
 
 
 def test_a_damaged_image_is_told_and_the_process_goes_on(process: DecoderProcess) -> None:

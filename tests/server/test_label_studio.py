@@ -92,12 +92,12 @@ def backend(tmp_path: Path, studio: str, key: str = "secret", **settings: Any) -
 
 def decoded(rle: list[int]) -> np.ndarray:
     bits = "".join(f"{byte:08b}" for byte in rle)
-    count, place, out = int(bits[:32], 2), 53, list[int]()
+    count, position, out = int(bits[:32], 2), 53, list[int]()
     while len(out) < count:
-        size = (3, 4, 8, 16)[int(bits[place + 1 : place + 3], 2)]
-        length = int(bits[place + 3 : place + 3 + size], 2) + 1
-        out += [int(bits[place + 3 + size : place + 11 + size], 2)] * length
-        place += 11 + size
+        size = (3, 4, 8, 16)[int(bits[position + 1 : position + 3], 2)]
+        length = int(bits[position + 3 : position + 3 + size], 2) + 1
+        out += [int(bits[position + 3 + size : position + 11 + size], 2)] * length
+        position += 11 + size
     return np.array(out).reshape(*PIXELS.shape[:2], 4)[..., 3] > 0
 
 
@@ -107,10 +107,10 @@ def test_setup_and_predict_as_recorded(tmp_path: Path, studio: str) -> None:
         assert http.post("/setup", json=recorded("setup")).json() == {"model_version": "tiny"}
         reply = http.post("/predict", json=recorded("predict"))
         assert reply.status_code == 200, reply.text
-        found = reply.json()
+        actual = reply.json()
         assert http.post("/predict", json=recorded("predict") | {"tasks": []}).json()["results"] == []
-    assert found["model_version"] == "tiny"
-    (result,) = found["results"]
+    assert actual["model_version"] == "tiny"
+    (result,) = actual["results"]
     assert 0 < result["score"] <= 1
     regions = {region["value"]["brushlabels"][0]: region for region in result["result"]}
     assert sorted(regions) == ["Red", "blue"]  # as the configuration writes them; green has no label there
@@ -160,7 +160,7 @@ def test_the_servers_own_key_is_basic_auths_password(tmp_path: Path, studio: str
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"label_config": None}, "configuration is missing"),
         ({"label_config": "<View>"}, "is no XML"),
@@ -170,11 +170,11 @@ def test_the_servers_own_key_is_basic_auths_password(tmp_path: Path, studio: str
         ({"tasks": [{"id": 1}]}, "has no text in data.image"),
     ],
 )
-def test_what_cannot_be_is_told(tmp_path: Path, studio: str, change: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_is_told(tmp_path: Path, studio: str, change: dict[str, Any], message: str) -> None:
     with backend(tmp_path, studio) as http:
         reply = http.post("/predict", json=recorded("predict") | change)
         assert reply.status_code == 422
-        assert told in reply.json()["detail"]
+        assert message in reply.json()["detail"]
 
 
 def test_bodies_that_are_no_json(tmp_path: Path, studio: str) -> None:

@@ -14,8 +14,8 @@ from pspnet.server.request_checks import is_key
 
 def status(method: str = "GET", **headers: str) -> int:
     given = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-    found = refused({"method": method, "headers": given}, {"parser.example"})
-    return 200 if found is None else found[0]
+    actual = refused({"method": method, "headers": given}, {"parser.example"})
+    return 200 if actual is None else actual[0]
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,12 @@ def test_an_origin_that_is_allowed_may_ask_and_read() -> None:
         preflight = http.options("/v1/segment", headers=asked)
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == page
-        found = http.get("/healthz", headers={"origin": page, "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"})
-        assert found.status_code == 200
-        assert found.headers["access-control-allow-origin"] == page
-        assert "x-mean-confidence" in found.headers["access-control-expose-headers"]
+        actual = http.get(
+            "/healthz", headers={"origin": page, "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}
+        )
+        assert actual.status_code == 200
+        assert actual.headers["access-control-allow-origin"] == page
+        assert "x-mean-confidence" in actual.headers["access-control-expose-headers"]
         for other in ("https://maps.example.org.evil.example", "http://maps.example.org", "null"):
             assert http.get("/healthz", headers={"origin": other}).status_code == 403
             assert http.options("/v1/segment", headers={**asked, "origin": other}).status_code == 403

@@ -18,17 +18,17 @@ from pspnet.server.sizes import brought_back, brought_to, wished_size
 @pytest.fixture(scope="module")
 def model() -> Segmenter:
     net = PSPNet(ModelConfig(encoder="resnet18", encoder_options={"depth": 3}, num_classes=2, auxiliary="none"))
-    made = Segmenter(net.eval(), device="cpu", precision="fp32")
-    made.card = dataclasses.replace(made.card, trained_size=(48, 64))
-    return made
+    segmenter = Segmenter(net.eval(), device="cpu", precision="fp32")
+    segmenter.card = dataclasses.replace(segmenter.card, trained_size=(48, 64))
+    return segmenter
 
 
 def test_there_and_back(model: Segmenter) -> None:
     photograph = np.zeros((150, 200, 3), np.uint8)
-    seen = brought_to(photograph, model, wished_size(None))
-    assert seen.shape == (48, 64, 3)
-    found = Found(np.ones((48, 64), np.uint8), np.full((48, 64), 0.5, np.float32), 1, 0.0, 0.0)
-    back = brought_back(found, photograph)
+    scaled = brought_to(photograph, model, wished_size(None))
+    assert scaled.shape == (48, 64, 3)
+    actual = Found(np.ones((48, 64), np.uint8), np.full((48, 64), 0.5, np.float32), 1, 0.0, 0.0)
+    back = brought_back(actual, photograph)
     assert back.labels.shape == (150, 200)
     assert back.confidence is not None
     assert back.confidence.shape == (150, 200)

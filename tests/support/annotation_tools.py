@@ -19,10 +19,10 @@ Rectangle = tuple[int, int, int, int, int]  # class, left, top, right, bottom
 
 def truth(objects: list[Rectangle]) -> np.ndarray:
     """Names of the classes; later ones are on top."""
-    found = np.full((HEIGHT, WIDTH), "background", object)
+    actual = np.full((HEIGHT, WIDTH), "background", object)
     for label, left, top, right, bottom in objects:
-        found[top:bottom, left:right] = NAMES[label]
-    return found
+        actual[top:bottom, left:right] = NAMES[label]
+    return actual
 
 
 def corners(one: Rectangle) -> list[list[float]]:

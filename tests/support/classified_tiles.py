@@ -50,17 +50,19 @@ def export(
     for number in range(count):
         name = f"{start + number:09d}"
         row, column = divmod(number, columns)
-        place = from_origin(500_000 + 2 * stride * column, 5_600_000 - 2 * stride * row, 2, 2)
+        transform = from_origin(500_000 + 2 * stride * column, 5_600_000 - 2 * stride * row, 2, 2)
         pixels = scene(SIZE, SIZE, seed=start + number).astype(dtype)
         if suffix == ".tif":
-            write_raster(root / "images" / f"{name}.tif", pixels, transform=place, tiled=False)
+            write_raster(root / "images" / f"{name}.tif", pixels, transform=transform, tiled=False)
         else:
             rasterio.shutil.copy(
                 write_raster(root / "x.tif", pixels, tiled=False),
                 root / "images" / (name + suffix),
                 driver={".png": "PNG", ".jpg": "JPEG", ".mrf": "MRF"}[suffix],
             )
-        write_raster(root / "labels" / f"{name}.tif", chip_labels(start + number)[None], transform=place, tiled=False)
+        write_raster(
+            root / "labels" / f"{name}.tif", chip_labels(start + number)[None], transform=transform, tiled=False
+        )
     # back-slashes, two blanks, a blank at the end, a chip twice and not in order
     order = [count - 1, *range(count)]
     (root / MAP).write_text("".join(f"images\\{start + n:09d}{suffix}  labels\\{start + n:09d}.tif \n" for n in order))

@@ -32,23 +32,25 @@ class DeepnessReader:
             "seg_thresh",
             "seg_small_segment",
         )
-        self.told = {
+        self.facts = {
             key: json.loads(raw[key]) for key in (*keys, "standardization_mean", "standardization_std") if key in raw
         }
-        numbers = sorted(self.told["class_names"], key=int)
+        numbers = sorted(self.facts["class_names"], key=int)
         if [int(number) for number in numbers] != list(range(output.shape[1])):
             raise ValueError("class names are not consecutive")
-        self.classes = [self.told["class_names"][number] for number in numbers]
+        self.classes = [self.facts["class_names"][number] for number in numbers]
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """(H, W, bands) uint8 -> (H, W): one tile at the upper left, filled up with zeros."""
         side = self.input.shape[-1]
         tile = np.zeros((side, side, image.shape[2]), np.uint8)
         tile[: image.shape[0], : image.shape[1]] = image
-        seen = np.float32(tile[None, :, :, : self.input.shape[1]] * 1.0 / 255.0)
-        seen = (seen - np.float32(self.told["standardization_mean"])) / np.float32(self.told["standardization_std"])
-        (found,) = self.session.run(None, {self.input.name: seen.transpose(0, 3, 1, 2)})
-        found[found < self.told["seg_thresh"]] = 0.0
-        labels = found.argmax(1)[0].astype(np.uint8)
-        side = self.told["seg_small_segment"] // 2 * 2 + 1
+        normalised = np.float32(tile[None, :, :, : self.input.shape[1]] * 1.0 / 255.0)
+        normalised = (normalised - np.float32(self.facts["standardization_mean"])) / np.float32(
+            self.facts["standardization_std"]
+        )
+        (scores,) = self.session.run(None, {self.input.name: normalised.transpose(0, 3, 1, 2)})
+        scores[scores < self.facts["seg_thresh"]] = 0.0
+        labels = scores.argmax(1)[0].astype(np.uint8)
+        side = self.facts["seg_small_segment"] // 2 * 2 + 1
         return cv2.medianBlur(labels, side)[: image.shape[0], : image.shape[1]]

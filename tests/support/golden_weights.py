@@ -73,15 +73,15 @@ def fill_entry(name, shape, gain=1.0):
     return np.asarray(value).astype(np.float32)
 
 
-def fill_state_dict(entries, gain=1.0, kept=()):
+def fill_state_dict(entries, gain=1.0, left_out=()):
     """{name: array} for ``entries`` = [[name, shape, dtype], ...] of a manifest.
 
-    Names in ``kept`` are buffers that the architecture itself determines (index
+    Names in ``left_out`` are buffers that the architecture itself determines (index
     tables); they are left out here and must keep the values the network gives
     them.
     """
-    kept = set(kept)
-    return {e[0]: fill_entry(e[0], e[1], gain) for e in entries if e[0] not in kept}
+    left_out = set(left_out)
+    return {e[0]: fill_entry(e[0], e[1], gain) for e in entries if e[0] not in left_out}
 
 
 def make_input(name, shape, cell=16, fine=0.5):
@@ -143,11 +143,11 @@ def sha256_of(array):
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def sha256_of_state(state, entries, kept=()):
+def sha256_of_state(state, entries, left_out=()):
     """SHA-256 over the filled entries' bytes, in the manifest's order."""
     total = hashlib.sha256()
     for entry in entries:
-        if entry[0] not in set(kept):
+        if entry[0] not in set(left_out):
             total.update(np.ascontiguousarray(state[entry[0]]).tobytes())
     return total.hexdigest()
 
@@ -170,17 +170,17 @@ def check_manifest(path):
     """Rebuild what a manifest names; return the number of sums that differ."""
     with open(path) as handle:
         manifest = json.load(handle)
-    wrong = seen = 0
+    wrong = compared = 0
     for case in manifest.get("cases", [manifest]):
         if "state_dict" in case:
-            kept = case.get("kept_by_the_architecture", ())
-            state = fill_state_dict(case["state_dict"], case["gain"], kept)
-            seen += 1
-            wrong += sha256_of_state(state, case["state_dict"], kept) != case["weights_sha256"]
+            architecture_keys = case.get("kept_by_the_architecture", ())
+            state = fill_state_dict(case["state_dict"], case["gain"], architecture_keys)
+            compared += 1
+            wrong += sha256_of_state(state, case["state_dict"], architecture_keys) != case["weights_sha256"]
         for spec in case.get("arrays", ()):
-            seen += 1
+            compared += 1
             wrong += sha256_of(build_array(spec)) != spec["sha256"]
-    print(f"{path}: {seen} sums compared, {wrong} differ")
+    print(f"{path}: {compared} sums compared, {wrong} differ")
     return wrong
 
 

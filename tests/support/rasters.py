@@ -31,10 +31,10 @@ class PixelEngine:
     def __init__(self, pause: float = 0.0) -> None:
         self.device = torch.device("cpu")
         self.pause = pause  # seconds for each window, to have time to kill it
-        self.seen = 0
+        self.computed = 0
 
     def coarse(self, images: Tensor) -> Tensor:
-        self.seen += len(images)
+        self.computed += len(images)
         time.sleep(self.pause * len(images))
         turned = images.roll(-1, dims=1) if images.shape[1] >= 3 else images * 0.5
         mixed = (images - turned).mean(dim=1, keepdim=True) / 30

@@ -26,8 +26,8 @@ def test_a_callback_is_told_what_metrics_csv_holds(tmp_path: Path) -> None:
     assert (kinds.count("log"), kinds.count("validation")) == (6, 2)
     assert [event.step for event in events if event.kind == "saved"] == [4, 6]
     assert next(event.step for event in events if event.kind == "best") == 3
-    told = [event for event in events if event.values]
-    for event, row in zip(told, RunFolder(config.run_dir).read_metrics(), strict=True):
+    valued = [event for event in events if event.values]
+    for event, row in zip(valued, RunFolder(config.run_dir).read_metrics(), strict=True):
         assert (event.step, event.steps, event.run_dir) == (row["step"], 6, config.run_dir)
         assert event.values == pytest.approx({name: row[name] for name in event.values}, rel=1e-6)
 

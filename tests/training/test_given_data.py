@@ -96,7 +96,7 @@ def test_the_means_of_photographs_are_not_put_on_other_values(top: float, by_dat
 
     model = ModelConfig(encoder="resnet18", encoder_weights="imagenet")
     assert normalises_by_data(model, Scaled()) == by_data
-    found = resolve(toy_run(tmp_path / "run", model=model.changed(num_classes=3)), DataSets(Scaled(), None)).model
-    assert found.mean is not None
-    assert (abs(found.mean[0] - 123.675) > 1) == by_data
-    assert 0.1 * top < max(found.mean) < top
+    results = resolve(toy_run(tmp_path / "run", model=model.changed(num_classes=3)), DataSets(Scaled(), None)).model
+    assert results.mean is not None
+    assert (abs(results.mean[0] - 123.675) > 1) == by_data
+    assert 0.1 * top < max(results.mean) < top

@@ -154,9 +154,9 @@ class TestFolder:
             sample = data[i]
             with torch.no_grad():
                 predicted = model(torch.from_numpy(sample.image).permute(2, 0, 1)[None].float()).argmax(1)[0].numpy()
-            for true, found in zip(sample.labels.ravel().tolist(), predicted.ravel().tolist(), strict=True):
+            for true, actual in zip(sample.labels.ravel().tolist(), predicted.ravel().tolist(), strict=True):
                 if true != 255:
-                    counts[true, found] += 1
+                    counts[true, actual] += 1
         iou = [counts[k, k] / (counts[k].sum() + counts[:, k].sum() - counts[k, k]) for k in range(3)]
         assert provenance["scores"]["mean_iou"] == pytest.approx(np.mean(iou), abs=1e-6)
         best = json.loads((plain / "scores_best.json").read_text())
@@ -460,21 +460,21 @@ class TestProcesses:
             from pspnet.training import batches, loop
 
             ran, get = loop.TrainingLoop.run, batches.TrainingSamples.__getitem__
-            seen: list[tuple[int, int]] = []
+            calls: list[tuple[int, int]] = []
 
             def run_and_save(self: Any) -> None:
                 ran(self)
                 torch.save(self.state.model.state_dict(), run / f"weights_{rank}.pt")
 
-            def watched(self: Any, place: tuple[int, int]) -> Any:
-                seen.append(place)
-                if dies and len(seen) == 9:
+            def watched(self: Any, position: tuple[int, int]) -> Any:
+                calls.append(position)
+                if dies and len(calls) == 9:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return get(self, place)
+                return get(self, position)
 
             loop.TrainingLoop.run, batches.TrainingSamples.__getitem__ = run_and_save, watched
             verb(train_data=Toys(), val_data=toys()["val_data"], quiet=True)
-            (run / f"seen_{rank}.json").write_text(json.dumps(seen))
+            (run / f"seen_{rank}.json").write_text(json.dumps(calls))
 
         def starts(run: Path) -> Callable[..., Any]:
             return lambda **sets: train(toy_run(run, **options), **sets)
@@ -484,9 +484,9 @@ class TestProcesses:
         assert self.pair(lambda rank: work(rank, two, starts(two), False)) == [0, 0]
         first, second = (torch.load(two / f"weights_{rank}.pt") for rank in range(2))
         assert all(torch.equal(value, second[name]) for name, value in first.items())
-        seen = [json.loads((two / f"seen_{rank}.json").read_text()) for rank in range(2)]
-        assert len(seen[0]) == len(seen[1]) == 12
-        assert sorted(seen[0] + seen[1]) == [[epoch, index] for epoch in range(2) for index in range(12)]
+        indexes = [json.loads((two / f"seen_{rank}.json").read_text()) for rank in range(2)]
+        assert len(indexes[0]) == len(indexes[1]) == 12
+        assert sorted(indexes[0] + indexes[1]) == [[epoch, index] for epoch in range(2) for index in range(12)]
         alone = state(one)["state_dict"]
         for name, value in state(two)["state_dict"].items():
             torch.testing.assert_close(value, alone[name], rtol=2e-3, atol=2e-4, msg=name)
@@ -554,12 +554,12 @@ class TestChoices:
 
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_smaller_images_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int) -> None:
-        seen: list[tuple[int, ...]] = []
+        calls: list[tuple[int, ...]] = []
         normalise = PSPNet.normalise
 
         def noted(self: PSPNet, *given: Any) -> torch.Tensor:
             images = normalise(self, *given)
-            seen.append(tuple(images.shape[-2:]))
+            calls.append(tuple(images.shape[-2:]))
             return images
 
         monkeypatch.setattr(PSPNet, "normalise", noted)
@@ -576,8 +576,8 @@ class TestChoices:
             **toys(),
         )
         expected = [(12, 18)] * 3 + [(20, 30)] * 2 + [(40, 60)]  # 0.34 of 6 updates: the third begins before it is over
-        assert seen[: 6 * accumulate] == [size for size in expected for _ in range(accumulate)]
-        assert set(seen[6 * accumulate :]) == {(40, 40), (45, 40), (50, 40)}  # validated as it is used
+        assert calls[: 6 * accumulate] == [size for size in expected for _ in range(accumulate)]
+        assert set(calls[6 * accumulate :]) == {(40, 40), (45, 40), (50, 40)}  # validated as it is used
 
     def test_no_update_left_for_the_size_it_is_used_with(self) -> None:
         with pytest.raises(ConfigError, match=r"shares add up to 1.1, so no update is left for model.input_scale = 1"):
@@ -629,17 +629,17 @@ class TestChoices:
             (("Ground", "ground"), ["Ground"]),
         ]:
             model = PSPNet(known.config.changed(num_classes=len(names)))
-            told = copy_weights(plain / "best.safetensors", model, LabelSpace(names))
+            left_random = copy_weights(plain / "best.safetensors", model, LabelSpace(names))
             rows = model.state_dict()["classifier.weight"]
             equal = [any(torch.equal(row, other) for other in old) for row in rows]
             assert [name for name, same in zip(names, equal, strict=True) if not same] == fresh
-            assert any("classifier.weight" in text and ", ".join(fresh) in text for text in told) == bool(fresh)
+            assert any("classifier.weight" in text and ", ".join(fresh) in text for text in left_random) == bool(fresh)
 
     def test_fine_tuning_from_a_model_that_comes_along(self, tmp_path: Path) -> None:
-        own = {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 64, "auxiliary": "none"}
+        network = {"encoder": "resnet18", "encoder_options": {"depth": 3}, "decoder_channels": 64, "auxiliary": "none"}
         run, names = tmp_path / "run", ("sky", "boat", "square", "cloud")
         train(
-            toy_run(run, steps=1, init_from="scenes", model=own, optimizer={"learning_rate": 1e-9}),
+            toy_run(run, steps=1, init_from="scenes", model=network, optimizer={"learning_rate": 1e-9}),
             train_data=Toys(names=names),
             quiet=True,
         )
@@ -751,9 +751,9 @@ class TestChoices:
 
 class TestRateFinder:
     def test_suggestion_and_plot(self, tmp_path: Path) -> None:
-        found = find_learning_rate(toy_run(tmp_path / "run"), train_data=Toys(), steps=30, plot=tmp_path / "rate.png")
-        assert len(found.rates) == len(found.losses) <= 30
-        assert 1e-6 <= found.suggestion <= 1.0
+        search = find_learning_rate(toy_run(tmp_path / "run"), train_data=Toys(), steps=30, plot=tmp_path / "rate.png")
+        assert len(search.rates) == len(search.losses) <= 30
+        assert 1e-6 <= search.suggestion <= 1.0
         assert np.asarray(Image.open(tmp_path / "rate.png")).shape[1] > 300
         assert not (tmp_path / "run").exists()
 

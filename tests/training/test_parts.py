@@ -92,9 +92,9 @@ class TestBatches:
         batch_size = each * world
         steps = -(-3 * samples // batch_size)
         plans = [BatchPlan(samples, batch_size, steps, seed, rank, world) for rank in range(world)]
-        seen = [place for step in range(steps) for plan in plans for place in plan.batch(step)]
+        looked_at = [position for step in range(steps) for plan in plans for position in plan.batch(step)]
         for epoch in range(3):
-            assert sorted(index for e, index in seen if e == epoch) == list(range(samples))
+            assert sorted(index for e, index in looked_at if e == epoch) == list(range(samples))
         assert all(len(plan.batch(step)) == each for plan in plans for step in range(steps))
 
     def test_epochs_differ_and_seeds_differ(self) -> None:
@@ -323,11 +323,11 @@ def test_norm_over_two_processes_is_the_norm_of_one_large_batch(tmp_path) -> Non
         model = share_batch_norm(_small(), gpu=False).train()
         assert list(model.state_dict()) == list(whole.state_dict())
         part = slice(2 * rank, 2 * rank + 2)
-        found = model(images[part])
-        (found * weights[part]).sum().backward()
+        actual = model(images[part])
+        (actual * weights[part]).sum().backward()
         for parameter in model.parameters():
             dist.all_reduce(parameter.grad)
-        torch.testing.assert_close(found, out[part].detach())
+        torch.testing.assert_close(actual, out[part].detach())
         for mine, theirs in zip(model.parameters(), whole.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
         for name, value in whole.state_dict().items():

@@ -87,8 +87,8 @@ def test_stopped_and_resumed_bit_for_bit(shared: Path, whole: Path, tmp_path: Pa
     if number != signal.SIGKILL:
         assert json.loads((run / "state.json").read_text())["status"] == "interrupted"
     finish(program("train", "--resume", str(run)))
-    expected, found = weights(whole), weights(run)
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    expected, resumed = weights(whole), weights(run)
+    assert all(torch.equal(value, resumed[name]) for name, value in expected.items())
     assert (run / "scores_best.json").read_text() == (whole / "scores_best.json").read_text()
 
 

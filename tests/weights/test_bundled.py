@@ -26,7 +26,7 @@ TOOLS = ROOT / "tools"
 FACTS = {
     "name": "tiny",
     "about": "Tiny scenes",
-    "place": "package",
+    "ships_in": "package",
     "data": "Scenes of 32 px",
     "terms": "CC0",
     "recipe": "none",
@@ -107,10 +107,10 @@ def test_a_checkpoint_becomes_a_model_with_a_card(
     card = (tmp_path / "models" / "tiny.md").read_text()
     from pspnet.evaluation import assess
 
-    found = assess(loaded, open_dataset("scenes", None, "val", size=32, count=4))
-    interval = found.intervals["mean_iou"]
+    actual = assess(loaded, open_dataset("scenes", None, "val", size=32, count=4))
+    interval = actual.intervals["mean_iou"]
     assert f"| val | 4 | {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})" in card
-    assert provenance["scores"]["val"]["mean_iou"] == pytest.approx(found.scores.mean_iou)
+    assert provenance["scores"]["val"]["mean_iou"] == pytest.approx(actual.scores.mean_iou)
     for text in (
         "abc",
         "| Hardware | toy, 2 cores, 1 thread |",
@@ -132,7 +132,7 @@ def test_a_checkpoint_becomes_a_model_with_a_card(
 def test_models_with_terms_stay_out_of_the_wheel(
     tools: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"place": "repository", "terms": "research only", "show_images": False, "splits": ["val"]}
+    changes = {"ships_in": "repository", "terms": "research only", "show_images": False, "splits": ["val"]}
     assert run_bundle(tmp_path, checkpoint, **changes) == 0
     package, repository = tmp_path / "src" / "pspnet" / "models", tmp_path / "models"
     assert sorted(p.name for p in package.iterdir()) == ["index.json"]
@@ -210,12 +210,12 @@ def test_the_curve_of_a_run_is_kept_small(tools: Path, checkpoint: Path, tmp_pat
         assert run_bundle(tmp_path, checkpoint, splits=["val"]) == 0
     finally:
         metrics.unlink()
-    kept = tmp_path / "models" / "curves" / "tiny.csv"
-    found = curve([kept], points=10_000)
-    assert len(found) == 125  # of eight steps each
-    assert found[0][:2] == (8, pytest.approx(sum(2 / step for step in range(1, 9)) / 8, abs=1e-4))
-    assert [(step, score) for step, _, score in found if score is not None] == [(504, 0.5), (1000, 0.75)]
-    assert [step for step, _, _ in curve([kept, kept], points=10_000)][124:126] == [1000, 1008]  # a run that goes on
+    path = tmp_path / "models" / "curves" / "tiny.csv"
+    actual = curve([path], points=10_000)
+    assert len(actual) == 125  # of eight steps each
+    assert actual[0][:2] == (8, pytest.approx(sum(2 / step for step in range(1, 9)) / 8, abs=1e-4))
+    assert [(step, score) for step, _, score in actual if score is not None] == [(504, 0.5), (1000, 0.75)]
+    assert [step for step, _, _ in curve([path, path], points=10_000)][124:126] == [1000, 1008]  # a run that goes on
     assert "(pictures/tiny-curve.png)" in (tmp_path / "models" / "tiny.md").read_text()
     assert read_image(tmp_path / "models" / "pictures" / "tiny-curve.png").ndim == 3
 

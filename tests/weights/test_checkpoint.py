@@ -132,12 +132,12 @@ class TestAlteredFiles:
         length = 8 + int.from_bytes(whole[:8], "little")
         low, high = (0, length) if part == "header" else (length, len(whole))
         random = np.random.default_rng(5)
-        for place in [low, high - 1, *random.integers(low, high, 10).tolist()]:
+        for position in [low, high - 1, *random.integers(low, high, 10).tolist()]:
             data = bytearray(whole)
-            data[place] ^= 1 << int(random.integers(8))
+            data[position] ^= 1 << int(random.integers(8))
             path = tmp_path / "altered.safetensors"
             path.write_bytes(data)
-            if part == "header" and whole[place : place + 1].isspace():
+            if part == "header" and whole[position : position + 1].isspace():
                 continue  # padding between JSON values says nothing
             with pytest.raises(CheckpointError):
                 load_checkpoint(path)

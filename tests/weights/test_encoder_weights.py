@@ -166,15 +166,15 @@ def test_other_bands_adapt_the_first_convolution_only(tmp_path: Path, bands: int
     model = network("resnet18", tmp_path / "weights.pth", in_bands=bands)
     report = load_encoder_weights(model)
     assert report.adapted == (("conv1.weight", f"RGB to {bands} bands"),)
-    rgb, own = theirs.conv1.weight, model.encoder.conv1.weight
+    rgb, weight = theirs.conv1.weight, model.encoder.conv1.weight
     if bands == 1:
         expected = rgb.sum(1, keepdim=True)
     else:
         expected = torch.stack([rgb[:, band % 3] for band in range(bands)], 1) * 3 / bands
-    torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(weight, expected)
     grey = pixels(1, 1, 32, 32)  # an image whose bands are alike gives the same first features
     if bands in (1, 3, 6):
-        torch.testing.assert_close(F.conv2d(grey, own), F.conv2d(grey.expand(1, 3, -1, -1), rgb))
+        torch.testing.assert_close(F.conv2d(grey, weight), F.conv2d(grey.expand(1, 3, -1, -1), rgb))
 
 
 def test_a_network_comes_with_its_configs_weights_or_says_that_it_does_not(tmp_path: Path) -> None:
@@ -358,11 +358,11 @@ def test_a_table_keeps_its_axes_and_its_centre() -> None:
 )
 def test_imagenet_weights_have_the_networks_own_shapes(encoder: str, options: dict[str, Any], name: str) -> None:
     config = ModelConfig(encoder=encoder, encoder_weights="imagenet", encoder_options=options)
-    found = imagenet_name(config)
-    assert found.startswith(name)
-    assert timm.is_model_pretrained(found)
+    actual = imagenet_name(config)
+    assert actual.startswith(name)
+    assert timm.is_model_pretrained(actual)
     with torch.device("meta"):
-        theirs = timm.create_model(found.split(".")[0], features_only=encoder == "convnext_tiny")
+        theirs = timm.create_model(actual.split(".")[0], features_only=encoder == "convnext_tiny")
         ours = build_encoder(config)
     shapes = {key: value.shape for key, value in theirs.state_dict().items()}
     if encoder.startswith("swin"):

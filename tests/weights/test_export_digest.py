@@ -19,8 +19,8 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path, ending: str) -> None:
     add_digest(path)
     check_digest(path)
     whole = path.read_bytes()
-    for place in range(97):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+    for position in range(97):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 8]) + whole[position + 1 :])
         with pytest.raises(CheckpointError, match="was altered since it was exported"):
             check_digest(path)
     path.write_bytes(whole)

@@ -138,9 +138,9 @@ def test_csail(tmp_path: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(model.coarse_logits(images), expected, rtol=1e-4, atol=1e-5)
         assert model.auxiliary is not None
-        found = model.auxiliary(model.encoder(model.normalise(images))[-2])
+        actual = model.auxiliary(model.encoder(model.normalise(images))[-2])
     spread = float(deep.std())  # an absolute bound would hold on one processor and not on another
-    torch.testing.assert_close(found, deep, rtol=1e-4, atol=1e-4 * spread)
+    torch.testing.assert_close(actual, deep, rtol=1e-4, atol=1e-4 * spread)
     assert model.config.encoder == "resnet18s"
     assert model.config.pyramid_options.branch_channels == 24
     assert model.config.auxiliary_channels == 40
@@ -225,11 +225,11 @@ def test_our_reader_agrees_with_googles() -> None:
     """Every kind of field, written by the official library from a message made up here."""
     descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2")
     message = descriptor_pb2.FieldDescriptorProto(name="weight", number=300, json_name="w" * 200, proto3_optional=True)
-    found = {number: value for number, _, value in fields(memoryview(message.SerializeToString()))}
-    assert bytes(found[1]) == b"weight"
-    assert found[3] == 300
-    assert len(found[10]) == 200
-    assert found[17] == 1
+    results = {number: value for number, _, value in fields(memoryview(message.SerializeToString()))}
+    assert bytes(results[1]) == b"weight"
+    assert results[3] == 300
+    assert len(results[10]) == 200
+    assert results[17] == 1
     location = descriptor_pb2.SourceCodeInfo.Location(path=[4, 0, 300, 70000])
     packed = {number: value for number, _, value in fields(memoryview(location.SerializeToString()))}
     assert varints(packed[1]) == [4, 0, 300, 70000]
@@ -328,9 +328,9 @@ def test_caffe(tmp_path: Path, strides: dict[str, int]) -> None:
     bgr = images.flip(1) - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
     expected = caffe_forward(state, bgr, stride_first)
     with torch.inference_mode():
-        found = model.coarse_logits(images)
+        actual = model.coarse_logits(images)
     assert expected.shape[2:] == (6, 6)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
 
 
 def test_caffe_reads_depth_bins_and_widths_from_names_and_shapes() -> None:

@@ -47,12 +47,12 @@ def test_as_the_peer_computed(name: str, tmp_path: Path) -> None:
     assert report.ledger.unmatched == ()
     images = in_units(model, peer_input(case))
     with torch.inference_mode():
-        found = {"logits": model(images), "head": model.coarse_logits(images)}
-        found["features"] = model.encoder(model.normalise(images))[-1]
+        results = {"logits": model(images), "head": model.coarse_logits(images)}
+        results["features"] = model.encoder(model.normalise(images))[-1]
         if model.auxiliary:
-            found["auxiliary"] = auxiliary_logits(model, images)
+            results["auxiliary"] = auxiliary_logits(model, images)
     for kind, about in case["outputs"].items():
-        values = found[kind][:, :, :: about["step"], :: about["step"]].numpy()
+        values = results[kind][:, :, :: about["step"], :: about["step"]].numpy()
         if kind == "logits" and case["config"].get("classes") == 1:
             assert not values[:, 0].any(), "one output with a sigmoid becomes (0, z)"
             values = values[:, 1:]
@@ -139,13 +139,20 @@ def output_of(model: PSPNet, images: Tensor, name: str) -> Tensor:
 def test_settings_are_read_from_shapes(golden: tuple[str, Imported, float]) -> None:
     source, (model, card, _), _ = golden
     config = model.config
-    told = {
+    facts = {
         "semseg": ("resnet50s", 150, "uniform", True, "input_first", "pixel", "semseg-ss"),
         "mmseg": ("resnet50c", 150, "contracted", False, "input_first", "pixel", "mmseg-whole"),
         "smp": ("resnet34", 21, "uniform", True, "pooled_first", "none", "whole"),
     }[source]
-    found = (config.encoder, config.num_classes, config.dilation, config.align_corners, config.concat, config.auxiliary)
-    assert (*found, card.protocol) == told
+    actual = (
+        config.encoder,
+        config.num_classes,
+        config.dilation,
+        config.align_corners,
+        config.concat,
+        config.auxiliary,
+    )
+    assert (*actual, card.protocol) == facts
     assert config.bins == (1, 2, 3, 6)
     assert config.pyramid_options.branch_channels is None
     assert config.auxiliary_channels is None
@@ -185,9 +192,9 @@ class Trained:
         model.zero_grad()
 
 
-def check_norms(found: dict[str, float], recorded: dict[str, float], rtol: float) -> None:
-    assert found.keys() == recorded.keys()
-    np.testing.assert_allclose(list(found.values()), [recorded[name] for name in found], rtol=rtol, atol=1e-6)
+def check_norms(norms: dict[str, float], recorded: dict[str, float], rtol: float) -> None:
+    assert norms.keys() == recorded.keys()
+    np.testing.assert_allclose(list(norms.values()), [recorded[name] for name in norms], rtol=rtol, atol=1e-6)
 
 
 @pytest.mark.slow

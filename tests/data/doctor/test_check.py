@@ -38,12 +38,12 @@ class InMemory:
 
 def test_a_good_data_set_has_no_faults(tmp_path: Path) -> None:
     write_camvid(tmp_path)
-    seen: list[tuple[int, int]] = []
-    report = check_dataset(open_dataset("camvid", tmp_path), lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    report = check_dataset(open_dataset("camvid", tmp_path), lambda done, total: calls.append((done, total)))
     assert report.ok
     assert report.faults == ()
     assert report.samples == 4
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     report.raise_errors()
 
 
@@ -59,7 +59,7 @@ def test_all_faults_come_together(tmp_path: Path) -> None:
     (images / "train_005.jpg").write_bytes(b"")
     write_png(labels / "train_005.png", np.full((40, 56, 3), (9, 80, 70), np.uint8))
     report = check_dataset(open_unchecked("folder", tmp_path))
-    found = {Path(fault.file).name: str(fault) for fault in report.errors}
+    messages = {Path(fault.file).name: str(fault) for fault in report.errors}
     assert len(report.errors) == 7
     for name, words in (
         ("train_000.png", "code 34"),
@@ -70,7 +70,7 @@ def test_all_faults_come_together(tmp_path: Path) -> None:
         ("train_005.jpg", "empty"),
         ("train_005.png", 'decode="colours"'),
     ):
-        assert words in found[name], name
+        assert words in messages[name], name
     assert not report.ok
     with pytest.raises(DataError, match="7 faults") as caught:
         report.raise_errors()
@@ -82,11 +82,11 @@ def test_a_file_with_two_faults_shows_both(tmp_path: Path) -> None:
     write_png(tmp_path / "train/labels/train_000.png", np.full((30, 20), 34, np.uint8))
     write_png(tmp_path / "train/labels/train_001.png", np.full((30, 20, 3), (9, 80, 70), np.uint8))
     report = check_dataset(open_unchecked("folder", tmp_path))
-    told = [str(fault) for fault in report.errors]
-    assert len(told) == 4
+    messages = [str(fault) for fault in report.errors]
+    assert len(messages) == 4
     for first, words in ((0, "code 34"), (2, 'decode="colours"')):
-        assert words in told[first]
-        assert "20 x 30 px, its image" in told[first + 1]
+        assert words in messages[first]
+        assert "20 x 30 px, its image" in messages[first + 1]
 
 
 def test_a_users_own_data_set_is_checked() -> None:
@@ -221,9 +221,9 @@ def test_faults_of_all_splits_come_together(tmp_path: Path) -> None:
     write_folder(tmp_path, {"train": 3, "val": 2})
     (tmp_path / "train/labels/train_000.png").unlink()
     write_png(tmp_path / "val/labels/val_000.png", np.full((40, 56), 99, np.uint8))
-    seen: list[tuple[int, int]] = []
-    report = check_splits("folder", tmp_path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 4) for i in range(1, 5)]
+    calls: list[tuple[int, int]] = []
+    report = check_splits("folder", tmp_path, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(i, 4) for i in range(1, 5)]
     assert {Path(fault.file).name for fault in report.errors} == {"train_000.jpg", "val_000.png"}
     assert not report.ok
     gone = check_splits("folder", tmp_path, ["train", "dev"])
@@ -286,7 +286,7 @@ def test_what_image_files_hold_beside_their_picture(tmp_path: Path) -> None:
     images[1].save(folder / "train_001.jpg", exif=exif, quality=95)
     images[2].save(folder / "train_002.tif", save_all=True, append_images=[images[0]])
     (folder / "train_002.jpg").unlink()
-    told = "\n".join(map(str, check_splits("folder", tmp_path).warnings))
-    assert "train_002.tif' hold more than one picture (2 pages); the first one is read" in told
-    assert "train_001.jpg' are turned by their EXIF orientation 3" in told
-    assert "set the option exif to false" in told
+    messages = "\n".join(map(str, check_splits("folder", tmp_path).warnings))
+    assert "train_002.tif' hold more than one picture (2 pages); the first one is read" in messages
+    assert "train_001.jpg' are turned by their EXIF orientation 3" in messages
+    assert "set the option exif to false" in messages

@@ -86,11 +86,11 @@ def test_shapes_of_labelme(tmp_path: Path) -> None:
     content["shapes"].append({"label": "dog", "points": [[1, 1], [3, 3]], "shape_type": "line"})
     content["shapes"].append({"label": "dog", "points": [[1, 1], [3, 3]], "shape_type": "spline"})
     (tmp_path / "train/a.json").write_text(json.dumps(content))
-    dataset, told = faults_of("labelme", tmp_path)
+    dataset, messages = faults_of("labelme", tmp_path)
     assert (dataset[0].labels[5:11, 5:11] == IGNORE).all()
-    assert "warning objects_outline" in told
-    assert "error object" in told
-    assert "shape_type 'spline' is not known" in told
+    assert "warning objects_outline" in messages
+    assert "error object" in messages
+    assert "shape_type 'spline' is not known" in messages
 
 
 def test_labelme_undivided_and_with_a_table(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_labelme_undivided_and_with_a_table(tmp_path: Path) -> None:
     assert available_splits("labelme", tmp_path) == ("train", "val")
     assert [len(open_dataset("labelme", tmp_path, split)) for split in ("train", "val", "all")] == [4, 1, 5]
     (tmp_path / "table.csv").write_text("code,name,red,green,blue\n0,dog,1,1,1\n1,Background,0,0,0\n")
-    _, told = faults_of("labelme", tmp_path, "all", classes=tmp_path / "table.csv")
-    assert "warning unknown_class" in told
-    assert "5 objects of 'cat', which the class table does not have" in told
+    _, messages = faults_of("labelme", tmp_path, "all", classes=tmp_path / "table.csv")
+    assert "warning unknown_class" in messages
+    assert "5 objects of 'cat', which the class table does not have" in messages
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_lines_of_yolo_that_are_no_polygons(line: str, words: str, tmp_path: Pat
 def test_yolo_counts_pictures_without_a_file(tmp_path: Path) -> None:
     write_yolo(tmp_path, ONE)
     picture(tmp_path / "images/train/b.png")
-    dataset, told = faults_of("yolo_polygons", tmp_path)
-    assert "1 of 2 pictures have no text file" in told
+    dataset, messages = faults_of("yolo_polygons", tmp_path)
+    assert "1 of 2 pictures have no text file" in messages
     assert not dataset[1].labels.any()
 
 
@@ -148,10 +148,10 @@ def test_what_label_studio_cannot_hand_over(tmp_path: Path) -> None:
     ]
     tasks.append({"id": 8, "data": {"image": "b.png"}, "annotations": []})
     file.write_text(json.dumps(tasks))
-    dataset, told = faults_of("label_studio", tmp_path, "all")
-    assert "1 of 2 objects have no outline, only a box" in told
-    assert "1 pictures were annotated more than once" in told
-    assert "1 of 2 tasks without an annotation are left out" in told
+    dataset, messages = faults_of("label_studio", tmp_path, "all")
+    assert "1 of 2 objects have no outline, only a box" in messages
+    assert "1 pictures were annotated more than once" in messages
+    assert "1 of 2 tasks without an annotation are left out" in messages
     assert set(np.unique(dataset[0].labels[10:15, 20:30])) == {IGNORE}
     done[0]["result"].append(
         {"type": "polygonlabels", **size, "image_rotation": 90, "value": {"polygonlabels": ["dog"]}}
@@ -160,9 +160,9 @@ def test_what_label_studio_cannot_hand_over(tmp_path: Path) -> None:
         {"type": "polygonlabels", **size, "value": {"points": [[1, "x"]], "polygonlabels": ["dog"]}}
     )
     file.write_text(json.dumps(tasks))
-    _, told = faults_of("label_studio", tmp_path, "all")
-    assert "region 3 (dog) was drawn on the picture turned by 90 degrees" in told
-    assert "region 4 (dog) cannot be drawn" in told
+    _, messages = faults_of("label_studio", tmp_path, "all")
+    assert "region 3 (dog) was drawn on the picture turned by 90 degrees" in messages
+    assert "region 4 (dog) cannot be drawn" in messages
     file.write_text('[{"id": 3}]')
     with pytest.raises(DataError, match="no export of Label Studio's"):
         open_dataset("label_studio", tmp_path, "all")
@@ -244,7 +244,7 @@ def write_coco_export(root: Path, objects: list[Rectangle]) -> None:
 def places_of(content: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) of a JSON content."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return [place for key, value in items for place in [(content, key), *places_of(value)]]
+    return [position for key, value in items for position in [(content, key), *places_of(value)]]
 
 
 ODD = st.sampled_from(
@@ -266,14 +266,14 @@ def test_any_value_of_an_export_is_read_or_is_an_error_of_ours(
     container, key = places_of(content)[where % len(places_of(content))]
     container[key] = odd
     file.write_text(json.dumps(content))
-    told = str(root)
+    text = str(root)
     try:
         dataset = open_unchecked(tool, root, "train", val_share=0.01)
         for index in range(len(dataset)):
             dataset.inspect(index)
     except PspnetError as error:
-        told = str(error)
-    assert str(root) in told
+        text = str(error)
+    assert str(root) in text
 
 
 @pytest.mark.parametrize(
@@ -282,8 +282,8 @@ def test_any_value_of_an_export_is_read_or_is_an_error_of_ours(
 def test_numbers_that_are_none_are_a_fault_of_the_line(line: str, tmp_path: Path) -> None:
     write_yolo(tmp_path, ONE)
     (tmp_path / "labels/train/a.txt").write_text(line)
-    _, told = faults_of("yolo_polygons", tmp_path)
-    assert "a.txt' line 1: " in told
+    _, messages = faults_of("yolo_polygons", tmp_path)
+    assert "a.txt' line 1: " in messages
 
 
 @pytest.mark.parametrize(

@@ -162,13 +162,13 @@ def test_a_class_is_its_name_whatever_value_an_export_gives_it(tmp_path: Path) -
 def test_train_and_val_never_overlap(tmp_path: Path, stride: int) -> None:
     """Exports with a stride of half a chip show each place in up to four chips."""
     chips = pair_up(export(tmp_path / "out", 64, stride=stride, columns=8))
-    seen = {}
+    samples = {}
     for split in ("train", "val"):
-        seen[split] = np.zeros((8 * SIZE, 8 * SIZE), bool)
+        samples[split] = np.zeros((8 * SIZE, 8 * SIZE), bool)
         for chip in divide(chips, split, 0.2, 0):
             row, column = divmod(int(chip.images[0].stem), 8)
-            seen[split][row * stride : row * stride + SIZE, column * stride : column * stride + SIZE] = True
-    assert not (seen["train"] & seen["val"]).any()
+            samples[split][row * stride : row * stride + SIZE, column * stride : column * stride + SIZE] = True
+    assert not (samples["train"] & samples["val"]).any()
     assert len(divide(chips, "val", 0.2, 0)) == pytest.approx(13, abs=7)
     assert len(divide(chips, "train", 0.2, 0)) >= 35
     assert divide(chips, "val", 0.2, 1) != divide(chips, "val", 0.2, 0)
@@ -254,9 +254,9 @@ def test_windows_of_a_raster_written_as_chips_are_read_back(tmp_path: Path, layo
     codes[:9, :9] = 0
     write_raster(tmp_path / "town" / "labels.tif", codes[None], nodata=0)
     source = open_dataset("raster", tmp_path / "town", "all", labels="labels.tif", window_px=32)
-    told: list[tuple[int, int]] = []
-    folder = write_tiles(source, tmp_path / "out", layout, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (6, 6)
+    reports: list[tuple[int, int]] = []
+    folder = write_tiles(source, tmp_path / "out", layout, progress=lambda done, total: reports.append((done, total)))
+    assert reports[-1] == (6, 6)
     if layout == "folder":
         back = open_dataset("raster", folder, "all", window_px=32)
         plain = open_dataset("folder", folder, "all")

@@ -160,11 +160,11 @@ def test_outlines_that_cannot_be_drawn_are_told(outline: Any, words: str, tmp_pa
     item = box(7, 1, 1, 1, 1, 1, 1, segmentation=outline)
     write(tmp_path, {"images": [(1, "a.png")], "categories": [CAT], "annotations": [item]})
     dataset = open_unchecked("coco", tmp_path)
-    told = [str(fault) for fault in dataset.faults if fault.severity == "error"] + [
+    messages = [str(fault) for fault in dataset.faults if fault.severity == "error"] + [
         str(f) for f in dataset.inspect(0)[1]
     ]
-    assert any(words in text for text in told), told
-    assert any("7" in text for text in told)
+    assert any(words in text for text in messages), messages
+    assert any("7" in text for text in messages)
 
 
 def test_a_flat_ring_and_an_area_of_nothing(tmp_path: Path) -> None:
@@ -281,11 +281,11 @@ def test_random_files_come_back(
     root = write(
         tmp_path_factory.mktemp("coco"), {"images": [(1, "a.png")], "categories": names, "annotations": annotations}
     )
-    found, labels, faults = labels_of(root)
+    actual, labels, faults = labels_of(root)
     wanted = np.full((HEIGHT, WIDTH), "background", object)
     for _, _, category, mask in sorted(painted, key=lambda one: one[:2]):
         wanted[mask] = ("cat", "dog", "cow")[category]
-    np.testing.assert_array_equal(np.array(found, object)[labels], wanted)
+    np.testing.assert_array_equal(np.array(actual, object)[labels], wanted)
     assert faults == []
 
 

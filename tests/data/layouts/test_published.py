@@ -127,8 +127,10 @@ def test_cityscapes_ids_coarse_and_instances(tmp_path: Path) -> None:
     _, labels = fakes.fake_pair(space, 400, (32, 64))
     np.testing.assert_array_equal(train[0].labels, labels)
     assert train[0].label_path is not None
-    beside = train[0].label_path.with_name("aachen_000000_000019_gtFine_instanceIds.png")  # for instance-level scores
-    np.testing.assert_array_equal(read_label(beside) == 26001, train[0].labels == space.index("car"))
+    neighbour = train[0].label_path.with_name(
+        "aachen_000000_000019_gtFine_instanceIds.png"
+    )  # for instance-level scores
+    np.testing.assert_array_equal(read_label(neighbour) == 26001, train[0].labels == space.index("car"))
     extra = open_dataset("cityscapes", tmp_path, "train_extra")
     assert "gtCoarse" in str(extra[0].label_path)
     coarse = open_dataset("cityscapes", tmp_path, "train", labels="coarse")
@@ -291,9 +293,9 @@ def test_real_samples(tmp_path: Path, shared: Path, name: str) -> None:
             "voc": ("JPEGImages", "SegmentationClass"),
             "loveda": ("Val/Urban/images_png", "Val/Urban/masks_png"),
         }.get(name, ("img_dir/val", "ann_dir/val"))
-        for source, place in ((image, places[0]), (label, places[1])):
-            (tmp_path / place).mkdir(parents=True, exist_ok=True)
-            (tmp_path / place / source.name).symlink_to(source)
+        for source, path in ((image, places[0]), (label, places[1])):
+            (tmp_path / path).mkdir(parents=True, exist_ok=True)
+            (tmp_path / path / source.name).symlink_to(source)
     if name == "voc":
         (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
         (tmp_path / "ImageSets/Segmentation/val.txt").write_text("\n".join(stems))

@@ -75,10 +75,10 @@ def make(root: Path, pixels: np.ndarray | None = None, **options: Any) -> Grid:
 
 def whole(dataset: RasterWindows) -> np.ndarray:
     """All labels of a data set of grid windows over one image, put together."""
-    found = np.full((SIDE, SIDE), 99, np.uint8)
+    actual = np.full((SIDE, SIDE), 99, np.uint8)
     for index in range(len(dataset)):
-        found[dataset.place(index)[1].slices] = dataset[index].labels
-    return found
+        actual[dataset.place(index)[1].slices] = dataset[index].labels
+    return actual
 
 
 def codes(labels: np.ndarray) -> np.ndarray:
@@ -149,10 +149,10 @@ def test_label_rasters_in_degrees_are_gdals_own_nearest_warp(tmp_path: Path) -> 
         resampling=Resampling.nearest,
     )
     write_raster(tmp_path / "labels" / "town.tif", degrees[None], crs="EPSG:4326", transform=transform, nodata=0)
-    found = whole(open_all(tmp_path))
+    actual = whole(open_all(tmp_path))
     inner = np.s_[2:-2, 2:-2]
-    assert (found[inner] == truth()[inner]).mean() > 0.99  # label pixels are a tenth of the image's: borders agree
-    assert set(np.unique(found[inner])) <= {0, 1, 2}
+    assert (actual[inner] == truth()[inner]).mean() > 0.99  # label pixels are a tenth of the image's: borders agree
+    assert set(np.unique(actual[inner])) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_vectors_of_any_coordinate_system(tmp_path: Path, name: str, crs: str) -
     grid = make(tmp_path)
     write_vectors(tmp_path / "labels" / name, polygons_of(truth(), grid), crs)
     dataset = open_all(tmp_path)
-    found = whole(dataset)
-    assert (found != truth()).mean() < (0.002 if crs != UTM else 1e-9)
+    actual = whole(dataset)
+    assert (actual != truth()).mean() < (0.002 if crs != UTM else 1e-9)
     assert check_dataset(dataset).ok
 
 
@@ -179,14 +179,14 @@ def test_background_area_and_what_nobody_labelled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(open_all(tmp_path, background="water")), np.where(burned, 2, 0))
     labelled = np.zeros((SIDE, SIDE), bool)
     labelled[:120, :100] = True
-    found = whole_or_ignore(open_all(tmp_path, background="water", area="area.gpkg"))
-    np.testing.assert_array_equal(found, np.where(labelled, np.where(burned, 2, 0), IGNORE))
+    actual = whole_or_ignore(open_all(tmp_path, background="water", area="area.gpkg"))
+    np.testing.assert_array_equal(actual, np.where(labelled, np.where(burned, 2, 0), IGNORE))
 
 
 def whole_or_ignore(dataset: RasterWindows) -> np.ndarray:
-    found = whole(dataset)
-    found[found == 99] = IGNORE  # windows that no label touches are left out
-    return found
+    actual = whole(dataset)
+    actual[actual == 99] = IGNORE  # windows that no label touches are left out
+    return actual
 
 
 def test_self_intersections_third_dimension_and_small_on_large(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_self_intersections_third_dimension_and_small_on_large(tmp_path: Path) -
     high = shapely.force_3d(shapely.box(500_200, 5_599_700, 500_240, 5_599_740), 12.0)
     assert not bow.is_valid
     write_vectors(tmp_path / "labels" / "town.gpkg", [(high, "forest"), (bow, "field"), (large, "water")])
-    found = whole(open_all(tmp_path))
-    counts = np.bincount(found.ravel(), minlength=3)
+    actual = whole(open_all(tmp_path))
+    counts = np.bincount(actual.ravel(), minlength=3)
     assert counts[1] == 20 * 20
     assert abs(counts[2] - 200) <= 10  # two triangles, half of a 20 x 20 px square
     assert counts.sum() == SIDE * SIDE
@@ -231,9 +231,9 @@ def test_lines_and_points_have_a_width_on_the_ground(tmp_path: Path, crs: str) -
     )
     with pytest.raises(ConfigError, match="give width_m"):
         open_all(tmp_path, labels="roads.geojson", background="water")
-    found = whole(open_all(tmp_path, labels="roads.geojson", background="water", width_m=10))
-    assert (found[120] == 2).sum() == pytest.approx(10, abs=1)
-    assert (found[:, 20] == 1).sum() == pytest.approx(10, abs=1)
+    actual = whole(open_all(tmp_path, labels="roads.geojson", background="water", width_m=10))
+    assert (actual[120] == 2).sum() == pytest.approx(10, abs=1)
+    assert (actual[:, 20] == 1).sum() == pytest.approx(10, abs=1)
 
 
 def test_nodata_in_the_image_is_ignored_and_filled_with_the_mean(tmp_path: Path) -> None:
@@ -251,10 +251,10 @@ def test_nodata_in_the_image_is_ignored_and_filled_with_the_mean(tmp_path: Path)
     for index in range(len(dataset)):
         filled[dataset.place(index)[1].slices] = dataset[index].image
     np.testing.assert_allclose(filled[60, 120], dataset.statistics.mean, rtol=1e-6)
-    kept = pixels[:, np.isfinite(pixels[0])].astype(float)
-    np.testing.assert_allclose(dataset.statistics.mean, kept.mean(axis=1), rtol=1e-6)
-    np.testing.assert_allclose(dataset.statistics.std, kept.std(axis=1), rtol=1e-4)
-    assert dataset.statistics.low == tuple(kept.min(axis=1))
+    valid_pixels = pixels[:, np.isfinite(pixels[0])].astype(float)
+    np.testing.assert_allclose(dataset.statistics.mean, valid_pixels.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(dataset.statistics.std, valid_pixels.std(axis=1), rtol=1e-4)
+    assert dataset.statistics.low == tuple(valid_pixels.min(axis=1))
 
 
 def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,13 +290,13 @@ def test_train_and_val_share_no_ground(tmp_path: Path) -> None:
     val = open_dataset("raster", tmp_path, "val", **options)
     assert isinstance(train, RasterWindows)
     assert isinstance(val, RasterWindows)
-    seen, held = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
-    for dataset, mask in ((train, seen), (val, held)):
+    covered, held = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
+    for dataset, mask in ((train, covered), (val, held)):
         for index in range(len(dataset)):
             mask[dataset.place(index)[1].slices] = True
-    assert not (seen & held).any()
+    assert not (covered & held).any()
     assert held.mean() == pytest.approx(0.3, abs=0.05)
-    assert seen.mean() > 0.55
+    assert covered.mean() > 0.55
     assert len(train) == 120
     assert len({train[i].name for i in range(120)}) == 120
     first, again = train[7], open_dataset("raster", tmp_path, "train", windows=120, **options)[7]
@@ -428,15 +428,15 @@ def test_real_buildings_and_roads(shared: Path, tmp_path: Path) -> None:
     """What is burned here is what the data set's makers burned, up to pixels on an outline."""
     spacenet = shared / "data" / "geotiff" / "spacenet"
     with rasterio.open(spacenet / "atlanta_buildings_label.tif") as file:
-        grid, made = Grid(file.crs, file.transform, file.height, file.width), file.read(1)
+        grid, codes = Grid(file.crs, file.transform, file.height, file.width), file.read(1)
     space = LabelSpace(("ground", "building"))
     burned = VectorLabels(
         spacenet / "atlanta_buildings.geojson", grid.crs, space, feature_class="building", background="ground"
     ).read(grid)
-    assert (burned != made).mean() < 0.001
-    np.testing.assert_array_equal(RasterLabels(spacenet / "atlanta_buildings_label.tif", space).read(grid), made)
+    assert (burned != codes).mean() < 0.001
+    np.testing.assert_array_equal(RasterLabels(spacenet / "atlanta_buildings_label.tif", space).read(grid), codes)
     with rasterio.open(spacenet / "vegas_roads_label.tif") as file:
-        grid, made = Grid(file.crs, file.transform, file.height, file.width), file.read(1)
+        grid, codes = Grid(file.crs, file.transform, file.height, file.width), file.read(1)
     roads = VectorLabels(
         spacenet / "vegas_roads.geojson",
         grid.crs,
@@ -445,7 +445,7 @@ def test_real_buildings_and_roads(shared: Path, tmp_path: Path) -> None:
         background="ground",
         width_m=4,
     ).read(grid)
-    overlap = ((roads == 1) & (made == 1)).sum() / ((roads == 1) | (made == 1)).sum()
+    overlap = ((roads == 1) & (codes == 1)).sum() / ((roads == 1) | (codes == 1)).sum()
     assert overlap > 0.3  # another width than theirs, the same place
     dataset = open_dataset(
         "raster",
