@@ -162,6 +162,25 @@ def test_training_goes_by_what_is_monitored(trained: PSPNetClassifier) -> None:
     assert (config.monitor, config.data.format, config.optimizer.name) == ("loss", "classified_tiles", "adamw")
 
 
+def test_every_epoch_prints_its_scores(chips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """arcgis.learn's table, a star at what is monitored; of several metrics the first chooses the best model."""
+    data = prepare_data(chips, chip_size=32, val_split_pct=0.3, batch_size=4, transforms=False)
+    model = PSPNetClassifier(data, **TINY)
+    model.fit(2, lr=1e-3, monitor=["miou", "f1", "valid_loss"], training=QUICK)
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert head == ["epoch", "train_loss", "valid_loss*", "accuracy", "miou*", "dice", "f1*", "time"]
+    assert [row[0] for row in rows] == ["1", "2"]
+    validated = [row for row in model.runs[0].read_metrics() if "val_loss" in row]
+    assert [row[2:7] for row in rows] == [
+        [f"{v[f'val_{name}']:.4f}" for name in ("loss", "pixel_accuracy", "mean_iou", "mean_dice", "mean_f1")]
+        for v in validated
+    ]
+    config = model.runs[0].read_config()
+    assert (config.monitor, config.also_monitor, config.val_every) == ("mean_iou", ("mean_f1", "loss"), 2)
+    with pytest.raises(ConfigError, match="several different ones"):
+        model.fit(1, monitor=["miou", "miou"])
+
+
 def test_scores_are_evaluates(trained: PSPNetClassifier) -> None:
     data = trained.data
     assert data is not None

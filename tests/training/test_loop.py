@@ -217,6 +217,16 @@ class TestFolder:
         folder.forget_after(10)
         assert [row["step"] for row in folder.read_metrics()][-2:] == [10, 10]  # the step's line and its validation
 
+    def test_a_table_of_an_earlier_version_goes_on(self, plain: Path, tmp_path: Path) -> None:
+        """Its columns are the first of ours; those that came later stay empty in its lines."""
+        folder = RunFolder(tmp_path)
+        text = (plain / "metrics.csv").read_text().splitlines()
+        folder.metrics.write_text("".join(",".join(line.split(",")[:-3]) + "\n" for line in text))
+        before = folder.read_metrics()
+        folder.forget_after(30)
+        folder.append_metrics(step=31, val_mean_f1=0.5)
+        assert folder.read_metrics() == [*before, {"step": 31, "val_mean_f1": 0.5}]
+
     def test_a_folder_is_used_once(self, plain: Path) -> None:
         before = (plain / "metrics.csv").read_bytes()
         with pytest.raises(TrainingError, match=r"already holds a run.*--resume"):
@@ -551,6 +561,22 @@ class TestChoices:
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["steps"], summary["planned_steps"]) == (6, 40)  # one gain from nothing, then two without
         assert resume(tmp_path / "run", **toys()).exists()
+
+    def test_several_scores_are_monitored(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Every validation says them and writes them; the first chooses the best model; the best of each is reported."""
+        run = toy_run(tmp_path / "run", steps=4, val_every=2, monitor="mean_f1", also_monitor=("loss",))
+        train(run, **toys() | {"quiet": False})
+        said = [line for line in capsys.readouterr().err.splitlines() if "validation mIoU" in line]
+        rows = [row for row in RunFolder(tmp_path / "run").read_metrics() if "val_loss" in row]
+        for line, row in zip(said, rows, strict=True):
+            assert f"mean f1 {row['val_mean_f1']:.4f}, loss {row['val_loss']:.4f}" in line
+            assert {"val_mean_dice", "val_frequency_weighted_iou"} <= row.keys()
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        lowest = min(rows, key=lambda row: row["val_loss"])
+        assert summary["best_of_others"] == {
+            "loss": {"score": pytest.approx(lowest["val_loss"]), "step": lowest["step"]}
+        }
+        assert summary["best"]["step"] == max(rows, key=lambda row: row["val_mean_f1"])["step"]
 
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_smaller_images_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pspnet.config import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from pspnet.config.train import EarlyStopConfig
 from pspnet.data.transforms import Augmentation
 from pspnet.errors import ConfigError, DataError, ImageError
 from pspnet.losses import build_loss
@@ -26,7 +27,7 @@ from pspnet.training.batches import Batch, BatchPlan, PlanSampler, TrainingSampl
 from pspnet.training.distributed import SharedBatchNorm, share_batch_norm
 from pspnet.training.ema import AveragedModel
 from pspnet.training.optimizer import build_optimizer, encoder_stages, parameter_groups, rate_factor
-from pspnet.training.state import TrainingState
+from pspnet.training.state import BestScore, TrainingState
 from pspnet.training.step import to_tensors, total_loss
 from pspnet.weights.checkpoint import read_header
 from support.toys import NAMES, Toys, ended, in_child, toy_model, toy_run
@@ -375,6 +376,16 @@ class TestConfig:
         path = tmp_path / "config.yaml"
         path.write_text(config.to_yaml())
         assert TrainConfig.from_yaml(path, ["name=x", "seed=4"]) == config.changed(name="x", seed=4)
+
+
+def test_early_stopping_waits_for_every_score_that_is_monitored() -> None:
+    best, stop = BestScore(), EarlyStopConfig(patience=2, min_gain=0.05)
+    assert best.update(0.5, 0.5, 1, stop, {"loss": -1.0})
+    assert not best.update(0.4, 0.4, 2, stop, {"loss": -0.8})  # no better model, but the loss still falls
+    assert best.without_gain == 0
+    assert not best.update(0.4, 0.4, 3, stop, {"loss": -0.9})
+    assert best.update(0.51, 0.5, 4, stop, {"loss": -0.78})  # better, by less than what counts
+    assert (best.without_gain, best.others) == (2, {"loss": (-0.78, 4)})
 
 
 def test_default_loader_has_the_samples_of_a_plain_one() -> None:

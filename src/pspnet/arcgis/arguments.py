@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pspnet.config import LossConfig
+from pspnet.config.train import Monitored
 from pspnet.errors import ConfigError
 
 BACKBONES = (
@@ -22,9 +23,6 @@ BACKBONES = (
     "swin_base",
     "swin_large",
 )
-Monitored = Literal[
-    "mean_iou", "mean_accuracy", "mean_f1", "mean_dice", "frequency_weighted_iou", "pixel_accuracy", "loss"
-]
 METRICS: dict[str, Monitored] = {
     "miou": "mean_iou",
     "accuracy": "pixel_accuracy",
@@ -72,11 +70,15 @@ def learning_rates(lr: float | slice | None) -> dict[str, float]:
     return {"learning_rate": float(low), "head_lr_factor": float(lr.stop / low)}
 
 
-def metric_of(name: str) -> Monitored:
-    """What a metric of arcgis.learn is called here."""
-    if name not in METRICS:
-        raise ConfigError(f"monitor = {name!r}: {', '.join(METRICS)}")
-    return METRICS[name]
+def metrics_of(monitor: str | Sequence[str]) -> tuple[Monitored, ...]:
+    """What one or several metrics of arcgis.learn are called here."""
+    names = [monitor] if isinstance(monitor, str) else [*monitor]
+    for name in names:
+        if name not in METRICS:
+            raise ConfigError(f"monitor = {name!r}: {', '.join(METRICS)}")
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"monitor = {monitor!r}: one metric, or several different ones: {', '.join(METRICS)}")
+    return tuple(METRICS[name] for name in names)
 
 
 def refuse(given: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pspnet.arcgis.arguments import BACKBONES, METRICS, learning_rates, loss_settings, metric_of, refuse
+from pspnet.arcgis.arguments import BACKBONES, METRICS, learning_rates, loss_settings, metrics_of, refuse
 from pspnet.arcgis.data import TrainingData
-from pspnet.arcgis.notebook import counted, shown
+from pspnet.arcgis.notebook import EpochTable, counted, shown
 from pspnet.arcgis.package import describe, load_package, with_pixel_values, write_package
 from pspnet.arcgis.pictures import grid_figure, loss_figure
 from pspnet.arcgis.report import html_report, package_facts, png_of
@@ -42,7 +42,8 @@ class PSPNetClassifier:
     levels; where they are alike, one or two; 1 and 2 see the whole, 6 to 8 the fine. pointrend: crisp borders.
     class_balancing: rare classes weigh more. focal_loss: hard pixels weigh more. ignore_classes: pixel values that do not
     count. mixup: blends chips in training. dice_loss_fraction: share of the Dice loss, 0..1. monitor: what the best
-    model and early stopping go by (available_metrics). unet_aux_loss: the auxiliary loss with use_unet, too. keep_dilation: True for
+    model and early stopping go by (available_metrics); of several, the first chooses the best model, and early stopping
+    waits until none improves. unet_aux_loss: the auxiliary loss with use_unet, too. keep_dilation: True for
     features at an eighth of the image, False for a thirty-second (faster, coarser). pretrained_path: a model to go on
     from. backbone_weights: "imagenet", "random" or a file. model_options: further fields of pspnet's ModelConfig.
     """
@@ -65,7 +66,7 @@ class PSPNetClassifier:
         focal_loss: bool = False,
         dice_loss_fraction: float = 0.0,
         ignore_classes: Sequence[int] = (),
-        monitor: str = "miou",
+        monitor: str | Sequence[str] = "miou",
         keep_dilation: bool = True,
         backbone_weights: str = "imagenet",
         model_options: Mapping[str, Any] | None = None,
@@ -74,7 +75,7 @@ class PSPNetClassifier:
         refuse(other)
         if not 0 <= dice_loss_fraction <= 1:
             raise ConfigError(f"dice_loss_fraction = {dice_loss_fraction}: a share, 0 to 1")
-        self.data, self.monitor = data, metric_of(monitor)
+        self.data, self.monitor = data, metrics_of(monitor)
         self.mixup = 0.5 if mixup else 0.0
         auxiliary = "pixel" if unet_aux_loss or not use_unet else "none"
         options: dict[str, Any] = (
@@ -122,7 +123,7 @@ class PSPNetClassifier:
         early_stopping: bool = False,
         checkpoint: bool = True,
         tensorboard: bool = True,
-        monitor: str | None = None,
+        monitor: str | Sequence[str] | None = None,
         *,
         training: Mapping[str, Any] | None = None,
         **other: Any,
@@ -130,12 +131,13 @@ class PSPNetClassifier:
         """Trains for `epochs` from where the model stands. lr: None finds one; slice(a, b): a for the encoder, b for the
         rest. checkpoint: go on with the best model, else with the last. early_stopping: ends when `monitor` no longer
         improves. training: further fields of pspnet's TrainConfig. Each call is a run in a folder of its own.
+        Every epoch prints a row: losses, accuracy, mIoU, Dice and what else is monitored.
         """
         refuse(other)
         if not tensorboard:
             raise ConfigError("tensorboard = False: runs always write for TensorBoard; it costs nothing")
         if monitor is not None:
-            self.monitor = metric_of(monitor)
+            self.monitor = metrics_of(monitor)
         if lr is None:
             lr = self._rate or self.lr_find(allow_plot=False)
         changes: dict[str, Any] = dict(training or {})
@@ -143,7 +145,8 @@ class PSPNetClassifier:
             changes.setdefault("early_stopping", EarlyStopConfig(patience=5))
         config = self._config(epochs, lr, one_cycle).changed(**changes)
         data = self._data()
-        best = train(config, train_data=data.train, val_data=data.valid)
+        table = EpochTable(self.monitor, len(data.train))
+        best = train(config, train_data=data.train, val_data=data.valid, callbacks=[table], quiet=True)
         run = RunFolder.open(best.parent)
         self.runs.append(run)
         self.start = run.best_model if checkpoint else run.last_model
@@ -313,6 +316,7 @@ class PSPNetClassifier:
 
     def _config(self, epochs: float, lr: float | slice | None, one_cycle: bool = True) -> TrainConfig:
         data, rates = self._data(), learning_rates(lr)
+        batch = min(data.batch_size, len(data.train))
         init = self.start
         packed = init is not None and init.suffix.lower() in (".emd", ".dlpk")
         if packed or (init is None and self._segmenter is not None):
@@ -327,11 +331,13 @@ class PSPNetClassifier:
             optimizer=OptimizerConfig(name="adamw", **rates),
             schedule=ScheduleConfig(name="one_cycle" if one_cycle else "constant"),
             epochs=epochs,
-            batch_size=min(data.batch_size, len(data.train)),
+            batch_size=batch,
             mixup=self.mixup,
             freeze_encoder=self.frozen,
             init_from=init,
-            monitor=self.monitor,
+            monitor=self.monitor[0],
+            also_monitor=self.monitor[1:],
+            val_every=max(1, len(data.train) // batch),
             seed=data.seed,
             check_data=False,  # prepare_data has looked at every chip
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,11 @@ from pspnet.errors import ConfigError
 Scale = Annotated[float, Field(gt=0.0, le=2.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 DEFAULT_EPOCHS = 50.0  # of semseg's VOC recipe, the smallest of the paper's three data sets
+
+Monitored = Literal[
+    "loss", "mean_iou", "mean_accuracy", "pixel_accuracy", "mean_f1", "mean_dice", "frequency_weighted_iou"
+]
+MONITORED: tuple[Monitored, ...] = get_args(Monitored)  # in the order of metrics.csv's columns
 
 
 class OptimizerConfig(Settings):
@@ -157,15 +162,14 @@ class TrainConfig(Settings):
 
     val_every: Positive | None = Field(None, description="Updates between validations. None: twenty in a run.")
     val_limit: Positive | None = Field(None, description="Validation pictures used, evenly spread. None: all of them.")
-    monitor: Literal[
-        "mean_iou",
-        "mean_accuracy",
-        "mean_f1",
-        "mean_dice",
-        "frequency_weighted_iou",
-        "pixel_accuracy",
-        "loss",
-    ] = Field("mean_iou", description="What the best model and early stopping go by on the validation pictures.")
+    monitor: Monitored = Field(
+        "mean_iou", description="What the best model and early stopping go by on the validation pictures."
+    )
+    also_monitor: tuple[Monitored, ...] = Field(
+        (),
+        description="Further scores, such as loss, mean_f1: early stopping waits until none of them improves either, and the "
+        "best of each is reported. The best model goes by the first alone (monitor).",
+    )
     early_stopping: EarlyStopConfig | None = Field(None, description="Ends a run that no longer improves. None: off.")
     pictures: int = Field(4, ge=0, description="Validation pictures whose prediction is drawn at each validation.")
     checkpoint_every: Positive | None = Field(None, description="Updates between saved states. None: by time only.")
@@ -242,6 +246,11 @@ class TrainConfig(Settings):
         values = with_overrides(read_recipe(path), overrides or [])
         values.setdefault("name", Path(path).stem)
         return cls.model_validate(values)
+
+    @property
+    def followed(self) -> tuple[Monitored, ...]:
+        """All that is monitored; the first chooses the best model."""
+        return tuple(dict.fromkeys((self.monitor, *self.also_monitor)))
 
     def total_steps(self, samples: int) -> int:
         """Updates of the weights in the whole run over `samples` training pictures."""

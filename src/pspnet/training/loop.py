@@ -98,7 +98,7 @@ class TrainingLoop:
             self._save_or_stop()
         state.clock.stop()
         if state.step < state.steps:
-            unit = config.monitor.replace("_", " ")
+            unit = " or ".join(config.followed).replace("_", " ")
             self.reporter.say(
                 f"stopped at step {state.step}: {state.best.without_gain} validations without a better {unit}"
             )

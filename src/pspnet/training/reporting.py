@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from pspnet.config.train import TrainConfig
+from pspnet.config.train import MONITORED, TrainConfig
 from pspnet.metrics import Scores
 from pspnet.terminal import PlainConsole
 from pspnet.training.callbacks import Callback, TrainingEvent
@@ -19,6 +19,7 @@ from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
 from pspnet.training.step import diverged
 
+SAID = ("mean_iou", "pixel_accuracy")  # of every validation
 LINE_EVERY_S = 20.0  # between two lines where no progress bar can be drawn
 
 
@@ -127,20 +128,18 @@ class Reporter:
 
     def validated(self, state: TrainingState, scores: Scores, loss: float) -> None:
         """A validation's scores."""
-        values = {
-            "val_loss": loss,
-            "val_mean_iou": scores.mean_iou,
-            "val_mean_accuracy": scores.mean_accuracy,
-            "val_pixel_accuracy": scores.pixel_accuracy,
-        }
+        values = {f"val_{name}": loss if name == "loss" else float(getattr(scores, name)) for name in MONITORED}
         self._record("validation", state, {name: value for name, value in values.items() if value == value})
         if not self.first:
             return
         best = state.best.mean_iou
+        others = [
+            f"{name.replace('_', ' ')} {values[f'val_{name}']:.4f}" for name in self.config.followed if name not in SAID
+        ]
         self.folder.update_state("running", now=True, step=state.step, val_mean_iou=scores.mean_iou, best_mean_iou=best)
         self.say(
             f"step {state.step}: validation mIoU {scores.mean_iou:.4f}, pixel accuracy "
-            f"{scores.pixel_accuracy:.4f} (best mIoU {best:.4f})"
+            f"{scores.pixel_accuracy:.4f}{''.join(f', {text}' for text in others)} (best mIoU {best:.4f})"
         )
 
     def time_left_s(self, state: TrainingState) -> float:

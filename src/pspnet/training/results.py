@@ -103,6 +103,10 @@ class Results:
             "pspnet": __version__,
             "commit": self.commit,
             "best": _brief(best),
+            "best_of_others": {
+                name: {"score": abs(score) if name == "loss" else score, "step": at}
+                for name, (score, at) in state.best.others.items()
+            },
             "last": _brief(last),
             "best_model": self.folder.best_model.name,
         }

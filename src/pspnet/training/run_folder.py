@@ -54,6 +54,9 @@ COLUMNS = (
     "val_mean_iou",
     "val_mean_accuracy",
     "val_pixel_accuracy",
+    "val_mean_f1",
+    "val_mean_dice",
+    "val_frequency_weighted_iou",
 )
 
 
@@ -215,6 +218,10 @@ class RunFolder:
                 header, *lines = [*io.StringIO(path.read_text(encoding="utf-8", errors="replace"))] or [""]
                 whole = [line for line in lines if line.endswith("\n") and line.split(",", 1)[0].isdecimal()]
                 earlier_lines = [line for line in whole if int(line.split(",", 1)[0]) <= step]
+                lacking = _lacking(header) if path == self.metrics else 0
+                if lacking:  # an earlier version wrote it
+                    header = ",".join(COLUMNS) + "\n"
+                    earlier_lines = [line[:-1] + "," * lacking + "\n" for line in earlier_lines]
                 if header.startswith(",".join(COLUMNS) if path == self.metrics else "step,"):
                     write_text(path, "".join([header, *earlier_lines]))
                 else:
@@ -231,6 +238,12 @@ def new_run_dir(config: TrainConfig, parent: str | Path = "runs") -> Path:
     name = config.name or "-".join((config.data.format, config.model.encoder, config.model.decoder))
     candidates = (Path(parent) / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
     return next(path for path in candidates if not path.exists())
+
+
+def _lacking(header: str) -> int:
+    """How many of metrics.csv's last columns its header has not; 0 where it is none of ours."""
+    count = header.count(",") + 1
+    return len(COLUMNS) - count if header == ",".join(COLUMNS[:count]) + "\n" and count > 2 else 0
 
 
 def _append(path: Path, lines: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -63,19 +64,31 @@ class Clock:
 
 @dataclass
 class BestScore:
-    """The best validation so far. score: of what is monitored, larger is better. without_gain: validations in a row."""
+    """The best validation so far. score: of what is monitored, larger is better. without_gain: validations in a row.
+    others: of what is monitored besides, by name: the best score and its step."""
 
     score: float = float("-inf")
     step: int = 0
     mean_iou: float = float("nan")
     without_gain: int = 0
     validated_step: int = 0
+    others: dict[str, tuple[float, int]] = field(default_factory=dict)
 
-    def update(self, score: float, mean_iou: float, step: int, stop: EarlyStopConfig | None) -> bool:
-        """Takes in a validation's score; whether it is the best one."""
-        better = score > self.score
-        self.without_gain = 0 if stop and score > self.score + stop.min_gain else self.without_gain + 1
+    def update(
+        self,
+        score: float,
+        mean_iou: float,
+        step: int,
+        stop: EarlyStopConfig | None,
+        others: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Takes in a validation's scores, larger is better; whether the first of them is the best one."""
+        better, before = score > self.score, {name: best for name, (best, _) in self.others.items()}
+        gains = [score - self.score, *(now - before.get(name, -math.inf) for name, now in (others or {}).items())]
+        self.without_gain = 0 if stop and any(gain > stop.min_gain for gain in gains) else self.without_gain + 1
         self.validated_step = step
+        better_others = {n: (now, step) for n, now in (others or {}).items() if now > before.get(n, -math.inf)}
+        self.others = {**self.others, **better_others}
         if better:
             self.score, self.step, self.mean_iou = score, step, mean_iou
         return better

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from pspnet.config.train import TrainConfig
+from pspnet.config.train import Monitored, TrainConfig
 from pspnet.data.dataset import Dataset
 from pspnet.errors import DataError, PspnetError
 from pspnet.files import write_text
@@ -52,6 +52,10 @@ class Validation:
     def protocol(self) -> str:
         """The evaluation protocol that it is, by name: whole images, or windows where one of them is too large."""
         return "slide" if self.windowed else "whole"
+
+    def score_of(self, monitored: Monitored) -> float:
+        """Of what can be monitored, larger is better: a loss counts negative."""
+        return -self.loss if monitored == "loss" else float(getattr(self.scores, monitored))
 
     def to_json(self, step: int) -> str:
         worst = [
@@ -119,10 +123,9 @@ class Validator:
 
     def _keep(self, state: TrainingState, result: Validation, writes: bool) -> None:
         scores = result.scores
-        # a loss is better when it is smaller
-        score = -result.loss if self.config.monitor == "loss" else float(getattr(scores, self.config.monitor))
-        before = replace(state.best)
-        better = state.best.update(score, scores.mean_iou, state.step, self.config.early_stopping)
+        others: dict[str, float] = {name: result.score_of(name) for name in self.config.followed[1:]}
+        before, score = replace(state.best), result.score_of(self.config.monitor)
+        better = state.best.update(score, scores.mean_iou, state.step, self.config.early_stopping, others)
         if not writes:
             return
         try:
