@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pspnet.errors import ConfigError, ImageError, OutputError
 from pspnet.images import image_size
 from pspnet.predict.videos import CODECS, VideoOptions, segment_video
 from pspnet.weights.checkpoint import ModelCard
+from support.browser import chromium
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 12
 
@@ -137,9 +139,29 @@ def test_what_is_refused(seg: Segmenter, tmp_path: Path) -> None:
 
 def test_large_frames_are_looked_at_smaller(seg: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pspnet.predict.videos.WHOLE_PIXELS", 48 * 32)
-    report = segment_video(seg, clip(tmp_path / "in.avi", frames(count=3)), tmp_path / "out.avi")
+    report = segment_video(seg, clip(tmp_path / "in.avi", frames(count=3)), tmp_path / "out.mp4")
     assert report.notes == ["frames are looked at with 48 x 32 pixels, not 96 x 64: a frame is seen at once"]
-    assert read_back(tmp_path / "out.avi")[2] == (HEIGHT, WIDTH, 3)
+    assert read_back(tmp_path / "out.mp4")[2] == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.browser
+def test_a_browser_plays_what_is_said_to_play(seg: Segmenter, tmp_path: Path) -> None:
+    source = clip(tmp_path / "in.avi", frames())
+    plays = {}
+    with chromium() as browser:
+        page = browser.new_page()
+        for ending in (".mp4", ".webm", ".mov"):
+            report = segment_video(seg, source, tmp_path / f"out{ending}", overwrite=True)
+            data = base64.b64encode((tmp_path / f"out{ending}").read_bytes()).decode()
+            page.set_content(
+                f'<video muted src="data:video/{"webm" if ending == ".webm" else "mp4"};base64,{data}"></video>'
+            )
+            page.wait_for_function(
+                "() => { const v = document.querySelector('video'); return v.error || v.readyState >= 2; }"
+            )
+            plays[ending] = page.evaluate("() => document.querySelector('video').videoWidth") == WIDTH
+            assert plays[ending] == (not any("browsers do not play" in note for note in report.notes))
+    assert plays == {".mp4": True, ".webm": True, ".mov": False}
 
 
 @pytest.mark.parametrize(
