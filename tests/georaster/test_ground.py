@@ -10,7 +10,7 @@ import shapely
 from rasterio.transform import Affine, from_origin
 
 from pspnet.georaster.grids import Grid
-from pspnet.georaster.ground import PixelAreas, unit_metres, widened
+from pspnet.georaster.ground import PixelAreas, pixel_sides_m, resolution_m, unit_metres, widened
 
 FOOT = 'LOCAL_CS["site grid",UNIT["foot",0.3048],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
 
@@ -79,3 +79,25 @@ def test_a_road_is_as_wide_on_the_ground_as_it_should_be(crs: int, start: tuple[
         shapely.transform(line, lambda p: np.column_stack(to_degrees.transform(p[:, 0], p[:, 1])))
     )
     assert (measure(wide)[0] - caps) / length == pytest.approx(6.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "crs", ["EPSG:2263", "EPSG:2263+6360", "ESRI:102718"]
+)  # New York, US feet; with heights in feet
+@pytest.mark.parametrize("turn", [0, 30])
+def test_a_rotated_grid_in_feet(crs: str, turn: int) -> None:
+    """Areas, the size of pixels, their sides and widths are metres on the ground, whatever the map counts in."""
+    foot = 1200 / 3937
+    where = grid(crs, Affine.translation(990_000, 200_000) @ Affine.rotation(turn) @ Affine.scale(100, -50), 60)
+    assert PixelAreas(where).read(0, 1, 0, 1)[0, 0] == pytest.approx(5000 * foot**2, rel=1e-4)
+    assert resolution_m(where) == pytest.approx(foot * 5000**0.5, rel=1e-4)
+    assert pixel_sides_m(where) == pytest.approx((100 * foot, 50 * foot), rel=1e-4)
+    line = np.array([shapely.LineString([(990_000, 200_000), (991_000, 200_000)])], object)
+    road = widened(line, 6.0, where.crs)
+    assert shapely.area(road)[0] * foot**2 == pytest.approx(1000 * foot * 6 + np.pi * 9, rel=1e-3)
+
+
+def test_sides_of_pixels_of_degrees() -> None:
+    wide, high = pixel_sides_m(grid("EPSG:4326", from_origin(10, 60, 1e-4, 1e-4))) or (0, 0)
+    assert high / wide == pytest.approx(2, rel=0.01)
+    assert pixel_sides_m(grid(None, from_origin(0, 0, 1, 1))) is None

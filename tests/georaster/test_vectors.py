@@ -11,6 +11,7 @@ import pyogrio
 import pytest
 import shapely
 from rasterio.crs import CRS
+from rasterio.transform import Affine
 
 from pspnet.data import open_dataset
 from pspnet.errors import DataError, LabelError, RasterError
@@ -138,3 +139,53 @@ def test_rasters_of_complex_numbers_and_palettes_are_refused_before_training(tmp
     write_raster(root / "images/a.tif", np.ones((1, 96, 96), np.complex64))
     with pytest.raises((RasterError, DataError), match="complex"):
         open_dataset("raster", root, "all", window_px=96)
+
+
+def crossing(root: Path, west: float) -> Path:
+    """An image of 2 x 2 degrees at the equator, and two houses of a degree that meet at 180 degrees."""
+    (root / "images").mkdir(parents=True)
+    write_raster(
+        root / "images/a.tif", scene(64, 64), crs="EPSG:4326", transform=Affine(1 / 32, 0, west, 0, -1 / 32, 1)
+    )
+    return root
+
+
+@pytest.mark.parametrize("west", [179.0, -181.0])
+@pytest.mark.parametrize("kind", ["vectors", "raster"])
+def test_labels_on_both_sides_of_180_degrees(kind: str, west: float, tmp_path: Path) -> None:
+    """An image of 179 to 181 degrees (or -181 to -179), labels of -180 to 180: each half has its label."""
+    root = crossing(tmp_path, west)
+    if kind == "vectors":
+        halves = [shapely.box(179, -0.5, 180, 0.5), shapely.box(-180, -0.5, -179, 0.5)]
+        write(root / "labels.geojson", halves, ["house"] * 2, crs="EPSG:4326")
+        dataset = open_dataset("raster", root, "all", window_px=64, labels="labels.geojson", background="ground")
+        assert dataset[0].labels.sum() == 64 * 32
+        return
+    (root / "classes.csv").write_text("code,name\n1,east\n2,west\n")
+    codes = np.full((1, 20, 360), 1, np.uint8)
+    codes[..., :180] = 2  # western longitudes
+    write_raster(root / "labels.tif", codes, crs="EPSG:4326", transform=Affine(1, 0, -180, 0, -1, 10))
+    with pytest.warns(UserWarning, match="32 times larger"):
+        dataset = open_dataset("raster", root, "all", window_px=64, labels="labels.tif")
+    labels = dataset[0].labels
+    assert labels is not None
+    assert (labels[:, :32] == 0).all()
+    assert (labels[:, 32:] == 1).all()
+
+
+def test_images_of_0_to_360_degrees(tmp_path: Path) -> None:
+    root = crossing(tmp_path, 200)
+    write(root / "labels.geojson", [shapely.box(-160, -0.5, -159, 0.5)], ["house"], crs="EPSG:4326")
+    dataset = open_dataset("raster", root, "all", window_px=64, labels="labels.geojson", background="ground")
+    assert dataset[0].labels.sum() == 32 * 32
+
+
+def test_features_drawn_across_180_degrees_are_told(tmp_path: Path) -> None:
+    """From 179 to -179 without a cut, one covers everything but two degrees."""
+    path = write(tmp_path / "a.geojson", [shapely.box(-179, -1, 179, 1), shapely.box(3, 0, 4, 1)], crs="EPSG:4326")
+    for crs in (CRS.from_epsg(4326), CRS.from_epsg(3857)):
+        with pytest.warns(UserWarning, match=r"a\.geojson': 1 feature reaches more than half around.*-wrapdateline"):
+            read_features(path, crs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_features(write(tmp_path / "b.geojson", [shapely.box(3, 0, 4, 1)], crs="EPSG:4326"), UTM)

@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from pspnet.errors import LabelError
-from pspnet.images import read_labels
+from pspnet.images import may_be_transparent, read_labels
 from pspnet.images.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
 
@@ -62,6 +62,27 @@ def test_what_nobody_painted_has_no_label(under: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(saved(tmp_path, Image.fromarray(grey, "LA")), SPACE), wanted)
 
 
+@pytest.mark.parametrize("form", ["palette", "grey", "colours"])
+def test_a_transparent_value(form: str, tmp_path: Path) -> None:
+    """PNG's tRNS, which GIMP, Photoshop and GIF write: as a colour nobody painted it; as a code it is what the table says."""
+    ignored = np.where(LABELS == 1, IGNORE, LABELS)
+    path = tmp_path / "a.png"
+    if form == "colours":
+        Image.fromarray(COLOURS).save(path, transparency=SPACE.colours[1])
+        np.testing.assert_array_equal(read_labels(path, SPACE, "colours"), ignored)
+        return
+    image = Image.fromarray(LABELS, "P" if form == "palette" else "L")
+    if form == "palette":
+        image.putpalette(SPACE.palette.ravel().tolist())
+    image.save(path, transparency=1)
+    assert may_be_transparent(path)
+    np.testing.assert_array_equal(read_labels(path, SPACE), LABELS)
+    if form == "palette":
+        np.testing.assert_array_equal(read_labels(path, SPACE, "colours"), ignored)
+    unlisted = LabelSpace(tuple(SPACE.names[i] for i in (0, 2)), codes=(0, 2))
+    np.testing.assert_array_equal(read_labels(path, unlisted), unlisted.decode(ignored, "a"))
+
+
 def test_antialiasing_is_refused(tmp_path: Path) -> None:
     pixels = np.dstack([COLOURS, np.full(LABELS.shape, 255, np.uint8)])
     pixels[1, 1, 3] = 120
@@ -74,9 +95,6 @@ def test_palettes(tmp_path: Path) -> None:
     for name, image in (("a.png", straight), ("a.gif", straight), ("a.bmp", straight)):
         np.testing.assert_array_equal(read_labels(saved(tmp_path, image, name), SPACE), LABELS)
         np.testing.assert_array_equal(read_labels(tmp_path / name, SPACE, "colours"), LABELS)
-    clear = saved(tmp_path, straight, transparency=0)  # the entry's own colour counts, it is a class
-    np.testing.assert_array_equal(read_labels(clear, SPACE, "colours"), LABELS)
-    np.testing.assert_array_equal(read_labels(clear, SPACE), LABELS)
     other = palette(LABELS, [(1, 1, 1), (2, 2, 2), (3, 3, 3)])  # colours that no class has mean nothing
     np.testing.assert_array_equal(read_labels(saved(tmp_path, other), SPACE), LABELS)
 

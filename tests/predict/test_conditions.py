@@ -15,6 +15,7 @@ from affine import Affine
 
 from pspnet.adaptation import adapt_batch_norm, calibrate
 from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.faults import Fault
 from pspnet.errors import ConfigError, ImageError, RasterError
 from pspnet.evaluation import evaluate, predict_dataset
 from pspnet.explorer import explore
@@ -168,6 +169,12 @@ def test_every_door_compares(door: str, tmp_path: Path) -> None:
     assert "'tiles' (uint8) holds values from" in words
     assert "'tiles' has pixels of 0.2 m" in words
     assert "'tiles' says no scale and offset" in words
+    if door == "init_from":  # the check of the run tells it
+        return
+    partial = Tile(scale=0.01)
+    partial.faults = (Fault("warning", "left_out", "a.json", "3 of 9 pictures are left out", "Annotate them"),)
+    with pytest.warns(UserWarning, match="3 of 9 pictures are left out"):
+        meet(segmenter, partial, tmp_path)
 
 
 def test_files_and_rasters_compare(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_pixels_are_those_of_this_process(process: DecoderProcess) -> None:
     for bands in (1, 3, 4):
         actual = process.decode(deep, "a", (40, 30), bands=bands, dtype="native")
         np.testing.assert_array_equal(actual, decode_image(deep, "a", bands=bands, dtype="native"))
+    dark = encode_png(PIXELS.astype(np.uint16))  # as the training read it, not by its own largest value
+    assert process.decode(dark, "a", (40, 30), full_scale=4095).max() == round(int(PIXELS.max()) * 255 / 4095)
 
 
 def test_a_damaged_image_is_told_and_the_process_goes_on(process: DecoderProcess) -> None:

@@ -138,6 +138,28 @@ def write_cvat(root: Path, objects: list[Rectangle]) -> None:
     (root / "ImageSets/Segmentation/default.txt").write_text("a\n")
 
 
+def write_cvat_xml(root: Path, objects: list[Rectangle], masks: bool = False) -> None:
+    picture(root / "images/a.png")
+    shapes = []
+    for order, (label, left, top, right, bottom) in enumerate(objects):
+        if masks:
+            pixels = np.ones((bottom - top, right - left), bool)
+            shape = f'mask label="{NAMES[label]}" rle="0, {pixels.size}" left="{left}" top="{top}" '
+            shape += f'width="{right - left}" height="{bottom - top}"'
+        else:
+            points = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners((label, left, top, right, bottom)))
+            shape = f'polygon label="{NAMES[label]}" source="manual" occluded="0" points="{points}"'
+        shapes.append(f'<{shape} z_order="{order}"/>')
+    labels = "".join(f"<label><name>{name}</name></label>" for name in ("cat", "dog"))
+    picture_of = f'<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}">{"".join(reversed(shapes))}</image>'
+    text = f"<annotations><version>1.1</version><meta><task><labels>{labels}</labels></task></meta>{picture_of}</annotations>"
+    (root / "annotations.xml").write_text(f'<?xml version="1.0" encoding="utf-8"?>\n{text}')
+
+
+def write_cvat_xml_masks(root: Path, objects: list[Rectangle]) -> None:
+    write_cvat_xml(root, objects, masks=True)
+
+
 TOOLS: dict[str, tuple[Callable[[Path, list[Rectangle]], None], str]] = {
     "labelme": (write_labelme, "train"),
     "yolo_polygons": (write_yolo, "train"),
@@ -146,4 +168,6 @@ TOOLS: dict[str, tuple[Callable[[Path, list[Rectangle]], None], str]] = {
     "label_studio small": (write_small_tasks, "all"),
     "roboflow_masks": (write_roboflow, "train"),
     "cvat_masks": (write_cvat, "all"),
+    "cvat_xml": (write_cvat_xml, "all"),
+    "cvat_xml masks": (write_cvat_xml_masks, "all"),
 }

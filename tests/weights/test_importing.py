@@ -582,3 +582,24 @@ def test_a_binary_heads_threshold(text: str, threshold: float) -> None:
     exactly = torch.tensor(math.log(threshold / (1 - threshold)))  # the logit whose sigmoid is the threshold
     torch.testing.assert_close(exactly + tensors["decode_head.conv_seg.bias"], torch.zeros(1), atol=1e-6, rtol=0)
     assert f"threshold {threshold:g}" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "protocol", "words"),
+    [
+        ("test_cfg=dict(mode='whole')", "mmseg-whole", ""),
+        ("test_cfg=dict(mode='slide', crop_size=(769, 769), stride=(513, 513))", "mmseg-slide", "769 px every 513"),
+        ('"mode": "slide", "crop_size": [1024, 1024]', "mmseg-slide", "crop_size [1024, 1024], stride not told"),
+    ],
+)
+def test_mmsegs_way_of_testing_is_the_cards(text: str, protocol: str, words: str) -> None:
+    notes: list[str] = []
+    assert mmseg._protocol(text, notes) == protocol
+    assert words in " ".join(notes)
+
+
+def test_averaged_weights_beside_are_named(small: State, tmp_path: Path) -> None:
+    """timm and others save both; the one that was not taken is told."""
+    path = save(tmp_path / "a.pth", {"state_dict": small, "state_dict_ema": small, "schema": {}})
+    report = import_checkpoint(path, "smp", check=False).report
+    assert [note for note in report.notes if "state_dict_ema, which is not taken" in note]

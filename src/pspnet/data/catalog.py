@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pspnet.data.archives import PublishedArchive
 from pspnet.data.dataset import Dataset
+from pspnet.data.export_signs import unread_export
 from pspnet.data.faults import errors_of
 from pspnet.data.image_files import ImageReading
 from pspnet.data.layouts import (
@@ -23,6 +24,7 @@ from pspnet.data.layouts import (
     camvid,
     cityscapes,
     coco,
+    cvat_xml,
     folder,
     isprs,
     label_studio,
@@ -114,6 +116,7 @@ LAYOUTS: dict[str, Layout] = {
     "label_studio": Layout(label_studio.label_studio, label_studio.label_studio_splits),
     "yolo_polygons": Layout(yolo.yolo_polygons, yolo.yolo_polygons_splits),
     "roboflow_masks": Layout(masks.roboflow_masks, masks.roboflow_masks_splits),
+    "cvat_xml": Layout(cvat_xml.cvat_xml, cvat_xml.cvat_xml_splits),
     "cvat_masks": Layout(masks.cvat_masks, masks.cvat_masks_splits),
     "loveda": Layout(loveda.loveda, loveda.loveda_splits, loveda.SOURCE, loveda.submit_loveda),
     "potsdam": Layout(isprs.potsdam, isprs.isprs_splits, isprs.POTSDAM_SOURCE),
@@ -171,8 +174,14 @@ def open_unchecked(format: str, root: str | Path | None = None, split: str = "tr
         return layout.open(split, **options)
     if root is None:
         raise ConfigError(f"format = {format}: give the folder of the data set")
-    with parsing(root, DataError, f"cannot be opened as {format}", "Look at its files, or name another format"):
-        return layout.opened(Path(root), split, options)
+    try:
+        with parsing(root, DataError, f"cannot be opened as {format}", "Look at its files, or name another format"):
+            return layout.opened(Path(root), split, options)
+    except (ConfigError, DataError) as error:
+        other = unread_export(Path(root))
+        if other:
+            raise type(error)(f"{error}. {other}") from error
+        raise
 
 
 def available_splits(format: str, root: str | Path | None = None) -> tuple[str, ...]:

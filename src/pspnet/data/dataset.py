@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -36,6 +36,9 @@ class Sample:
     label_path: Path | None = None
 
 
+Ground = tuple[str, "Grid"]  # what messages call a piece of ground, and where it lies
+
+
 @runtime_checkable
 class Dataset(Protocol):
     """Any data set: every layout in this package, every view of one, and a class of a user's own.
@@ -44,8 +47,9 @@ class Dataset(Protocol):
     the defaults below. Where it does not, `as_dataset` supplies them.
 
     name: what messages call it. band_names: one for each band; empty where nobody named them. band_numbers: theirs in the
-    files, from 1; empty for photographs. band_info: what the first raster says of its bands, None for photographs. faults: what its listing
-    found wrong, before any file was decoded.
+    files, from 1; empty for photographs. band_info: what the first raster says of its bands, None for photographs. full_scale: what is
+    white in deep photographs that are read as 8 bits, None where nobody said it. faults: what its listing found wrong,
+    before any file was decoded.
     """
 
     label_space: LabelSpace
@@ -54,6 +58,7 @@ class Dataset(Protocol):
     band_names: tuple[str, ...] = ()
     band_numbers: tuple[int, ...] = ()
     band_info: BandInfo | None = None
+    full_scale: int | None = None
     faults: tuple[Fault, ...] = ()
 
     def __len__(self) -> int: ...
@@ -65,6 +70,10 @@ class Dataset(Protocol):
     def grid(self, index: int) -> Grid | None:
         """Where sample `index` lies on the Earth; None where it has no place."""
         return None
+
+    def ground(self) -> Sequence[Ground]:
+        """The ground that samples are taken from, as far as it is known without reading one: names and grids."""
+        return ()
 
     def sources(self) -> Iterable[Path]:
         """The files that samples are read from, as far as they are known without reading one."""
@@ -103,6 +112,7 @@ class _Completed(Dataset):
         self.band_names = tuple(getattr(given, "band_names", None) or ())
         self.band_numbers = tuple(getattr(given, "band_numbers", None) or ())
         self.band_info = getattr(given, "band_info", None)
+        self.full_scale = getattr(given, "full_scale", None)
         self.faults = tuple(getattr(given, "faults", ()))
 
     def __len__(self) -> int:
@@ -115,6 +125,10 @@ class _Completed(Dataset):
     def sources(self) -> Iterable[Path]:
         given_sources = getattr(self.given, "sources", None)
         return () if given_sources is None else given_sources()
+
+    def ground(self) -> Sequence[Ground]:
+        given_ground = getattr(self.given, "ground", None)
+        return () if given_ground is None else given_ground()
 
     def grid(self, index: int) -> Grid | None:
         given_grid = getattr(self.given, "grid", None)

@@ -25,6 +25,7 @@ from pspnet.images import MAX_PIXELS, image_size
 from pspnet.labels import IGNORE, LabelSpace
 
 Ring = NDArray[np.float64]  # (n, 2) corners x, y in px
+MANY = 20  # objects that are all rectangles by chance in no data set of outlines
 DRAW_AGAIN = "Draw it again, or remove it"
 Box = tuple[float, float, float, float]  # left, top, width, height in px
 
@@ -64,6 +65,7 @@ class DrawnLabels:
         self.pictures: dict[str, tuple[Path, tuple[int, int] | None]] = {}
         self.objects: dict[str, list[DrawnObject]] = defaultdict(list)
         self._odd: dict[str, list[str]] = defaultdict(list)
+        self._rectangles = 0
 
     def add_picture(self, name: str, path: Path, size: tuple[int, int] | None) -> None:
         """size: (height, width) that the objects were drawn on; None: the picture's own."""
@@ -82,6 +84,7 @@ class DrawnLabels:
             low, high = np.concatenate(rings).min(0), np.concatenate(rings).max(0)
             if (high <= 0).any() or (low >= np.array(size[::-1])).any():
                 self._odd["outside"].append(where)
+        self._rectangles += bool(rings) and all(_is_rectangle(ring) for ring in rings)
         if rings and all(float(np.abs(ring).max()) <= 1 and (ring != np.round(ring)).any() for ring in rings):
             self._odd["fractions"].append(where)
         self.objects[picture].append(item)
@@ -109,6 +112,10 @@ class DrawnLabels:
             ),
         }
         faults = []
+        if self._rectangles == total >= MANY:
+            message = f"'{source}': each of its {total} objects is a rectangle: were boxes exported as outlines?"
+            mend = "A network learns corners of boxes as parts of the things; export outlines (polygons, masks)"
+            faults.append(Fault("warning", "objects_rectangles", str(source), message, mend))
         for kind, (what, mend) in message_of.items():
             odd = self._odd[kind]
             if odd:
@@ -145,6 +152,16 @@ class DrawnLabels:
         for _, _, _, label, mask in sorted(drawn, key=lambda one: one[:3]):
             labels[mask] = label
         return labels
+
+
+def _is_rectangle(ring: Ring) -> bool:
+    """Four corners (a fifth may repeat the first) with right angles, turned or not."""
+    corners = ring[:-1] if len(ring) == 5 and (ring[0] == ring[-1]).all() else ring
+    if len(corners) != 4:
+        return False
+    sides = np.roll(corners, -1, axis=0) - corners
+    lengths = np.hypot(*sides.T)
+    return bool((np.abs((sides * np.roll(sides, -1, axis=0)).sum(1)) <= 0.02 * lengths * np.roll(lengths, -1)).all())
 
 
 def _mask(item: DrawnObject, height: int, width: int) -> NDArray[np.bool_]:

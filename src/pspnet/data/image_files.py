@@ -27,8 +27,8 @@ class ImageReading:
 
     bands: of photographs 3 (RGB, also None), 1 or 4; of rasters a list of numbers, from 1, None: all. dtype: "uint8", or
     "native" to keep deep photographs as they are; rasters always are. exif: turn photographs as their EXIF orientation
-    says; False where labels were drawn on the pixels as stored. full_scale: what is white in 16-bit photographs that are
-    read as 8 bits; None: told from each file's largest value.
+    says; False where labels were drawn on the pixels as stored. full_scale: what is white in photographs of 16 bits or
+    floating point that are read as 8 bits; None: told from each file's largest value.
     """
 
     bands: Literal[1, 3, 4] | Sequence[int] | None = None
@@ -47,6 +47,7 @@ class ImageFiles(Protocol):
     band_names: tuple[str, ...]
     band_numbers: tuple[int, ...]
     band_info: BandInfo | None  # of the first file; None for photographs
+    full_scale: int | None  # the option
 
     def read(self, path: Path) -> tuple[NDArray[Any], Valid]:
         """(H, W, bands), and where there is data. Raises ImageError naming the file."""
@@ -64,15 +65,17 @@ class Photographs:
     ) -> None:
         self.bands: int = bands
         self.band_names: tuple[str, ...] = OF_PHOTOGRAPHS[bands]
-        self._bands, self._dtype, self._exif, self._full_scale = bands, dtype, exif, full_scale
+        self._bands, self._dtype, self._exif, self.full_scale = bands, dtype, exif, full_scale
 
     def read(self, path: Path) -> tuple[NDArray[Any], Valid]:
-        pixels = read_image(path, bands=self._bands, dtype=self._dtype, exif=self._exif, full_scale=self._full_scale)
+        pixels = read_image(path, bands=self._bands, dtype=self._dtype, exif=self._exif, full_scale=self.full_scale)
         return pixels, None
 
 
 class Rasters:
     """Rasters, in their own values. chosen: band numbers in the first file; None: all but alpha."""
+
+    full_scale: int | None = None
 
     def __init__(self, first: BandInfo, chosen: Sequence[int] | None) -> None:
         self.first = first

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset, Ground, Sample
 from pspnet.data.faults import Fault, fault_of
 from pspnet.data.image_files import ImageReading, image_files
+from pspnet.data.matching import Pair
 from pspnet.errors import ConfigError, DataError, LabelError, parsing
-from pspnet.files import list_files
-from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_label, read_labels
+from pspnet.georaster.grids import Grid
+from pspnet.georaster.whole import grid_in
+from pspnet.images import read_label, read_labels
 from pspnet.labels import IGNORE, Colour, LabelSpace
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image file and the file that holds its labels; None where the data set keeps its labels back."""
-
-    name: str
-    image: Path
-    label: Path | None
-
 
 LabelDecoder = Callable[[Path, str, LabelSpace], NDArray[np.uint8]]  # (label file, the pair's name, classes) -> labels
 
@@ -93,6 +84,7 @@ class PairedFiles(Dataset):
         self.images = image_files([pair.image for pair in self.pairs[:1]], reading)
         self.bands, self.band_names = self.images.bands, self.images.band_names
         self.band_numbers, self.band_info = self.images.band_numbers, self.images.band_info
+        self.full_scale = self.images.full_scale
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -112,6 +104,13 @@ class PairedFiles(Dataset):
             return None
         with parsing(pair.label, LabelError):
             return self.decode(pair.label, pair.name, self.label_space)
+
+    def grid(self, index: int) -> Grid | None:
+        return grid_in(self.pairs[index].image)
+
+    def ground(self) -> list[Ground]:
+        grids = ((str(pair.image), grid_in(pair.image)) for pair in self.pairs)
+        return [(name, grid) for name, grid in grids if grid is not None]
 
     def sources(self) -> Iterable[Path]:
         return (path for pair in self.pairs for path in (pair.image, pair.label) if path is not None)
@@ -157,113 +156,3 @@ def _size_error(pair: Pair, image: tuple[int, ...], label: tuple[int, ...]) -> L
         f"'{pair.label}' is {label[1]} x {label[0]} px, its image '{pair.image}' is {image[1]} x {image[0]} px"
         f" (width x height). {turned}"
     )
-
-
-def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """Files below `folder`, sorted, with one of the endings (see `list_files`)."""
-    return list_files(folder, suffixes).files
-
-
-def match(
-    images: Path,
-    labels: Path,
-    *,
-    image_suffix: str = "",
-    label_suffix: str = "",
-    names: Sequence[str] | None = None,
-    labels_optional: bool = False,
-) -> tuple[list[Pair], list[Fault]]:
-    """Pairs images with labels by their path below the two folders, without ending, and says what has no partner.
-
-    image_suffix, label_suffix: what ends the stems, '_leftImg8bit' say, and is not part of the name. names: only these,
-    in this order. labels_optional: an absent label folder means a split without labels, not a fault.
-    """
-    have_labels = labels.is_dir() or not labels_optional
-    by_name, faults = _by_name(images, image_suffix, IMAGE_SUFFIXES)
-    if label_suffix and images.resolve() == labels.resolve():  # side by side: photo.jpg and photo_mask.png
-        by_name = {name: path for name, path in by_name.items() if not path.stem.endswith(label_suffix)}
-    label_of, more = _by_name(labels, label_suffix, LABEL_SUFFIXES) if have_labels else ({}, [])
-    faults += more
-    pairs = []
-    for name in by_name if names is None else names:
-        image, label = by_name.get(name), label_of.get(name)
-        if image is None:
-            faults.append(
-                Fault(
-                    "error",
-                    "missing",
-                    str(images / name),
-                    f"'{images / name}' has no image, but the split's list names it",
-                    "Add the image or remove the line",
-                )
-            )
-        elif label is None and have_labels:
-            faults.append(
-                Fault(
-                    "error",
-                    "missing",
-                    str(image),
-                    f"'{image}' has no labels: no "
-                    f"'{labels / (name + label_suffix)}' with the ending {', '.join(LABEL_SUFFIXES)}",
-                    "Add the label file or remove the image",
-                )
-            )
-        else:
-            pairs.append(Pair(name, image, label))
-    if names is None:
-        faults += [
-            Fault(
-                "error",
-                "missing",
-                str(label),
-                f"'{label}' has no image in '{images}'",
-                "Add the image or remove the label file",
-            )
-            for name, label in label_of.items()
-            if name not in by_name
-        ]
-    if not pairs and not faults:
-        faults.append(
-            Fault(
-                "error",
-                "empty",
-                str(images),
-                f"'{images}' holds no images",
-                f"Put files with the ending {', '.join(IMAGE_SUFFIXES)} there",
-            )
-        )
-    return pairs, faults
-
-
-def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[str, Path], list[Fault]]:
-    """Files by their path below `folder` without ending and `suffix`."""
-    if not folder.is_dir():
-        return {}, [
-            Fault(
-                "error",
-                "missing",
-                str(folder),
-                f"the folder '{folder}' does not exist",
-                "Make it, or name another in the layout's options",
-            )
-        ]
-    path_of: dict[str, Path] = {}
-    faults = []
-    for path in files_in(folder, endings):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if not stem.endswith(suffix):
-            continue
-        name = stem.removesuffix(suffix)
-        if name in path_of:
-            faults.append(
-                Fault(
-                    "error",
-                    "ambiguous",
-                    str(path),
-                    f"'{path}' and '{path_of[name]}' have the same name '{name}'",
-                    "Remove or rename one",
-                )
-            )
-        else:
-            path_of[name] = path
-    return path_of, faults

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pspnet.data.dataset import Dataset, Sample, as_dataset
+from pspnet.data.dataset import Dataset, Ground, Sample, as_dataset
 from pspnet.data.faults import Fault
 from pspnet.errors import ConfigError, DataError, OutputError
 from pspnet.files import own_folder, write_bytes
@@ -40,6 +40,7 @@ class View(Dataset):
         self.label_space, self.bands = first.label_space, first.bands
         self.name = ", ".join(dict.fromkeys(part.name for part in self.parts))
         self.band_names, self.band_numbers, self.band_info = first.band_names, first.band_numbers, first.band_info
+        self.full_scale = first.full_scale
         self.faults = tuple(fault for part in self.parts for fault in part.faults)
 
     def locate(self, index: int) -> tuple[Dataset, int]:
@@ -56,6 +57,9 @@ class View(Dataset):
     def grid(self, index: int) -> Grid | None:
         part, number = self.locate(index)
         return part.grid(number)
+
+    def ground(self) -> list[Ground]:
+        return [piece for part in self.parts for piece in part.ground()]
 
     def sources(self) -> Iterable[Path]:
         return (path for part in self.parts for path in part.sources())
@@ -97,6 +101,10 @@ class Subset(View):
 
     def locate(self, index: int) -> tuple[Dataset, int]:
         return self.parts[0], self.indices[index]
+
+    def ground(self) -> list[Ground]:
+        grids = ((f"sample {number} of {self.name}", self.parts[0].grid(number)) for number in self.indices)
+        return [(name, grid) for name, grid in grids if grid is not None]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -10,15 +10,20 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pspnet.errors import RasterError
+from pspnet.errors import RasterError, require
 from pspnet.georaster.band_words import NUMBERED, meanings_of
-from pspnet.georaster.grids import colours_of
+from pspnet.georaster.grids import BandReader, colours_of, is_lossy
+from pspnet.images.opacity import is_measured
+from pspnet.tiling import Window
 
+_LOOKED_PX = 256
+_BLANK = 0.1  # share of pixels of 0 in all bands that no picture has by itself
 RGB = ("red", "green", "blue")
 OF_PHOTOGRAPHS = {1: ("grey",), 3: RGB, 4: (*RGB, "alpha")}  # by the number of channels
 _CENTRAL = re.compile(r", central wavelength .*")  # "B4, central wavelength 665 nm": GDAL on Sentinel-2's products
@@ -113,6 +118,50 @@ class BandInfo:
         return differences
 
 
+def alpha_doubt(dataset: Any) -> str:
+    """Why a raster's alpha band may be no opacity, by the middle of the raster; "" where it is, or there is none."""
+    alpha = [i for i, colour in enumerate(colours_of(dataset), start=1) if colour == "alpha"]
+    if not alpha:
+        return ""
+    height, width = min(_LOOKED_PX, dataset.height), min(_LOOKED_PX, dataset.width)
+    top, left = (dataset.height - height) // 2, (dataset.width - width) // 2
+    with suppress(require("rasterio.errors", "raster").RasterioError):
+        if is_measured(dataset.read(alpha[-1], window=((top, top + height), (left, left + width)))):
+            return (
+                f"calls band {alpha[-1]} opacity (alpha), and it holds many values: pixels where it is 0 count as empty, and it "
+                f"is left out of the bands. If it is near infrared, name the bands (bands=[1,2,3,{alpha[-1]}]) and say so in "
+                f"the file: gdal_edit -colorinterp_{alpha[-1]} undefined FILE"
+            )
+    return ""
+
+
+def gap_doubts(dataset: Any, numbers: Sequence[int], nodata: float | None = None) -> list[str]:
+    """Why a raster's gaps may not be told from its data, by nine windows: many pixels of 0 in all bands that nothing calls
+    'no data', or a nodata value in a file whose compression alters values."""
+    reader = BandReader(dataset, numbers, [0.0] * len(numbers), nodata)
+    if is_lossy(dataset) and any(value is not None for value in reader.nodata):
+        return [
+            "has a nodata value and a compression that alters values (JPEG): pixels near its border are almost that value, and "
+            "count as data. Give it a mask: nearblack -setmask IN -o OUT.tif"
+        ]
+    if reader.has_gaps:
+        return []
+    side, blank, looked = _LOOKED_PX // 2, 0, 0
+    height, width = min(side, dataset.height), min(side, dataset.width)
+    for top in np.linspace(0, dataset.height - height, 3).astype(int).tolist():
+        for left in np.linspace(0, dataset.width - width, 3).astype(int).tolist():
+            with suppress(require("rasterio.errors", "raster").RasterioError):
+                pixels, _ = reader.read(Window(top, left, height, width))
+                blank += int((pixels == 0).all(axis=0).sum())
+                looked += pixels[0].size
+    if blank <= _BLANK * looked:
+        return []
+    return [
+        f"holds 0 in all bands in some {blank / looked:.0%} of its pixels and does not call it 'no data': is that a black collar? "
+        "Then say so: gdal_edit -a_nodata 0 FILE, or nodata = 0"
+    ]
+
+
 def find_bands(
     info: BandInfo, names: Sequence[str], numbers: Sequence[int] = (), wanted: Sequence[int] | None = None
 ) -> tuple[int, ...]:
@@ -151,6 +200,13 @@ def find_bands(
         if max(found_numbers) > info.count or set(found_numbers) & set(info.alpha):
             raise RasterError(
                 f"'{info.path}' has the bands 1 to {info.count}; the model reads {listed}: give bands=..."
+            )
+        said = [name for n in found_numbers if (name := info.names[n - 1]) and not NUMBERED.fullmatch(name)]
+        if said:
+            warnings.warn(
+                f"the model knows its bands by their numbers alone ({listed}), and '{info.path}' calls them {', '.join(said)}. Make "
+                "sure that they stood in this order in training; else give bands=... with their numbers",
+                stacklevel=4,
             )
         return found_numbers
     there = meanings_of(info.names, names)

@@ -77,6 +77,19 @@ class Grid:
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
 
+def turns_of(grid: Grid) -> list[Grid]:
+    """The grid, and where it is in degrees of longitude the same ground a turn of the Earth to the west and to the east:
+    190 degrees east are 170 west. Only those turns that reach into -180..540, where files put their longitudes."""
+    if grid.crs is None or not grid.crs.is_geographic:
+        return [grid]
+    a, b, c, d, e, f = grid.transform[:6]
+    turn = 2 * np.pi / grid.crs.units_factor[1]
+    shifted = [
+        Grid(grid.crs, type(grid.transform)(a, b, c + by, d, e, f), grid.height, grid.width) for by in (-turn, turn)
+    ]
+    return [grid, *(one for one in shifted if one.bounds[2] > -turn / 2 and one.bounds[0] < 1.5 * turn)]
+
+
 MOST_SIDE_PX = 20_000_000  # half of the equator in steps of a metre; windows along a side are listed in memory
 # seconds a server may be silent, and the bytes a second below which it counts as silent. GDAL itself would wait for ever,
 # with Python's lock held, so that not even Ctrl-C ends it
@@ -110,6 +123,17 @@ def colours_of(dataset: Any) -> list[str]:
         return [kind.name.lower() for kind in dataset.colorinterp]
     # rasterio raises here what an earlier read of another file left behind, once
     return [kind.name.lower() for kind in dataset.colorinterp]
+
+
+def is_lossy(dataset: Any) -> bool:
+    """Whether values are altered when the file is written, by its format and by what GDAL says of its compression."""
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    if structure.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSLESS"):
+        return False
+    if float(structure.get("MAX_Z_ERROR", 0)) >= 0.5:  # LERC
+        return True
+    altering = ("JPEG", "YCbCr JPEG", "JPEG2000", "JP2000", "WEBP", "JXL")
+    return dataset.driver.startswith(("JPEG", "JP2", "WEBP")) or structure.get("COMPRESSION", "") in altering
 
 
 class OpenRasters:

@@ -80,6 +80,16 @@ def resolution_m(grid: Grid) -> float | None:
     return float(areas.read(0, 1, 0, 1)[0, 0]) ** 0.5
 
 
+def pixel_sides_m(grid: Grid) -> tuple[float, float] | None:
+    """(width, height) of the grid's middle pixel on the ground, in metres; None where only a plane is known, or the pixel is
+    not on the Earth."""
+    if is_plane(grid.crs):
+        return None
+    column, row = grid.width // 2, grid.height // 2
+    xs, ys = grid.to_map([column, column + 1, column], [row, row, row + 1])
+    return _Ellipsoid(grid.crs).sides(xs, ys)
+
+
 def is_plane(crs: Any) -> bool:
     """Whether nothing but a plane is known: no coordinate system, or a local (engineering) one."""
     return crs is None or not (crs.is_geographic or crs.is_projected)
@@ -152,6 +162,14 @@ class _Ellipsoid:
             upright
             and any(word in method for word in ("mercator", "equidistant cylindrical", "cylindrical equal area"))
         )
+
+    def sides(self, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> tuple[float, float] | None:
+        """Metres from the first of three points to the second and to the third; None where one is not on the Earth."""
+        lon, lat = (np.asarray(part) * self.degrees for part in self.to_degrees.transform(xs, ys))
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            return None
+        _, _, lengths = self.geod.inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
+        return float(lengths[0]), float(lengths[1])
 
     def areas(self, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> Areas:
         """(..., 4) corners -> (...) square metres. Raises RasterError where a corner is not on the Earth."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import LabelError, RasterError, require
-from pspnet.georaster.grids import Grid, OpenRasters, colours_of, grid_of
+from pspnet.georaster.grids import Grid, OpenRasters, colours_of, grid_of, is_lossy, turns_of
 from pspnet.images.label_images import Holds, LabelPicture, labels_of, whole_numbers
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
@@ -44,6 +44,10 @@ class RasterLabels:
         self.path, self.label_space, self.holds, self._open = str(path), label_space, holds, OpenRasters()
         dataset = self._open.get(self.path)
         self.grid = grid_of(dataset)
+        classes = dict(zip(label_space.codes, label_space.names, strict=True))
+        nodata = dataset.nodata if holds == "codes" else None
+        # what the class table calls a class and the file 'no data', such as "0 (background)"; "" for nothing
+        self.hidden_class = f"{nodata:g} ({classes[nodata]})" if nodata in classes else ""  # type: ignore[index]
         kinds = {np.dtype(kind).kind for kind in dataset.dtypes}
         if not kinds <= set("iubf"):
             raise LabelError(f"'{self.path}' holds {dataset.dtypes[0]} values; labels are whole numbers")
@@ -52,14 +56,15 @@ class RasterLabels:
             raise LabelError(
                 f"'{self.path}' holds several rasters, and labels are one; write the one that is meant: {inside}"
             )
-        if _lossy(dataset):
+        if is_lossy(dataset):
             raise LabelError(
                 f"'{self.path}' is compressed in a way that alters values ({dataset.driver}); store labels without loss: GeoTIFF "
                 "with DEFLATE or LZW"
             )
 
     def touches(self, grid: Grid) -> bool:
-        return _meet(bounds_in(self.grid, grid.crs, self.path), grid.bounds)
+        bounds = bounds_in(self.grid, grid.crs, self.path)
+        return any(_meet(bounds, turn.bounds) for turn in turns_of(grid))
 
     def read(self, grid: Grid) -> NDArray[np.uint8]:
         rasterio = require("rasterio", "raster")
@@ -67,6 +72,10 @@ class RasterLabels:
             dataset = self._open.get(self.path)
             if grid.crs == self.grid.crs:
                 values, known = _sampled(dataset, self.grid, grid)
+                for turn in turns_of(grid)[1:]:
+                    more, there = _sampled(dataset, self.grid, turn)
+                    values[:, there & ~known] = more[:, there & ~known]
+                    known |= there
             else:
                 _same_kind(self.grid, grid, self.path)
                 vrt = require("rasterio.vrt", "raster")
@@ -86,17 +95,6 @@ class RasterLabels:
             picture = label_picture(dataset, values[:, known][:, None], self.path)
             labels[known] = labels_of(picture, self.label_space, self.holds, self.path)[0]
         return labels
-
-
-def _lossy(dataset: Any) -> bool:
-    """Whether values are altered when the file is written, by its format and by what GDAL says of its compression."""
-    structure = dataset.tags(ns="IMAGE_STRUCTURE")
-    if structure.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSLESS"):
-        return False
-    if float(structure.get("MAX_Z_ERROR", 0)) >= 0.5:  # LERC
-        return True
-    altering = ("JPEG", "YCbCr JPEG", "JPEG2000", "JP2000", "WEBP", "JXL")
-    return dataset.driver.startswith(("JPEG", "JP2", "WEBP")) or structure.get("COMPRESSION", "") in altering
 
 
 def label_picture(dataset: Any, values: NDArray[Any], path: str) -> LabelPicture:

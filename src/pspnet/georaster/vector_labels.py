@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError, LabelError, RasterError, require
-from pspnet.georaster.grids import Grid
+from pspnet.georaster.grids import Grid, turns_of
 from pspnet.georaster.ground import widened
 from pspnet.georaster.labels import LabelSource, box_text
 from pspnet.georaster.vectors import Features, read_features
@@ -74,7 +74,7 @@ class VectorLabels:
         shapely = require("shapely", "raster")
         box = shapely.box(*grid.bounds)
         if not swapped:
-            return bool(len(self._tree().query(box)))
+            return any(len(self._tree().query(shapely.box(*turn.bounds))) for turn in turns_of(grid))
         try:
             turned = read_features(self.path, self.crs, layer=self.layer, swapped=True)
         except RasterError:  # they lie outside of the Earth so
@@ -82,16 +82,24 @@ class VectorLabels:
         return bool(shapely.intersects(turned.geometries, box).any())
 
     def touches(self, grid: Grid) -> bool:
-        box = require("shapely", "raster").box(*grid.bounds)
-        if self.area is not None and not self.area.intersects(box):
+        boxes = [require("shapely", "raster").box(*turn.bounds) for turn in turns_of(grid)]
+        if self.area is not None and not any(self.area.intersects(box) for box in boxes):
             return False
-        return self.background != IGNORE or bool(len(self._tree().query(box)))
+        return self.background != IGNORE or any(len(self._tree().query(box)) for box in boxes)
 
     def read(self, grid: Grid) -> NDArray[np.uint8]:
+        shape = (grid.height, grid.width)
+        labels, inside = np.full(shape, self.background, np.uint8), np.zeros(shape, bool)
+        for turn in turns_of(grid):
+            self._burn(turn, labels, inside)
+        if self.area is not None:
+            labels[~inside] = IGNORE
+        return labels
+
+    def _burn(self, grid: Grid, labels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> None:
+        """Writes the features on a grid into `labels`, and where the labelled area lies into `inside`."""
         shapely, features = require("shapely", "raster"), require("rasterio.features", "raster")
-        box, shape = shapely.box(*grid.bounds), (grid.height, grid.width)
-        labels = np.full(shape, self.background, np.uint8)
-        near = np.sort(self._tree().query(box))
+        near = np.sort(self._tree().query(shapely.box(*grid.bounds)))
         if len(near):
             parts = shapely.clip_by_rect(self.geometries[near], *grid.bounds)  # a country's outline need not be walked
             has_area = shapely.area(parts) > 0
@@ -99,14 +107,9 @@ class VectorLabels:
             if burned:
                 features.rasterize(burned, out=labels, transform=grid.transform)
         if self.area is not None:
-            inside = shapely.clip_by_rect(self.area, *grid.bounds)
-            outside = (
-                np.ones(shape, bool)
-                if shapely.is_empty(inside)
-                else features.geometry_mask([inside], shape, grid.transform)
-            )
-            labels[outside] = IGNORE
-        return labels
+            part = shapely.clip_by_rect(self.area, *grid.bounds)
+            if not shapely.is_empty(part):
+                inside |= features.geometry_mask([part], labels.shape, grid.transform, invert=True)
 
     def _tree(self) -> Any:
         if not hasattr(self._trees, "tree"):
@@ -176,7 +179,14 @@ def refuse_missed(rasters: Sequence[tuple[Path, Grid, LabelSource]], files: Sequ
         if isinstance(source, VectorLabels) and len(source.geometries):
             of_file.setdefault(label, []).append((image, grid, source))
     for label, uses in of_file.items():
-        if any(source.meets(grid) for _, grid, source in uses):
+        missed = [image for image, grid, source in uses if not source.meets(grid)]
+        if len(missed) < len(uses):
+            if missed and uses[0][2].background != IGNORE:
+                warnings.warn(
+                    f"no feature of '{label}' lies on {len(missed)} of {len(uses)} images, such as '{missed[0]}': all of them is "
+                    "the background class. Where they were not looked through, say what was: area = FILE of polygons",
+                    stacklevel=3,
+                )
             continue
         image, grid, source = uses[0]
         hint = (

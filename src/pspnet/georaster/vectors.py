@@ -65,6 +65,7 @@ def read_features(
     if swapped:
         geometries = shapely.transform(geometries, lambda points: points[:, ::-1])
     geometries = move(geometries, meta["crs"], crs, name)
+    _tell_crossing(geometries, crs, name)
     values = None if column is None else np.array([_value(v) for v in column[there].tolist()], object)
     polygons = shapely.get_dimensions(geometries) == 2
     broken = ~shapely.is_valid(geometries)
@@ -170,6 +171,22 @@ def _areas_of(geometry: Any) -> Any:
 def _tell(name: str, count: int, what: str) -> None:
     if count:
         warnings.warn(f"'{name}': {count} feature{'s have' if count > 1 else ' has'} {what}; left out", stacklevel=4)
+
+
+def _tell_crossing(geometries: NDArray[Any], crs: Any, name: str) -> None:
+    """Warns of features that span more than half of the Earth: drawn from 179 to -179, one covers all but two degrees."""
+    shapely = require("shapely", "raster")
+    if crs is None or not (crs.is_geographic or crs.is_projected) or not len(geometries):
+        return
+    boxes = shapely.bounds(geometries)
+    half = np.pi / crs.units_factor[1] if crs.is_geographic else 20_037_508 / crs.linear_units_factor[1]
+    wide = int((boxes[:, 2] - boxes[:, 0] > half).sum())
+    if wide:
+        warnings.warn(
+            f"'{name}': {wide} feature{'s reach' if wide > 1 else ' reaches'} more than half around the Earth and count as drawn. "
+            "If they cross 180 degrees of longitude, cut them there first: ogr2ogr -wrapdateline -t_srs EPSG:4326 OUT IN",
+            stacklevel=4,
+        )
 
 
 def move(geometries: NDArray[Any], source: Any, target: Any, name: str) -> NDArray[Any]:

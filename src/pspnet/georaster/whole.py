@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.errors import ImageError, RasterError, require
+from pspnet.errors import ImageError, MissingExtraError, RasterError, require
 from pspnet.georaster.bands import BandInfo
-from pspnet.georaster.grids import BandReader, open_raster
+from pspnet.georaster.grids import BandReader, Grid, grid_of, open_raster
+from pspnet.images.bands import is_raster
+from pspnet.images.pages import geo_tags
 from pspnet.tiling import Window
 
 
@@ -22,6 +25,17 @@ def read_bands(path: str | Path) -> BandInfo:
             return BandInfo.of(dataset)
     except RasterError as error:
         raise ImageError(str(error)) from error
+
+
+def grid_in(path: str | Path) -> Grid | None:
+    """Where an image file lies on the Earth; None where it does not say so by itself: no GeoTIFF and no raster, no grid or
+    coordinate system, or no library that reads it."""
+    if not (geo_tags(path).placed or is_raster(path)):
+        return None
+    with suppress(RasterError, MissingExtraError), open_raster(str(path)) as dataset:
+        grid = grid_of(dataset)
+        return None if grid.crs is None or grid.transform.is_identity else grid
+    return None
 
 
 def read_whole(path: str | Path, numbers: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:

@@ -1,7 +1,7 @@
 """Ordinary images and label pictures, read and written. Rasters with a place on Earth: `georaster/`."""
 
 from pspnet.images.bands import is_raster
-from pspnet.images.label_images import read_label, read_label_picture, read_labels
+from pspnet.images.label_images import may_be_transparent, read_label, read_label_picture, read_labels
 from pspnet.images.opening import IMAGE_SUFFIXES, LABEL_SUFFIXES, MAX_PIXELS
 from pspnet.images.reading import (
     decode_image,
@@ -36,6 +36,7 @@ __all__ = [
     "image_mode",
     "image_size",
     "is_raster",
+    "may_be_transparent",
     "orientation_of",
     "pixels_of_pillow",
     "read_image",

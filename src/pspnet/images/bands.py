@@ -53,7 +53,8 @@ def why_no_photograph(data: bytes | mmap, kind: str) -> str:
 
 
 def _tiff_bands(data: bytes | mmap) -> str:
-    """TIFF 6.0, tags 262 (photometric), 277 (samples per pixel) and 338 (what the further ones are; 1 and 2: alpha)."""
+    """TIFF 6.0, tags 258 (bits), 262 (photometric), 277 (samples per pixel), 338 (what the further ones are; 1 and 2: alpha)
+    and 339 (3: floating point)."""
     values = tiff_directory(data, None)
 
     def numbers(tag: int, default: list[int]) -> list[int]:
@@ -65,6 +66,8 @@ def _tiff_bands(data: bytes | mmap) -> str:
 
     (photometric,), (samples,), extra = numbers(262, [1])[:1], numbers(277, [1])[:1], numbers(338, [])
     colours = _COLOURS_OF.get(photometric, samples)
+    if samples > 1 and (max(numbers(258, [8])) > 16 or 3 in numbers(339, [1])):
+        return f"{samples} bands of {max(numbers(258, [8]))} bits" + " in floating point" * (3 in numbers(339, [1]))
     if samples <= colours or (samples == colours + 1 and extra[:1] in ([1], [2])):
         return ""
     return (
@@ -78,7 +81,9 @@ def _jpeg2000_bands(data: bytes | mmap) -> str:
         (count,) = struct.unpack_from(">H", data, 40)
         return "" if count in (1, 3) else f"{count} bands that do not say what they are"
     header = data.find(b"ihdr", 0, 4096)
-    (count,) = struct.unpack_from(">H", data, header + 12) if header >= 0 else (1,)
+    count, bits = struct.unpack_from(">HB", data, header + 12) if header >= 0 else (1, 7)
+    if count > 1 and bits != 255 and bits & 127 > 7:  # written as bits - 1; 255: each band has its own
+        return f"{count} bands of {(bits & 127) + 1} bits"
     definition = data.find(b"cdef", 0, 65_536)
     opacity = False
     if definition >= 0:

@@ -83,6 +83,7 @@ class DecoderProcess:
         *,
         bands: Literal[1, 3, 4] | None = 3,
         dtype: Literal["uint8", "native"] = "uint8",
+        full_scale: int | None = None,
         seconds: float = math.inf,
     ) -> NDArray[Any]:
         """As `pspnet.images.decode_image`. size: (height, width) by the header. seconds: then the process is killed.
@@ -96,7 +97,8 @@ class DecoderProcess:
         began = time.monotonic()
         pixels = size[0] * size[1]
         cpu = CPU_SECONDS + CPU_SECONDS_A_MEGAPIXEL * pixels / 1e6
-        wanted = {"name": name, "bands": bands, "dtype": dtype, "max_pixels": pixels, "cpu": cpu}
+        reading = {"bands": bands, "dtype": dtype, "full_scale": full_scale}
+        wanted = {"name": name, "reading": reading, "max_pixels": pixels, "cpu": cpu}
         try:
             _send(self._process.stdin, wanted, data)
             head = _receive_head(self._process.stdout)
@@ -145,9 +147,7 @@ def main(memory: int) -> None:
             return
         _limit_cpu(wanted["cpu"])
         try:
-            pixels = decode_image(
-                data, wanted["name"], bands=wanted["bands"], dtype=wanted["dtype"], max_pixels=wanted["max_pixels"]
-            )
+            pixels = decode_image(data, wanted["name"], **wanted["reading"], max_pixels=wanted["max_pixels"])
         except ImageError as error:
             answer: tuple[dict[str, Any], Any] = ({"error": str(error)}, b"")
         except Exception as error:  # too little memory, above all

@@ -6,7 +6,9 @@ EXIF, no opacity on white, no stretching of 16 bits, no conversion of palettes. 
 codes      grey values of 1 to 32 bits, a palette's indices, or one value three times (as OpenCV saves a grey mask)
            as stored: what decoders stretch to 0..255 (2 and 4 bits, PGM of another maximum) is brought back
 colours    RGB, a palette's colours, or grey values as grey
-opacity    a pixel that nobody painted (alpha 0) has no label: IGNORE. One that is half transparent is antialiased: refused
+opacity    a pixel that nobody painted (alpha 0) has no label: IGNORE. One that is half transparent is antialiased: refused.
+           Where a palette's entry, a grey value or a colour is called transparent (tRNS, GIF), likewise; but as a code it
+           is a value like others: what the class table lists counts
 
 Refused, for nobody can know what is meant: several pages, compression that alters values, grey that is stored upside down.
 A palette that shows a code in the colour of another class contradicts the class table, and is refused: some programs sort
@@ -41,11 +43,13 @@ _PGM = re.compile(rb"P[25](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}(?:\s|#[^\r\n]*[\r\n]
 @dataclass(frozen=True)
 class LabelPicture:
     """A label file as stored. values: (H, W) codes, or (H, W, 3) RGB. alpha: (H, W) 0..255, None where all is opaque.
-    palette: (n, 3) RGB of the indices in `values`, None where it has none."""
+    palette: (n, 3) RGB of the indices in `values`, None where it has none. by_value: the alpha is one that the file gives
+    to some of its values."""
 
     values: NDArray[Any]
     alpha: NDArray[np.uint8] | None = None
     palette: NDArray[np.uint8] | None = None
+    by_value: bool = False
 
 
 def read_labels(path: str | Path, label_space: LabelSpace, holds: Holds = "codes") -> NDArray[np.uint8]:
@@ -59,7 +63,7 @@ def read_labels(path: str | Path, label_space: LabelSpace, holds: Holds = "codes
 def labels_of(picture: LabelPicture, label_space: LabelSpace, holds: Holds, source: str) -> NDArray[np.uint8]:
     """As `read_labels`, of a picture that was read elsewhere (a raster's window); `source` is what an error calls it."""
     alpha = picture.alpha
-    if alpha is not None and ((alpha > 0) & (alpha < 255)).any():
+    if alpha is not None and not picture.by_value and ((alpha > 0) & (alpha < 255)).any():
         raise LabelError(
             f"'{source}' has half transparent pixels: it was drawn with antialiasing, which mixes values. Draw with a hard "
             "brush, or save it without an alpha channel"
@@ -73,6 +77,8 @@ def labels_of(picture: LabelPicture, label_space: LabelSpace, holds: Holds, sour
     if alpha is None:
         return known(values, source)
     painted = alpha > 0
+    if picture.by_value and holds == "codes":
+        painted |= np.isin(values, (*label_space.codes, *label_space.aliases))
     labels = np.full(alpha.shape, IGNORE, np.uint8)
     labels[painted] = known(values[painted][None], source)[0]  # what lies under transparent pixels means nothing
     return labels
@@ -102,8 +108,9 @@ def read_label_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> LabelP
             bands = np.asarray(image if image.mode in ("RGB", "RGBA", "LA") else image.convert("RGBA"))
             alpha = bands[..., -1] if image.mode != "RGB" else None
             values = bands[..., 0] if image.mode == "LA" else bands[..., :3]
-            opaque = alpha is None or bool((alpha == 255).all())
-            return LabelPicture(np.ascontiguousarray(values), None if opaque else np.ascontiguousarray(alpha))
+            if alpha is None:
+                return LabelPicture(np.ascontiguousarray(values), *_transparent_values(image, values))
+            return LabelPicture(np.ascontiguousarray(values), None if (alpha == 255).all() else alpha.copy())
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F"):
             raise LabelError(
                 f"'{path}' is stored as {image.mode}, whose colours change when converted; save it as RGB PNG"
@@ -118,9 +125,27 @@ def read_label_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> LabelP
         codes = whole_numbers(codes, str(path))
     if image.mode in ("L", "I"):
         codes = _unstretched(codes, _largest_stored(image, data))
-    return LabelPicture(
-        np.ascontiguousarray(codes), None, None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
-    )
+    alpha, by_value = _transparent_values(image, codes)
+    colours = None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
+    return LabelPicture(np.ascontiguousarray(codes), alpha, colours, by_value)
+
+
+def _transparent_values(image: Image.Image, values: NDArray[Any]) -> tuple[NDArray[np.uint8] | None, bool]:
+    """(alpha, True) where the file calls some of its values transparent (PNG's tRNS, GIF) and pixels hold them."""
+    said = image.info.get("transparency")
+    if said is None:
+        return None, False
+    if isinstance(said, bytes):  # an alpha for each entry of a palette; the rest is opaque
+        hidden = np.isin(values, np.flatnonzero(np.frombuffer(said[:256], np.uint8) == 0))
+    else:
+        hidden = (values == np.array(said)).all(axis=-1) if isinstance(said, tuple) else values == said
+    return (np.where(hidden, 0, 255).astype(np.uint8), True) if hidden.any() else (None, False)
+
+
+def may_be_transparent(path: str | Path) -> bool:
+    """Whether a label file has opacity, or values that it calls transparent. Raises ImageError."""
+    image, _ = open_picture(read_bytes(path), str(path), MAX_PIXELS)
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
 def _refuse_unclear(image: Image.Image, further: str, path: str) -> None:
@@ -164,7 +189,12 @@ def _unstretched(codes: NDArray[Any], largest: int) -> NDArray[Any]:
 
 def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
     """Numbers with a decimal point that are whole, as whole numbers. Raises LabelError for others."""
-    if not (np.isfinite(values).all() and (values == np.round(values)).all()):
+    if not np.isfinite(values).all():
+        raise LabelError(
+            f"'{source}' holds NaN or infinity in {1 - np.isfinite(values).mean():.1%} of its pixels, and does not call it 'no "
+            "data'; give them a code that the class table ignores"
+        )
+    if (values != np.round(values)).any():
         raise LabelError(f"'{source}' holds fractions; a label map holds one whole number per pixel")
     return values.astype(np.int64)
 

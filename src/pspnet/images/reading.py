@@ -81,7 +81,11 @@ def decode_image(
 
 
 def pixels_of_pillow(
-    image: Image.Image, *, bands: Literal[1, 3, 4] | None = 3, dtype: Literal["uint8", "native"] = "uint8"
+    image: Image.Image,
+    *,
+    bands: Literal[1, 3, 4] | None = 3,
+    dtype: Literal["uint8", "native"] = "uint8",
+    full_scale: int | None = None,
 ) -> NDArray[Any]:
     """An image of Pillow's, from a file or made in Python -> (H, W, bands), as `read_image` reads its file: palettes and
     CMYK become colours, alpha is put on white, EXIF orientation is applied. Raises ImageError."""
@@ -90,7 +94,7 @@ def pixels_of_pillow(
     except Exception as error:  # whatever a decoder raises: Pillow decodes when the pixels are asked for
         raise damaged("an image of Pillow's", image.size, error) from error
     if dtype == "uint8":
-        pixels = _to_uint8(pixels, "an image of Pillow's", None)
+        pixels = _to_uint8(pixels, "an image of Pillow's", full_scale)
     return np.ascontiguousarray(pixels if bands is None else with_bands(pixels, bands))
 
 
@@ -118,16 +122,19 @@ def read_palette(path: str | Path) -> NDArray[np.uint8] | None:
 
 
 def scale_of(pixels: NDArray[Any]) -> int:
-    """What is taken for white in 16-bit pixels by themselves: the first usual depth's largest value not below theirs."""
+    """What is taken for white in deep pixels by themselves: the first usual depth's largest value not below theirs; of
+    floating point 1 or 255."""
+    if pixels.dtype.kind == "f":
+        return 1 if pixels.max(initial=0) <= 1 else 255
     high = int(pixels.max(initial=0))
     return next(scale for scale in _FULL_SCALES if scale >= min(high, _FULL_SCALES[-1]))
 
 
 def stores_deep(path: str | Path) -> bool:
-    """Whether a file holds whole numbers of more than 8 bits. Raises ImageError."""
+    """Whether a file holds numbers of more than 8 bits. Raises ImageError."""
     data = read_bytes(path)
     image = open_picture(data, str(path), MAX_PIXELS)[0]
-    return image.mode in ("I", "I;16", "I;16B") or _is_deep(image, data)
+    return image.mode in ("I", "I;16", "I;16B", "F") or _is_deep(image, data)
 
 
 def with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
@@ -218,14 +225,11 @@ def _to_uint8(pixels: NDArray[Any], name: str, full_scale: int | None) -> NDArra
     if pixels.dtype == np.uint8:
         return pixels
     low, high = float(pixels.min()), float(pixels.max())
-    if pixels.dtype.kind == "f":
-        if not (low >= 0 and high <= 255):  # written so that NaN is refused too
-            raise ImageError(
-                f"'{name}' holds {low:g} to {high:g} in floating point; 0..1 and 0..255 are understood. "
-                'Scale it first, or train a model on its own range (dtype="native")'
-            )
-        return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
-    if low < 0 or high > _FULL_SCALES[-1]:
-        raise ImageError(f"'{name}' holds {low:g} to {high:g}; 0..65535 can be scaled to 0..255. Scale it first")
+    most, usual = (255, "0..1 and 0..255") if pixels.dtype.kind == "f" else (_FULL_SCALES[-1], "0..65535")
+    if not (low >= 0 and high <= max(most, full_scale or 0)):  # written so that NaN is refused too
+        raise ImageError(
+            f"'{name}' holds {low:g} to {high:g} in {pixels.dtype}; {usual} can be scaled to 0..255. Scale it first, or train "
+            'a model on its own range (dtype="native")'
+        )
     scale = full_scale or scale_of(pixels)
     return np.clip(np.round(pixels * (255.0 / scale)), 0, 255).astype(np.uint8)

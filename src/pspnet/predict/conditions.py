@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pspnet.class_tables import same_names
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.dataset import Dataset, Sample, as_dataset
+from pspnet.data.faults import DataReport
 from pspnet.errors import ConfigError, DataError
 from pspnet.georaster.bands import BandInfo, compare_bands
 from pspnet.georaster.ground import resolution_m
@@ -121,6 +122,7 @@ def _value_doubt(card: ModelCard, met: Met) -> str:
     eight, was_eight = met.dtype == "uint8", card.pixel_type == "uint8" if card.pixel_type else high <= 255
     unlike = (
         met.high > high + 0.5 * (high - low)
+        or (was_eight and met.low < 0)
         or met.low < low - 0.5 * (high - low)
         or (met.high < low + 0.05 * (high - low) and not (eight and was_eight))
         or (was_eight and met.high > 255)
@@ -157,10 +159,13 @@ def size_doubt(card: ModelCard, size_seen: Size) -> str:
     )
 
 
-def refuse_unlike(card: ModelCard, dataset: Dataset, protocol: Protocol | None = None) -> None:
+def refuse_unlike(card: ModelCard, dataset: Dataset, protocol: Protocol | None = None, *, listing: bool = True) -> None:
     """Raises DataError for an empty data set, ConfigError for one that the model's answers cannot be right for; warns where
-    they may be wrong, by its first sample. protocol: how its images will be looked at, where that is known."""
+    they may be wrong, by its first sample, and of what its listing left out. protocol: how its images will be looked at,
+    where that is known. listing: False where a check of the data set has told its faults."""
     dataset = as_dataset(dataset)
+    if listing:
+        DataReport(dataset.name, len(dataset), tuple(dataset.faults)).warn()
     if len(dataset) == 0:
         raise DataError("the data set is empty: there is nothing to evaluate; check its folder and split")
     met = Met(dataset.name, dataset.band_names)

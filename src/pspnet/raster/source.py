@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, RasterError, require
-from pspnet.georaster.bands import BandInfo, find_bands
+from pspnet.georaster.bands import BandInfo, alpha_doubt, find_bands, gap_doubts
 from pspnet.georaster.grids import BandReader, Grid, colours_of, grid_of, open_raster
 from pspnet.georaster.ground import PixelAreas, resolution_m
 from pspnet.predict.conditions import Met, contradictions, tell
@@ -71,6 +71,9 @@ def examine(
         grid = grid_of(dataset)
         info = BandInfo.of(file)
         indexes = find_bands(info, card.band_names, card.band_numbers, config.bands)
+        for doubt in (alpha_doubt(file), *gap_doubts(file, indexes, config.nodata)):
+            if doubt:
+                warnings.warn(f"'{name}' {doubt}", stacklevel=3)
         met = Met(name).stored(info, tuple(indexes))
         unlike = contradictions(card, met)
         if unlike:

@@ -39,15 +39,18 @@ class DecoderPool:
         bands: Literal[1, 3, 4],
         dtype: Literal["uint8", "native"],
         seconds: float,
+        full_scale: int | None = None,
     ) -> NDArray[Any]:
-        """(H, W, bands). Raises ImageError. Cancelled, it kills the process that was at work."""
+        """(H, W, bands). full_scale: what is white in deep pictures read as 8 bits. Raises ImageError. Cancelled, it kills the process that was at work."""
         process = await self._idle.get()
         if process is None or not process.alive:
             self._forget(process)
             process = self._new()
         work = asyncio.get_running_loop().run_in_executor(
             self._threads,
-            lambda: process.decode(data, "image", size, bands=bands, dtype=dtype, seconds=seconds),
+            lambda: process.decode(
+                data, "image", size, bands=bands, dtype=dtype, full_scale=full_scale, seconds=seconds
+            ),
         )
         try:
             return await asyncio.shield(work)

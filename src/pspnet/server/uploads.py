@@ -85,10 +85,10 @@ async def decode(upload: Upload, segmenter: Segmenter, decoders: DecoderPool, se
     Raises Problem where the file is damaged, or costs more than its size may.
     """
     bands = cast(Literal[1, 3, 4], segmenter.config.in_bands)
-    eight_bit = segmenter.card.value_range[1] <= 255
+    dtype: Literal["uint8", "native"] = "uint8" if segmenter.card.value_range[1] <= 255 else "native"
     size = (upload.height, upload.width)
     try:
-        return await decoders.decode(upload.data, size, bands, "uint8" if eight_bit else "native", seconds)
+        return await decoders.decode(upload.data, size, bands, dtype, seconds, segmenter.card.full_scale)
     except ImageError as error:
         raise Problem("bad_image", _without_bytes(error)) from error
 

@@ -163,7 +163,7 @@ def _with_data(config: TrainConfig, data: DataSets, say: Callable[[str], None]) 
         before, card = read_header(find_model(str(config.init_from), checkpoint=True))
         if before.in_bands == dataset.bands:
             try:
-                refuse_unlike(card, dataset)
+                refuse_unlike(card, dataset, listing=False)
             except ConfigError as error:
                 raise ConfigError(f"init_from = {config.init_from}: {error}") from error
         if model.mean is None and model.std is None:
@@ -276,6 +276,8 @@ def values_of(dataset: Dataset) -> dict[str, Any]:
         some = [dataset[index].image for index in range(0, len(dataset), -(-len(dataset) // 20))]
         low, high = float(min(image.min() for image in some)), float(max(image.max() for image in some))
     values: dict[str, Any] = {"value_range": (low, high), "pixel_type": str(first.dtype)}
+    if dataset.full_scale is not None:
+        values["full_scale"] = dataset.full_scale
     if dataset.band_info is not None and dataset.band_numbers:
         for name, stated in (("band_scales", dataset.band_info.scales), ("band_offsets", dataset.band_info.offsets)):
             values[name] = tuple(stated[number - 1] for number in dataset.band_numbers)

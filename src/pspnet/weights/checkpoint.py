@@ -41,6 +41,7 @@ class ModelCard:
     the median, in pixels: they are brought to it (see `pspnet.predict.scale`). ground_resolution: metres of a pixel's side,
     of images from above; 0 where it is unknown. One of the two is None. pixel_type: of the images trained on ("uint8",
     "uint16" ...), "" where it is unknown. band_scales, band_offsets: what their files said of each band's stored values.
+    full_scale: what was white in deep photographs that were read as 8 bits; None: each by its own largest value.
     """
 
     label_space: LabelSpace
@@ -55,6 +56,7 @@ class ModelCard:
     pixel_type: str = ""
     band_scales: tuple[float, ...] = ()
     band_offsets: tuple[float, ...] = ()
+    full_scale: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -70,6 +72,7 @@ class ModelCard:
             **({"pixel_type": self.pixel_type} if self.pixel_type else {}),
             **({"band_scales": list(self.band_scales)} if self.band_scales else {}),
             **({"band_offsets": list(self.band_offsets)} if self.band_offsets else {}),
+            **({"full_scale": self.full_scale} if self.full_scale else {}),
         }
 
     @classmethod
@@ -88,6 +91,7 @@ class ModelCard:
             str(data.get("pixel_type", "")),
             tuple(float(scale) for scale in data.get("band_scales", ())),
             tuple(float(offset) for offset in data.get("band_offsets", ())),
+            int(data["full_scale"]) if data.get("full_scale") else None,
         )
 
 

@@ -150,7 +150,7 @@ def import_checkpoint(
         plan = SOURCES[source].plan(foreign)
         model, ledger = build(plan, foreign, source)
     label_space, note = _choose_classes(given, plan.label_space, model.config.num_classes, foreign.path)
-    notes = (*plan.notes, *([note] if note else []))
+    notes = (*plan.notes, *([note] if note else []), *_averaged(meta))
     checked = self_check(model, foreign.path, trained=not plan.encoder_only) if check else None
     verified = verify_recording(model, Path(verify)) if verify else None
     title = f"{model.config.encoder}, {model.config.num_classes} classes, bins {model.config.bins}"
@@ -210,6 +210,14 @@ def _choose_classes(
     hint = f"; if they are {KNOWN_TABLES[count]}'s, say classes={KNOWN_TABLES[count]}" if count in KNOWN_TABLES else ""
     why = f"the file names {stored.num_classes} classes for {count} outputs" if stored else "the file names no classes"
     return LabelSpace.numbered(count), f"{why}: they are called class_0 .. class_{count - 1}{hint}"
+
+
+def _averaged(meta: Mapping[str, Any]) -> list[str]:
+    """Weights averaged over the training that lie beside those taken: people evaluate one and hand on the other."""
+    names = [k for k, value in meta.items() if re.search(r"(^|_)(ema|swa)(_|$)", k) and isinstance(value, Mapping)]
+    if not names:
+        return []
+    return [f"the file also holds {', '.join(names)}, which is not taken: the weights under the usual key are"]
 
 
 def _in_order(given: LabelSpace, path: Path) -> tuple[LabelSpace, str | None]:

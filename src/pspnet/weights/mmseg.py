@@ -95,7 +95,23 @@ def plan(foreign: Foreign) -> Plan:
         "pyramid_options": width_settings(_branch_width(foreign, branches), channels, bins),
         **auxiliary_settings(foreign.shape(auxiliary) if auxiliary in foreign.state else None),
     }
-    return Plan(config, tensors, (*renames, *HEADS), DROPS, label_space(meta), "mmseg-whole", tuple(notes))
+    protocol = _protocol(text, notes)
+    return Plan(config, tensors, (*renames, *HEADS), DROPS, label_space(meta), protocol, tuple(notes))
+
+
+def _protocol(text: str, notes: list[str]) -> str:
+    """How the config tests: whole images, or in windows (test_cfg mode='slide')."""
+    if not re.search(r"['\"]?\bmode['\"]?\s*[=:]\s*['\"]slide['\"]", text):
+        return "mmseg-whole"
+    window, stride = said(text, "crop_size"), said(text, "stride")
+    if window in ((512, 512), (769, 769)) and stride in ((341, 341), (513, 513)):
+        notes.append(f"test_cfg mode='slide' (the config's, {window[0]} px every {stride[0]}): protocol mmseg-slide")
+    else:
+        notes.append(
+            f"test_cfg mode='slide' (the config's, crop_size {window or 'not told'}, stride {stride or 'not told'}): protocol "
+            "mmseg-slide, with the windows that mmseg's models of this data set usually have; others score a little differently"
+        )
+    return "mmseg-slide"
 
 
 def _apply_threshold(tensors: dict[str, Any], text: str, notes: list[str]) -> None:

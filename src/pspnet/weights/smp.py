@@ -40,7 +40,7 @@ WRAPPER: Drop = (r"(mean|std)$", "the wrapper's own normalisation: it is the net
 
 
 def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(state, {"config": config.json's content or {}}) of a file, a folder or a hub id."""
+    """(state, what lay beside it, with config.json's content or {} as "config") of a file, a folder or a hub id."""
     path = Path(source)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         path = _download(str(source))
@@ -50,8 +50,8 @@ def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise CheckpointError(f"'{path}' has none of {', '.join(WEIGHT_FILES)}; give a folder of save_pretrained")
     else:
         weights = path
-    state, _ = find_state(read_file(weights), weights, MARKER)
-    return state, {"config": _config(weights.with_name("config.json")) if path.is_dir() else {}}
+    state, other_values = find_state(read_file(weights), weights, MARKER)
+    return state, {**other_values, "config": _config(weights.with_name("config.json")) if path.is_dir() else {}}
 
 
 def _config(path: Path) -> dict[str, Any]:

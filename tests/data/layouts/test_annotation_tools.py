@@ -27,11 +27,13 @@ from support.annotation_tools import (
     truth,
     write_brushes,
     write_cvat,
+    write_cvat_xml,
     write_label_studio,
     write_labelme,
     write_roboflow,
     write_yolo,
 )
+from support.fakes import write_folder, write_voc
 
 EDGES = st.tuples(st.sampled_from(range(2)), st.integers(0, WIDTH - 4), st.integers(0, HEIGHT - 4))
 RECTANGLES = st.lists(
@@ -57,7 +59,7 @@ def test_random_objects_come_back(
     np.testing.assert_array_equal(np.array(dataset.label_space.names, object)[dataset[0].labels], truth(objects))
 
 
-@pytest.mark.parametrize("tool", ["yolo_polygons", "roboflow_masks", "cvat_masks", "label_studio"])
+@pytest.mark.parametrize("tool", ["yolo_polygons", "roboflow_masks", "cvat_masks", "label_studio", "cvat_xml"])
 def test_the_folder_layout_names_the_right_one(tool: str, tmp_path: Path) -> None:
     TOOLS[tool][0](tmp_path, [(0, 1, 1, 9, 9)])
     with pytest.raises(ConfigError, match=f"use the format {tool}"):
@@ -294,3 +296,134 @@ def test_names_of_any_content_are_an_error_of_the_file(text: str, tmp_path: Path
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(PspnetError, match=r"data.yaml'"):
         open_unchecked("yolo_polygons", tmp_path, "train")
+
+
+def test_what_cvats_xml_holds(tmp_path: Path) -> None:
+    """Boxes, points and lines are no outline; tracks are a film; a mask that does not fit is named."""
+    write_cvat_xml(tmp_path, ONE)
+    file = tmp_path / "annotations.xml"
+    text = file.read_text()
+    more = (
+        '<box label="dog" xtl="20" ytl="2" xbr="30" ybr="12" z_order="0"/><points label="cat" points="1,1"/>'
+        '<ellipse label="dog" cx="35" cy="10" rx="3" ry="5" z_order="0"/><tag label="cat"/>'
+        '<mask label="cat" rle="1, 2" left="0" top="0" width="2" height="2"/>'
+    )
+    file.write_text(text.replace("</image>", more + "</image>"))
+    dataset, told = faults_of("cvat_xml", tmp_path, "all")
+    assert "2 of 4 objects have no outline" in told
+    assert "mask 4 (cat) of 'a.png' cannot be drawn (its run lengths cover 3 pixels, its box has 4)" in told
+    labels = dataset[0].labels
+    assert (labels[2:12, 20:30] == IGNORE).all()
+    assert labels[10, 35] == 2
+    file.write_text(text.replace("<image ", "<track/><image "))
+    with pytest.raises(DataError, match=r"'CVAT for video'.*export the task as 'CVAT for images 1\.1'"):
+        open_dataset("cvat_xml", tmp_path)
+    file.write_text(text.replace('name="a.png"', 'name="a.png" subset="Validation"'))
+    assert available_splits("cvat_xml", tmp_path) == ("val",)
+    file.write_text("<html>")
+    with pytest.raises(DataError, match=r"annotations\.xml' is no XML of CVAT's"):
+        open_dataset("cvat_xml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (("meta.json", "ds0/ann/a.png.json"), "Supervisely's own format.*Export as masks"),
+        (("via_region_data.json",), "VGG Image Annotator's own format.*COCO"),
+        (("export.ndjson",), "Labelbox's own format"),
+        (("annotations/default.json",), "Datumaro's own format.*datum convert"),
+        (("gTruth.mat",), r"MATLAB's own format.*imwrite"),
+        (("data/train-0001.parquet",), "Hugging Face's own format"),
+        (("Annotations/a.xml",), "detection data set's own format.*boxes"),
+        (("config_v2.0.json",), "Mapillary Vistas' own format"),
+    ],
+)
+@pytest.mark.parametrize("format", ["folder", "coco", "labelme"])
+def test_exports_that_no_format_reads_are_refused_by_name(
+    format: str, files: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(PspnetError, match=f"{files[-1]}' is in (the |a |){words}"):
+        open_dataset(format, tmp_path)
+
+
+def test_boxes_that_were_exported_as_outlines(tmp_path: Path) -> None:
+    """Roboflow, CVAT and Ultralytics write boxes as polygons of four corners; so are oriented boxes (OBB)."""
+    rng = np.random.default_rng(0)
+    picture(tmp_path / "images/train/a.png")
+    (tmp_path / "labels/train").mkdir(parents=True)
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
+    lines = []
+    for number in range(25):
+        turn, middle = rng.uniform(0, np.pi), rng.uniform(8, 12, 2)
+        axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) * [[4], [2]]
+        ring = np.array([middle + a * axes[0] + b * axes[1] for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+        lines.append(f"{number % 2} " + " ".join(f"{v:.6f}" for v in (ring / [WIDTH, HEIGHT]).ravel()))
+    file = tmp_path / "labels/train/a.txt"
+    file.write_text("\n".join(lines))
+    _, told = faults_of("yolo_polygons", tmp_path)
+    assert "each of its 25 objects is a rectangle: were boxes exported as outlines?" in told
+    file.write_text("\n".join([*lines, "0 0.1 0.1 0.5 0.1 0.2 0.6"]))
+    assert "rectangle" not in faults_of("yolo_polygons", tmp_path)[1]
+
+
+def test_what_exports_hold_beside_pairs_is_counted(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "yolo", ONE)
+    (tmp_path / "yolo/labels/train/b.txt").write_text("0 0.5 0.5 0.1 0.1\n")  # its picture is a HEIC
+    assert "1 text files have no picture that is read, such as" in faults_of("yolo_polygons", tmp_path / "yolo")[1]
+    (tmp_path / "yolo/data.yaml").write_text("names: [person]\nkpt_shape: [17, 3]\n")
+    with pytest.raises(DataError, match="kpt_shape: its lines hold a box and key points"):
+        open_dataset("yolo_polygons", tmp_path / "yolo")
+    write_labelme(tmp_path / "labelme", ONE)
+    picture(tmp_path / "labelme/train/b.png")
+    assert "1 pictures have no JSON beside them and are left out" in faults_of("labelme", tmp_path / "labelme")[1]
+    write_folder(tmp_path / "folder")
+    (tmp_path / "folder/train/images/IMG_1.HEIC").write_bytes(b"ftypheic")
+    assert (
+        "1 .heic files are not read and left out, such as 'IMG_1.HEIC'" in faults_of("folder", tmp_path / "folder")[1]
+    )
+
+
+def test_regions_that_are_no_label_of_one_picture(tmp_path: Path) -> None:
+    """Tasks of two pictures (or pages of a document), and regions with several labels."""
+    write_label_studio(tmp_path, [*ONE, (1, 20, 4, 30, 12)])
+    file = tmp_path / "project-1-at-2026-01-01.json"
+    (task,) = json.loads(file.read_text())
+    first, second = task["annotations"][0]["result"]
+    first["value"]["polygonlabels"] = ["cat", "dog"]
+    file.write_text(json.dumps([task]))
+    assert (
+        "1 regions of task 7 have several labels; the first one counts" in faults_of("label_studio", tmp_path, "all")[1]
+    )
+    for key, values in (("to_name", ("left", "right")), ("item_index", (0, 1))):
+        first[key], second[key] = values
+        file.write_text(json.dumps([task]))
+        with pytest.raises(DataError, match="task 7 holds regions of 2 pictures"):
+            open_dataset("label_studio", tmp_path, "all")
+        del first[key], second[key]
+
+
+def test_yolo_with_another_number_of_names(tmp_path: Path) -> None:
+    write_yolo(tmp_path, ONE)
+    (tmp_path / "data.yaml").write_text("nc: 3\nnames: [cat, dog]\n")
+    with pytest.raises(DataError, match="says nc: 3 classes and names 2"):
+        open_dataset("yolo_polygons", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("labelmap.txt", "background:0,0,0::\nroad:128,0,0::\n", "cvat_masks"),
+        ("class_names.txt", "_background_\nroad\n", "folder"),
+    ],
+)
+def test_vocs_folders_with_other_classes(name: str, text: str, words: str, tmp_path: Path) -> None:
+    """CVAT and labelme2voc write any data set in VOC's folders; its codes are no aeroplanes."""
+    write_voc(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=rf"{name}' names other classes than VOC's 21 \(.*road.*{words}"):
+        open_dataset("voc", tmp_path)
+    (tmp_path / name).write_text("__ignore__\n_background_\naeroplane\nperson\n")
+    assert len(open_dataset("voc", tmp_path))

@@ -12,7 +12,7 @@ import rasterio
 import rasterio.shutil
 
 from pspnet.data.catalog import available_splits, open_dataset
-from pspnet.data.doctor import check_dataset
+from pspnet.data.doctor import check_dataset, check_splits
 from pspnet.data.layouts.arcgis import ClassifiedTiles
 from pspnet.data.layouts.arcgis_chips import divide, pair_up
 from pspnet.data.layouts.arcgis_metadata import ACCUMULATED, EMD, MAP, STATS, read_metadata
@@ -293,3 +293,16 @@ def test_codes_that_use_zero_are_renumbered_for_arcgis(tmp_path: Path) -> None:
     assert (folder / "images" / "000000011.png").is_file()
     with pytest.raises(ConfigError, match="image_format"):
         write_tiles(scenes, tmp_path / "x", image_format="GIF")  # type: ignore[arg-type]
+
+
+def test_chips_of_another_type(tmp_path: Path) -> None:
+    """An export that was made in two goes: 8 bits, then 16. The first chip alone told the type."""
+    root = export(tmp_path / "chips")
+    last = sorted((root / "images").glob("*.tif"))[-1]
+    with rasterio.open(last) as file:
+        pixels, profile = file.read(), file.profile
+    profile.pop("photometric", None)
+    with rasterio.open(last, "w", **{**profile, "dtype": "uint16"}) as file:
+        file.write(pixels.astype(np.uint16) * 200)
+    words = [str(fault) for fault in check_splits("classified_tiles", root).errors]
+    assert any(f"'{last}' has type uint16 instead of uint8" in text for text in words)

@@ -54,7 +54,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "vaihingen": fakes.write_isprs,
     **{
         name: lambda root, write=TOOLS[name][0]: write(root, [(0, 1, 1, 9, 9), (1, 20, 4, 30, 18)])
-        for name in ("labelme", "yolo_polygons", "label_studio", "roboflow_masks", "cvat_masks")
+        for name in ("labelme", "yolo_polygons", "label_studio", "roboflow_masks", "cvat_masks", "cvat_xml")
     },
 }
 OPTIONS: dict[str, dict[str, Any]] = {"scenes": {"count": 3, "size": 48}, "raster": {"window_px": 32}}

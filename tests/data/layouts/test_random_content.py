@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ PUBLISHED = {
     "coco_stuff": fakes.write_coco_stuff,
     "loveda": fakes.write_loveda,
     "potsdam": fakes.write_isprs,
+    "vaihingen": fakes.write_isprs,
 }
 
 
@@ -49,6 +51,37 @@ def test_random_labels_of_published_layouts_come_back(name: str, tmp_path: Path)
         else:
             write_png(sample.label_path, space.encode(labels).astype(np.uint8))
         np.testing.assert_array_equal(dataset[0].labels, labels)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    layout=st.sampled_from(["split_first", "images_first", "flat", "lists", "csv"]),
+    decode=st.sampled_from(["codes", "colours"]),
+    classes=st.integers(2, 20),
+)
+@settings(max_examples=15, deadline=None)
+def test_random_folders_come_back(
+    seed: int, layout: Any, decode: Any, classes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Folders in every order, lists and CSVs, of any classes, codes and colours."""
+    rng = np.random.default_rng(seed)
+    codes = tuple(sorted(rng.choice(250, classes, replace=False).tolist()))
+    space = LabelSpace(tuple(f"class {i}" for i in range(classes)), codes=codes, ignored_codes=(255,))
+    root = tmp_path_factory.mktemp("folder")
+    fakes.write_folder(root, {"train": 2, "val": 1}, space=space, layout=layout, decode=decode)
+    split = "all" if layout == "flat" else "train"
+    dataset = open_dataset("folder", root, split, decode=decode)
+    assert len(dataset) == (3 if layout == "flat" else 2)
+    for index in range(len(dataset)):
+        path = dataset[index].label_path
+        assert path is not None
+        labels = drawn(seed + index, dataset[index].image.shape[:2], classes)
+        if decode == "codes":
+            write_png(path, space.encode(labels).astype(np.uint8))
+        else:
+            labels[labels == IGNORE] = 0  # a colour that no class has is refused, not ignored
+            write_png(path, space.palette[labels])
+        np.testing.assert_array_equal(dataset[index].labels, labels)
 
 
 @given(

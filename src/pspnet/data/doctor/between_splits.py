@@ -1,4 +1,4 @@
-"""Faults that show between the splits of a data set: shared pictures, unlike bands, classes that nobody trains on."""
+"""Faults that show between the splits of a data set: shared pictures and ground, unlike bands, classes that nobody trains on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pspnet.data.class_faults import Role, some
 from pspnet.data.dataset import Dataset
 from pspnet.data.dataset_bands import unlike_bands
 from pspnet.data.doctor.sample_facts import SampleFacts
+from pspnet.data.doctor.shared_ground import shared_ground
+from pspnet.data.doctor.unlike_splits import unlike_images
 from pspnet.data.faults import Fault
 from pspnet.data.fingerprints import closest
 
@@ -32,6 +34,9 @@ def faults_between_splits(
                 continue
             mine, yours = (other, one) if roles[one] == "learn" else (one, other)
             faults += _shared(mine, ours, yours, theirs)
+            if roles[yours] == "learn":
+                faults += shared_ground(mine, opened[mine], yours, opened[yours])
+    faults += unlike_images(samples, opened)
     for one, other in itertools.pairwise(names):
         difference = unlike_bands(opened[one], opened[other])
         if difference:

@@ -20,6 +20,7 @@ from pspnet.images import (
     LABEL_SUFFIXES,
     image_mode,
     is_raster,
+    may_be_transparent,
     read_image,
     read_label_picture,
     read_palette,
@@ -32,9 +33,10 @@ from pspnet.labels import IGNORE, LabelSpace
 @dataclass(frozen=True)
 class SampleFacts:
     """What one sample tells. file, label: the paths, or the sample's name. stored: a picture of its own, not a window
-    that was drawn from a raster or a scene. classes: (K,) pixels; ignored: pixels of 255. palette: code of each colour that
+    that was drawn from a raster or a scene. size: (height, width). classes: (K,) pixels; ignored: pixels of 255. palette: code of each colour that
     the label file's palette gives to one present code alone. full_scale: what became white of a deep image, 0 for others.
-    transparent: pixels of the label file that nobody painted. oddities: of the image file, by kind."""
+    transparent: pixels that the label file calls transparent, of those with no label and of those that count as a class.
+    oddities: of the image file, by kind."""
 
     faults: list[Fault]
     file: str = ""
@@ -42,12 +44,13 @@ class SampleFacts:
     print: Fingerprint | None = None
     digest: int = 0
     stored: bool = False
+    size: tuple[int, int] = (0, 0)
     mode: str = ""
     classes: NDArray[np.int64] | None = None
     ignored: int = 0
     palette: dict[tuple[int, int, int], int] = field(default_factory=dict)
     full_scale: int = 0
-    transparent: int = 0
+    transparent: tuple[int, int] = (0, 0)
     oddities: dict[str, str] = field(default_factory=dict)
 
 
@@ -66,6 +69,7 @@ def facts_of(dataset: Dataset, index: int) -> SampleFacts:
         fingerprint(sample.image),
         hash((sample.image.shape, sample.image.tobytes())),
         sample.image_path is not None,
+        (sample.image.shape[0], sample.image.shape[1]),
         _mode(sample),
         None if counts is None else counts[: space.num_classes],
         0 if counts is None else int(counts[IGNORE]),
@@ -73,7 +77,7 @@ def facts_of(dataset: Dataset, index: int) -> SampleFacts:
         if counts is not None
         else {},
         _full_scale(sample),
-        _unpainted(sample.label_path),
+        _transparent(sample),
         oddities_of(sample),
     )
 
@@ -99,19 +103,21 @@ def _full_scale(sample: Sample) -> int:
         if stores_deep(path):
             pixels = read_image(path, bands=None, dtype="native")
             scale = scale_of(pixels)
-            scaled_by_file = round(float(pixels.max()) * 255 / scale) == int(sample.image.max())
+            scaled_by_file = np.round(pixels.max() * (255.0 / scale)) == sample.image.max()
             return scale if scaled_by_file else 0  # else the option full_scale said what is white
     return 0
 
 
-def _unpainted(path: Path | None) -> int:
-    if path is None or path.suffix.lower() not in LABEL_SUFFIXES:
-        return 0
+def _transparent(sample: Sample) -> tuple[int, int]:
+    path, labels = sample.label_path, sample.labels
+    if path is None or labels is None or path.suffix.lower() not in LABEL_SUFFIXES:
+        return 0, 0
     with suppress(DataError):
-        if image_mode(path) in ("RGBA", "LA", "PA"):
-            alpha = read_label_picture(path).alpha
-            return 0 if alpha is None else int((alpha == 0).sum())
-    return 0
+        alpha = read_label_picture(path).alpha if may_be_transparent(path) else None
+        if alpha is not None and alpha.shape == labels.shape:
+            ignored = (alpha == 0) & (labels == IGNORE)
+            return int(ignored.sum()), int((alpha == 0).sum() - ignored.sum())
+    return 0, 0
 
 
 def _mode(sample: Sample) -> str:

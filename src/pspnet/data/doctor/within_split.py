@@ -1,4 +1,4 @@
-"""Faults that the samples of one split show together: modes, palettes, depths, opacity, repeated pictures."""
+"""Faults that the samples of one split show together: modes, palettes, opacity, repeated pictures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def faults_within_split(split: str, samples: list[SampleFacts], space: LabelSpac
     pixels = np.sum(counted, axis=0) if counted else np.zeros(space.num_classes, np.int64)
     if samples:
         faults += class_faults(split, space, pixels, sum(facts.ignored for facts in samples), len(labelled), role)
-    faults += _palettes(split, labelled) + _depths(split, samples) + _transparent(split, labelled)
+    faults += _palettes(split, labelled) + _transparent(split, labelled)
     faults += oddity_faults(split, [(facts.file, facts.oddities) for facts in samples])
     faults += _repeated(split, samples)
     return faults
@@ -71,41 +71,27 @@ def _palettes(split: str, samples: list[SampleFacts]) -> list[Fault]:
     return []
 
 
-def _depths(split: str, samples: list[SampleFacts]) -> list[Fault]:
-    """16-bit pictures of one series that were scaled to 8 bits by different divisors, each by its own largest value."""
-    files: dict[int, list[str]] = defaultdict(list)
-    for facts in samples:
-        if facts.full_scale:
-            files[facts.full_scale].append(facts.file)
-    if len(files) < 2:
-        return []
-    scales = sorted(files)
-    return [
-        Fault(
-            "warning",
-            "depth",
-            files[scales[0]][0],
-            f"{split}: {some(files[scales[0]])} scaled to 8 bits as if {scales[0]} were white, others by {scales[-1]}, each by its "
-            "own largest value: the same brightness becomes different values",
-            f"Say what is white in the whole series: the option full_scale={scales[-1]}",
-        )
-    ]
-
-
 def _transparent(split: str, samples: list[SampleFacts]) -> list[Fault]:
-    files = [facts.label for facts in samples if facts.transparent]
-    if not files:
-        return []
-    pixels = sum(facts.transparent for facts in samples)
-    return [
-        Fault(
-            "warning",
-            "transparent",
-            files[0],
-            f"{split}: {pixels} transparent pixels in {some(files)} were taken for 'not labelled' and are ignored",
+    kinds = (
+        (
+            0,
+            "were taken for 'not labelled' and are ignored",
             "If they are a class (background), paint them in its colour",
-        )
-    ]
+        ),
+        (
+            1,
+            "count as the class that their code has",
+            "If nobody painted them, give their code ignore = 1 in the table",
+        ),
+    )
+    faults = []
+    for which, what, mend in kinds:
+        files = [facts.label for facts in samples if facts.transparent[which]]
+        if files:
+            pixels = sum(facts.transparent[which] for facts in samples)
+            message = f"{split}: {pixels} transparent pixels in {some(files)} {what}"
+            faults.append(Fault("warning", "transparent", files[0], message, mend))
+    return faults
 
 
 def _repeated(split: str, samples: list[SampleFacts]) -> list[Fault]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.data import Seed
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset, Ground, Sample
 from pspnet.data.layouts.arcgis_chips import Chip, divide, exports, pair_up
 from pspnet.data.layouts.arcgis_classes import merged_classes
 from pspnet.data.layouts.arcgis_metadata import TileMetadata, read_metadata
@@ -100,6 +100,7 @@ class ClassifiedTiles(Dataset):
         wanted = list(bands) if bands is not None else list(range(1, len(together) + 1))
         if not wanted or min(wanted) < 1 or max(wanted) > len(together):
             raise DataError(f"bands = {wanted}: '{self.chips[0].images[0]}' has the bands 1 to {len(together)}")
+        self._first = infos
         self._places = [together[band - 1] for band in wanted]
         self.bands = len(wanted)
         self.band_numbers = tuple(wanted)
@@ -134,6 +135,10 @@ class ClassifiedTiles(Dataset):
         table[: folder_table.num_classes] = [self.label_space.index(name) for name in folder_table.names]
         return table[labels]
 
+    def ground(self) -> list[Ground]:
+        grids = ((chip.name, self.grid(index)) for index, chip in enumerate(self.chips))
+        return [(name, grid) for name, grid in grids if grid is not None and grid.crs is not None]
+
     def grid(self, index: int) -> Grid | None:
         with open_raster(str(self.chips[index].images[0])) as dataset:
             grid = grid_of(dataset)
@@ -146,6 +151,12 @@ class ClassifiedTiles(Dataset):
             bands_read = sorted({band for f, band in self._places if f == file})
             if not bands_read:
                 continue
+            differences = self._first[file].differences(read_bands(path), bands_read)
+            if differences:
+                raise ImageError(
+                    f"'{path}' has {' and '.join(differences)}, which '{self._first[file].path}', the first chip, has: their "
+                    "values cannot be compared. Export the chips again in one go, or put them into an export of their own"
+                )
             pixels, known = read_whole(path, bands_read)
             planes |= {(file, band): plane for band, plane in zip(bands_read, pixels, strict=True)}
             if known is not None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pspnet.data.archives import PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
-from pspnet.data.paired_files import PairedFiles, match
+from pspnet.data.matching import match
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import ConfigError
 from pspnet.labels import LabelSpace, read_classes
 

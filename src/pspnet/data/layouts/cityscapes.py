@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pspnet.data.archives import PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
-from pspnet.data.paired_files import PairedFiles, match
+from pspnet.data.matching import match
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import ConfigError
 from pspnet.images import write_png
 from pspnet.labels import LabelSpace

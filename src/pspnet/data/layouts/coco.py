@@ -23,7 +23,8 @@ from pspnet.data.faults import Fault
 from pspnet.data.layouts.coco_classes import classes_of, id_text, read_categories, twin_faults
 from pspnet.data.layouts.coco_files import SPLITS, CocoFiles, divided, find_files, read_annotations, undivided
 from pspnet.data.layouts.folder import existing, held_out, no_split
-from pspnet.data.paired_files import Pair, PairedFiles, match
+from pspnet.data.matching import Pair, match
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import DataError, parsing
 from pspnet.labels import LabelSpace, read_classes
 

@@ -12,7 +12,8 @@ from pspnet.class_tables import normal_name, read_text
 from pspnet.data.drawn_objects import DrawnLabels, DrawnObject
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.folder import OTHER_NAMES, held_out, no_split, usual_name
-from pspnet.data.paired_files import Pair, PairedFiles
+from pspnet.data.matching import Pair
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import DataError, parsing
 from pspnet.labels import IGNORE, LabelSpace, distinct_colours, read_classes
 

@@ -13,14 +13,16 @@ and "all" is everything.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pspnet.class_tables import csv_table, read_text
+from pspnet.data.export_signs import looks_like
 from pspnet.data.faults import Fault
-from pspnet.data.paired_files import Pair, PairedFiles, decoder, match
+from pspnet.data.matching import Pair, files_in, match
+from pspnet.data.paired_files import PairedFiles, decoder
 from pspnet.errors import ConfigError, DataError
 from pspnet.files import path_limits
 from pspnet.images import IMAGE_SUFFIXES
@@ -111,25 +113,6 @@ def existing(root: Path) -> Path:
     return root
 
 
-def looks_like(root: Path) -> tuple[str, str] | None:
-    """(format, what tells it) of a folder that another layout reads, by the files that only its tool writes."""
-    signs = (
-        ("roboflow_masks", "*/_classes.csv"),
-        ("cvat_masks", "labelmap.txt"),
-        ("coco", "*/_annotations.coco.json"),
-        ("coco", "annotations/instances_*.json"),
-        ("coco", "result.json"),
-        ("yolo_polygons", "data.yaml"),
-        ("classified_tiles", "esri_model_definition.emd"),
-        ("label_studio", "project-*-at-*.json"),
-    )
-    for format, pattern in signs:
-        match = next(root.glob(pattern), None)
-        if match is not None:
-            return format, f"'{match.relative_to(root).as_posix()}'"
-    return None
-
-
 def _find_classes(root: Path) -> Path:
     base = root.parent if root.is_file() else root
     for name in ("classes.csv", "classes.json"):
@@ -158,11 +141,23 @@ def _csv_rows(table: Path) -> list[dict[str, str]]:
     if "image" not in columns or "label" not in columns:
         raise DataError(f"'{table}' has the columns {', '.join(columns) or 'none'}; it needs image,label[,split]")
     records = [dict(zip(columns, row, strict=False)) for _, row in rows]
+    refuse_half_divided(table, [record.get("split", "") for record in records])
     return [
         {key: row.get(key, "").replace("\\", "/") for key in ("image", "label")}
         | {"split": usual_name(row.get("split", ""), {other.get("split", "") for other in records})}
         for row in records
     ]
+
+
+def refuse_half_divided(table: Path, splits: Sequence[str]) -> None:
+    """Raises DataError where some rows of a CSV name a split and others none: those would be in every part, or in none."""
+    lacking = [number for number, split in enumerate(splits, start=1) if not split]
+    if lacking and len(lacking) < len(splits):
+        numbers = ", ".join(map(str, lacking[:5])) + (" ..." if len(lacking) > 5 else "")
+        raise DataError(
+            f"'{table}': {len(lacking)} of {len(splits)} rows have no split (row {numbers}), the others have one. Name it in "
+            "each row (train, val, test), or in none"
+        )
 
 
 def read_list(file: Path) -> list[str]:
@@ -249,12 +244,25 @@ def _folder_split(
         )
     lists = {usual_name(path.stem, ()): path for path in _lists(root)}
     if split in lists:
-        names = read_list(lists[split])
-        return pair_up(root / images, root / labels, names=names)
+        pairs, faults = pair_up(root / images, root / labels, names=read_list(lists[split]))
+        return pairs, [*faults, *_in_no_list(root / images, image_suffix, lists)]
     if lists or any((root / images / name).is_dir() for name in splits):
         raise no_split(root, split, splits)
     pairs, faults = pair_up(root / images, root / labels)
     return held_out(pairs, split, val_share, root), faults
+
+
+def _in_no_list(images: Path, suffix: str, lists: Mapping[str, Path]) -> list[Fault]:
+    """Pictures that no list names: nobody trains on them, and nobody scores them."""
+    listed = {name for file in lists.values() for name in read_list(file)}
+    stems = [path.relative_to(images).with_suffix("").as_posix() for path in files_in(images)]
+    left = [stem for stem in stems if stem.endswith(suffix) and stem.removesuffix(suffix) not in listed]
+    if not left:
+        return []
+    message = (
+        f"'{images}': {len(left)} of {len(stems)} pictures are in none of the lists, such as '{left[0]}': left out"
+    )
+    return [Fault("warning", "left_out", str(images / left[0]), message, "Add them to a list, if they are to count")]
 
 
 def _lists(root: Path) -> list[Path]:

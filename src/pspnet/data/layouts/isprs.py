@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pspnet.data.archives import Progress, PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split
-from pspnet.data.paired_files import PairedFiles, files_in, match
+from pspnet.data.matching import files_in, match
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import DataError, LabelError
 from pspnet.images import read_image, write_png
 from pspnet.labels import IGNORE, LabelSpace

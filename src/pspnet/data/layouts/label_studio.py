@@ -17,7 +17,8 @@ from pspnet.data.drawn_objects import DrawnObject, Runs, ellipse_ring, ring_of, 
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, read_json
 from pspnet.data.layouts.folder import existing
-from pspnet.data.paired_files import PairedFiles, files_in
+from pspnet.data.matching import files_in
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import DataError, parsing
 from pspnet.images import IMAGE_SUFFIXES
 
@@ -120,7 +121,13 @@ def _file_name(text: str) -> str:
 def _results(
     results: list[dict[str, Any]], where: str, file: Path, faults: list[Fault]
 ) -> tuple[list[DrawnObject], list[str], tuple[int, int] | None]:
-    objects, names, size = [], [], None
+    objects, names, size, several = [], [], None, 0
+    pictures = {(item.get("to_name"), item.get("item_index")) for item in results if "original_width" in item}
+    if len(pictures) > 1:
+        raise DataError(
+            f"'{file}': {where} holds regions of {len(pictures)} pictures, and a task is read as one. Export each picture as a "
+            "task of its own"
+        )
     for number, item in enumerate(results):
         kind, value = str(item.get("type")), item.get("value") or {}
         labels = next((value[key] for key in (kind, f"{kind}labels", "labels") if value.get(key)), None)
@@ -134,9 +141,15 @@ def _results(
                 Fault("error", "turned", str(file), message, "Turn the picture back in the tool, and export again")
             )
             continue
+        several += len(labels) > 1
         with undrawable(faults, file, title):
             objects.append(_object(title, value, size))
             names.append(str(labels[0]))
+    if several:
+        message = f"'{file}': {several} regions of {where} have several labels; the first one counts"
+        faults.append(
+            Fault("warning", "labels", str(file), message, "A pixel has one class: give each region one label")
+        )
     return objects, names, size
 
 

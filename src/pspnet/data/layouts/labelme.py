@@ -18,7 +18,8 @@ from pspnet.data.drawn_objects import DrawnObject, Ring, ellipse_ring, ring_of, 
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, part_of, read_json, splits_of
 from pspnet.data.layouts.folder import existing
-from pspnet.data.paired_files import PairedFiles, files_in
+from pspnet.data.matching import files_in
+from pspnet.data.paired_files import PairedFiles
 from pspnet.images import decode_image
 
 
@@ -56,6 +57,10 @@ def _pictures(root: Path) -> tuple[list[Annotated], list[Fault]]:
                 names.append(label)
         name = file.relative_to(root).with_suffix("").as_posix()
         pictures.append(Annotated(name, image, file, size, objects, names, part_of(file, root)))
+    bare = sorted(set(files_in(root)) - {picture.image for picture in pictures}) if pictures else []
+    if bare:
+        message = f"'{root}': {len(bare)} pictures have no JSON beside them and are left out, such as '{bare[0]}'"
+        faults.append(Fault("warning", "left_out", str(bare[0]), message, "Annotate them, if they are to count"))
     return pictures, faults
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pspnet.class_tables import read_text
 from pspnet.data.layouts.folder import existing, held_out, no_split, read_list, spelled, usual_name
-from pspnet.data.paired_files import PairedFiles, decode_colours, match
+from pspnet.data.matching import match
+from pspnet.data.paired_files import PairedFiles, decode_colours
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import Colour, LabelSpace, read_classes
 

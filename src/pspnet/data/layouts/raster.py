@@ -23,7 +23,8 @@ from pspnet.config.data import Seed
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.layouts.folder import existing
 from pspnet.data.layouts.raster_blocks import Block, block_side, blocks_of, divide, grid_windows, random_window
-from pspnet.data.layouts.raster_files import choose_bands, find_files, raster_splits, tell_resolutions
+from pspnet.data.layouts.raster_checks import tell_gaps, tell_grids
+from pspnet.data.layouts.raster_files import choose_bands, find_files, raster_splits
 from pspnet.data.layouts.raster_tables import BandStatistics, band_statistics, classes_of
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError, require
 from pspnet.georaster.grids import BandReader, Grid, OpenRasters, grid_of, open_raster
@@ -115,7 +116,7 @@ def raster(
                 )
         rasters.append((image, grid, source))
     refuse_missed(rasters, files)
-    tell_resolutions([(image, grid) for image, grid, _ in rasters])
+    tell_grids(rasters)
     return RasterWindows(
         rasters,
         space,
@@ -158,6 +159,7 @@ class RasterWindows(Dataset):
         self.labels = [source for _, _, source in rasters]
         self.indexes, self.band_names = choose_bands(self.images, bands)  # of each image: files order them differently
         self.band_numbers = self.indexes[0]
+        tell_gaps(self.images, self.indexes, nodata)
         self.bands = len(self.band_names)
         self.band_info = read_bands(self.images[0])
         self.statistics: BandStatistics = band_statistics(self.images, self.indexes, nodata)
@@ -260,6 +262,9 @@ class RasterWindows(Dataset):
 
     def sources(self) -> Iterable[Path]:
         return (*self.images, *(Path(source.path) for source in self.labels))
+
+    def ground(self) -> list[tuple[str, Grid]]:
+        return [(str(self.images[b.image]), self.grids[b.image].part(b.window)) for b in self.blocks]
 
     def grid(self, index: int) -> Grid:
         number, window = self.place(index)

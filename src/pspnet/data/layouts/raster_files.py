@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pspnet.class_tables import csv_table, read_text
-from pspnet.data.layouts.folder import existing, no_split
+from pspnet.data.layouts.folder import existing, no_split, refuse_half_divided
+from pspnet.data.layouts.raster_checks import tell_left_out
+from pspnet.data.matching import UNREAD_PICTURES
 from pspnet.errors import ConfigError, DataError, RasterError
-from pspnet.files import list_files
-from pspnet.georaster.bands import BandInfo, find_bands
-from pspnet.georaster.grids import Grid, open_raster
-from pspnet.georaster.ground import resolution_m
+from pspnet.files import Listing, list_files
+from pspnet.georaster.bands import BandInfo, alpha_doubt, find_bands
+from pspnet.georaster.grids import open_raster
 from pspnet.georaster.products import WAY_OUT, product_in
 from pspnet.georaster.vectors import VECTOR_SUFFIXES, is_vector
 
@@ -64,13 +65,16 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
 
 def _pairs(base: Path, images: str, labels: str) -> Files:
     folder, target = existing(base / images), base / labels
-    paths = [folder] if folder.is_file() else list_files(folder, RASTER_SUFFIXES).files
+    listing = Listing([folder]) if folder.is_file() else list_files(folder, RASTER_SUFFIXES)
+    paths = listing.files
     if not paths:
         raise DataError(f"'{folder}' holds no raster ({', '.join(RASTER_SUFFIXES)})")
     parts = [path for path in paths if product_in(path.relative_to(base))]
     if parts:
         raise DataError(f"'{folder}' holds the product {product_in(parts[0])}, not an image. {WAY_OUT}")
+    unread = {ending: files for ending, files in listing.left_out.items() if ending in UNREAD_PICTURES}
     if target.is_file() or is_vector(target):
+        tell_left_out(unread, ())
         return [(image, target) for image in paths]
     existing(target)
     by_name: dict[str, list[Path]] = {}
@@ -90,6 +94,8 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
         raise DataError(
             f"{len(faults)} of {len(paths)} images lack their labels:\n  " + "\n  ".join(faults[:10]), tuple(faults)
         )
+    stems = {image.stem for image in paths}
+    tell_left_out(unread, [files[0] for stem, files in sorted(by_name.items()) if stem not in stems])
     return [(image, by_name[image.stem][0]) for image in paths]
 
 
@@ -97,7 +103,9 @@ def _rows(table: Path) -> list[Mapping[str, str]]:
     columns, rows = csv_table(read_text(table), str(table), "image,labels[,split]")
     if not rows or not {"image", "labels"} <= set(columns):
         raise DataError(f"'{table}' must have the columns image,labels[,split] and a line for each raster")
-    return [{"split": "", **dict(zip(columns, row, strict=False))} for _, row in rows]
+    records = [{"split": "", **dict(zip(columns, row, strict=False))} for _, row in rows]
+    refuse_half_divided(table, [record["split"] for record in records])
+    return records
 
 
 def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
@@ -106,15 +114,18 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
     wanted: numbers in the first image; None: all but alpha. Raises ConfigError for numbers that are not there, DataError
     where an image lacks a band or its values cannot be compared with the first one's; warns where names contradict.
     """
-    infos = []
+    infos, alpha = [], ""
     for image in images:
         with open_raster(str(image)) as dataset:
             infos.append(BandInfo.of(dataset))
+            alpha = alpha_doubt(dataset) if image == images[0] and wanted is None else alpha
     first = infos[0]
     numbers = tuple(wanted) if wanted else first.plain
     names = first.chosen(numbers) if numbers and min(numbers) >= 1 and max(numbers) <= first.count else ()
     if not names:
         raise ConfigError(f"bands = {list(numbers)}: '{first.path}' has the bands 1 to {first.count}")
+    if alpha:
+        warnings.warn(f"'{first.path}' {alpha}", stacklevel=4)
     if first.palette:
         raise DataError(
             f"'{first.path}' has one band of indices into a palette, which are no brightness. Make it three bands: "
@@ -143,17 +154,3 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
 def _ordered(names: set[str]) -> tuple[str, ...]:
     usual = [name for name in ("train", "val", "test") if name in names]
     return (*usual, *sorted(name for name in names if name and name not in usual))
-
-
-def tell_resolutions(images: Sequence[tuple[Path, Grid]]) -> None:
-    """Warns of images whose pixels differ in size: a house of 20 pixels and one of 200 are two things to a network."""
-    sizes = {image: size for image, grid in images if (size := resolution_m(grid)) is not None}
-    if not sizes:
-        return
-    finest, coarsest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    if sizes[coarsest] > 1.5 * sizes[finest]:
-        warnings.warn(
-            f"the images differ in resolution: '{finest.name}' has pixels of {sizes[finest]:.3g} m, '{coarsest.name}' of "
-            f"{sizes[coarsest]:.3g} m. Resample them to one size, or train a model for each",
-            stacklevel=4,
-        )

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet.class_tables import normal_name, read_text
 from pspnet.data.archives import Progress, PublishedArchive
 from pspnet.data.layouts.folder import existing, no_split, read_list
-from pspnet.data.paired_files import PairedFiles, match
-from pspnet.errors import DataError, LabelError, parsing, require
+from pspnet.data.matching import match
+from pspnet.data.paired_files import PairedFiles
+from pspnet.errors import ConfigError, DataError, LabelError, parsing, require
 from pspnet.files import write_bytes
 from pspnet.images import write_label
 from pspnet.labels import LabelSpace
@@ -32,6 +34,7 @@ _LISTS = {"trainaug": ("trainaug.txt", "train_aug.txt")}
 def voc(root: Path, split: str = "train") -> PairedFiles:
     """Opens a split; "test" has no labels. Raises DataError when its list is not there."""
     base = _base(root)
+    _refuse_other_classes(base)
     listed = _list_file(base, split)
     if listed is None:
         hint = ". Make it with `pspnet data prepare voc benchmark.tgz --out ROOT`" if split == "trainaug" else ""
@@ -41,6 +44,25 @@ def voc(root: Path, split: str = "train") -> PairedFiles:
         labels = base / "no labels"
     pairs, faults = match(base / "JPEGImages", labels, names=_names(listed), labels_optional=split == "test")
     return PairedFiles(f"{root} ({split})", pairs, LabelSpace.named("voc"), faults=faults)
+
+
+def _refuse_other_classes(base: Path) -> None:
+    """Raises ConfigError where a list beside the folders names other classes: tools write any data set in VOC's folders."""
+    file = next((base / name for name in ("labelmap.txt", "class_names.txt") if (base / name).is_file()), None)
+    if file is None:
+        return
+    lines = [line.split(":")[0].strip() for line in read_text(file).splitlines() if line.strip() and line[0] != "#"]
+    names = [name for name in map(normal_name, lines) if name not in ("ignore", "void")]
+    if not set(names) <= {normal_name(name) for name in LabelSpace.named("voc").names}:
+        way_out = (
+            "the format cvat_masks"
+            if file.name == "labelmap.txt"
+            else "the format folder (images=JPEGImages labels=SegmentationClass) with a class table"
+        )
+        raise ConfigError(
+            f"'{file}' names other classes than VOC's 21 ({', '.join(lines[:4])} ...): the folders are VOC's, the classes are "
+            f"not. Use {way_out}"
+        )
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:

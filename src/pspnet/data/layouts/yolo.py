@@ -20,7 +20,8 @@ from pspnet.data.drawn_objects import DrawnObject
 from pspnet.data.faults import Fault
 from pspnet.data.layouts.drawn import Annotated, dataset_of, part_of, splits_of
 from pspnet.data.layouts.folder import existing
-from pspnet.data.paired_files import PairedFiles, files_in
+from pspnet.data.matching import files_in
+from pspnet.data.paired_files import PairedFiles
 from pspnet.errors import DataError, PspnetError, parsing
 from pspnet.images import image_size
 
@@ -47,16 +48,27 @@ def _names(root: Path) -> dict[int, str]:
     if file is None:
         raise DataError(f"'{root}' has no data.yaml with the names of the classes (names: [cat, dog])")
     with parsing(file, DataError, "cannot be read", "It holds names: a list, or numbers with names"):
-        names: Any = (parse_yaml(read_text(file)) or {}).get("names")
+        content = parse_yaml(read_text(file)) or {}
+        names: Any = content.get("names")
         if isinstance(names, list):
             names = dict(enumerate(names))
         if not isinstance(names, dict) or not names:
             raise DataError(f"'{file}' has no names: a list, or numbers with names")
+        if isinstance(content.get("nc"), int) and content["nc"] != len(names):
+            raise DataError(f"'{file}' says nc: {content['nc']} classes and names {len(names)}; correct one of them")
+        if "kpt_shape" in content:
+            raise DataError(
+                f"'{file}' has kpt_shape: its lines hold a box and key points, which are no outline. Export polygons (segmentation)"
+            )
         return {int(key): str(value) for key, value in names.items()}
 
 
 def _images(root: Path) -> list[Path]:
     return [path for path in files_in(root) if "images" in path.relative_to(root).parts[:-1]]
+
+
+def _texts(root: Path) -> list[Path]:
+    return [path for path in files_in(root, (".txt",)) if "labels" in path.relative_to(root).parts[:-1]]
 
 
 def _pictures(root: Path, names: dict[int, str]) -> tuple[list[Annotated], list[Fault]]:
@@ -82,6 +94,10 @@ def _pictures(root: Path, names: dict[int, str]) -> tuple[list[Annotated], list[
         pictures.append(
             Annotated(name, image, file if file.is_file() else image, size, objects, classes, part_of(image, root))
         )
+    without = sorted(set(_texts(root)) - {picture.source for picture in pictures})
+    if without:
+        message = f"'{root}': {len(without)} text files have no picture that is read, such as '{without[0]}': left out"
+        faults.append(Fault("warning", "left_out", str(without[0]), message, "Add their pictures (JPEG, PNG ...)"))
     if bare:
         message = (
             f"'{root}': {len(bare)} of {len(pictures)} pictures have no text file, such as '{bare[0]}': all background"
