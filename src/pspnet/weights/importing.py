@@ -214,10 +214,12 @@ def _choose_classes(
 
 def _averaged(meta: Mapping[str, Any]) -> list[str]:
     """Weights averaged over the training that lie beside those taken: people evaluate one and hand on the other."""
-    names = [k for k, value in meta.items() if re.search(r"(^|_)(ema|swa)(_|$)", k) and isinstance(value, Mapping)]
+    names = [k for k, value in meta.items() if re.search(r"(^|_)(ema|swa)(_|$)", str(k)) and isinstance(value, Mapping)]
     if not names:
         return []
-    return [f"the file also holds {', '.join(names)}, which is not taken: the weights under the usual key are"]
+    return [
+        f"the file also holds {', '.join(map(str, names))}, which is not taken: the weights under the usual key are"
+    ]
 
 
 def _in_order(given: LabelSpace, path: Path) -> tuple[LabelSpace, str | None]:

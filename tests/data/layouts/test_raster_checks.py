@@ -203,3 +203,17 @@ def test_images_on_which_no_feature_lies(tmp_path: Path) -> None:
         UserWarning, match=r"no feature of .*labels\.gpkg' lies on 2 of 3 images, such as .*1\.tif.*area = FILE"
     ):
         open_dataset("raster", tmp_path, "all", window_px=64, labels="labels.gpkg", background="ground")
+
+
+def test_tiles_of_one_name_in_sub_folders(tmp_path: Path) -> None:
+    town(tmp_path)
+    for number, side in enumerate("ns"):
+        for part in ("images", "labels"):
+            (tmp_path / part / side).mkdir()
+            place = from_origin(HERE[0] + 1000 * number, HERE[1], 2, 2)
+            pixels = scene(64, 64, seed=number) if part == "images" else np.full((1, 64, 64), number, np.uint8)
+            write_raster(tmp_path / part / side / "t.tif", pixels, transform=place)
+    for part in ("images", "labels"):
+        (tmp_path / part / "a.tif").unlink()
+    dataset = open_dataset("raster", tmp_path, "all", window_px=64, sampling="grid")
+    assert [int(dataset[index].labels.max()) for index in range(2)] == [0, 1]

@@ -82,9 +82,15 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
     geodatabases = [path for path in sorted(target.rglob("*.gdb")) if path.is_dir()]
     for path in [*list_files(target, (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)).files, *geodatabases]:
         by_name.setdefault(path.stem, []).append(path)
-    faults = []
+    faults, label_of = [], dict[Path, Path]()
     for image in paths:
         labels_there = by_name.get(image.stem, [])
+        if len(labels_there) > 1 and folder.is_dir():  # tiles of one name in sub-folders
+            below = image.relative_to(folder).with_suffix("")
+            labels_there = [
+                path for path in labels_there if path.relative_to(target).with_suffix("") == below
+            ] or labels_there
+        label_of[image] = labels_there[0] if labels_there else target
         if len(labels_there) != 1:
             what = "has no labels" if not labels_there else f"has several: {', '.join(p.name for p in labels_there)}"
             faults.append(
@@ -94,9 +100,9 @@ def _pairs(base: Path, images: str, labels: str) -> Files:
         raise DataError(
             f"{len(faults)} of {len(paths)} images lack their labels:\n  " + "\n  ".join(faults[:10]), tuple(faults)
         )
-    stems = {image.stem for image in paths}
-    tell_left_out(unread, [files[0] for stem, files in sorted(by_name.items()) if stem not in stems])
-    return [(image, by_name[image.stem][0]) for image in paths]
+    used = set(label_of.values())
+    tell_left_out(unread, [path for files in by_name.values() for path in files if path not in used])
+    return list(label_of.items())
 
 
 def _rows(table: Path) -> list[Mapping[str, str]]:
