@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio.transform import from_origin
 
 from pspnet.data.catalog import open_dataset
 from pspnet.errors import DataError, ImageError, RasterError
+from pspnet.georaster.bands import BandInfo, find_bands
+from pspnet.georaster.grids import grid_of, open_raster
 from pspnet.georaster.products import product_in
 from pspnet.georaster.whole import read_bands
 from pspnet.images import is_raster
@@ -85,3 +89,55 @@ def test_gdal_s_words_for_the_bands_of_a_product(tmp_path: Path) -> None:
         )
     assert read_bands(path).names == ("b4", "b3", "b2", "b8")
     segment_raster(make_segmenter(), path, tmp_path / "map.tif")  # red, green and blue are found without a word
+
+
+PRODUCT = """<?xml version="1.0"?>
+<n1:Level-2A_User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product_Level-2A.xsd"><n1:General_Info>
+<Product_Info><PRODUCT_START_TIME>2024-01-01T10:54:41.024Z</PRODUCT_START_TIME><PRODUCT_URI>{uri}</PRODUCT_URI><PRODUCT_TYPE>S2MSI2A</PRODUCT_TYPE>
+<Query_Options><PRODUCT_FORMAT>SAFE_COMPACT</PRODUCT_FORMAT></Query_Options><Product_Organisation><Granule_List>
+<Granule granuleIdentifier="S2A_OPER_MSI_L2A_TL_2APS_20240101T140000_A044573_T31UDQ_N05.10" imageFormat="JPEG2000">{files}
+</Granule></Granule_List></Product_Organisation></Product_Info></n1:General_Info></n1:Level-2A_User_Product>"""
+GRANULE = """<?xml version="1.0"?>
+<n1:Level-2A_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd"><n1:Geometric_Info>
+<Tile_Geocoding><HORIZONTAL_CS_CODE>EPSG:32631</HORIZONTAL_CS_CODE><Size resolution="10"><NROWS>64</NROWS><NCOLS>64</NCOLS>
+</Size><Geoposition resolution="10"><ULX>399960</ULX><ULY>5400000</ULY><XDIM>10</XDIM><YDIM>-10</YDIM></Geoposition>
+</Tile_Geocoding></n1:Geometric_Info></n1:Level-2A_Tile_ID>"""
+
+
+def test_a_product_as_esa_writes_it(tmp_path: Path) -> None:
+    """The folder, its metadata and its zip name the rasters inside; one of those is read by the colours of its bands."""
+    safe = tmp_path / "S2A_MSIL2A_20240101T105441_N0510_R051_T31UDQ_20240101T140000.SAFE"
+    granule = "GRANULE/L2A_T31UDQ_A044573_20240101T105435"
+    pixels, files = scene(64, 64, bands=4).astype(np.uint16) * 20, []
+    for number, band in enumerate(("B04", "B03", "B02", "B08")):
+        files.append(f"{granule}/IMG_DATA/R10m/T31UDQ_20240101T105441_{band}_10m")
+        path = safe / f"{files[-1]}.jp2"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profile = {
+            "driver": "JP2OpenJPEG",
+            "height": 64,
+            "width": 64,
+            "count": 1,
+            "dtype": "uint16",
+            "crs": "EPSG:32631",
+        }
+        place = from_origin(399_960, 5_400_000, 10, 10)
+        with rasterio.open(path, "w", transform=place, QUALITY=100, REVERSIBLE="YES", **profile) as file:
+            file.write(pixels[number], 1)
+    (safe / granule / "MTD_TL.xml").write_text(GRANULE)
+    named = "".join(f"<IMAGE_FILE>{name}</IMAGE_FILE>" for name in files)
+    (safe / "MTD_MSIL2A.xml").write_text(PRODUCT.format(uri=safe.name, files=named))
+    shutil.make_archive(str(safe.with_suffix("")), "zip", tmp_path, safe.name)
+    for product in (safe, safe / "MTD_MSIL2A.xml", safe.with_suffix(".zip")):
+        with (
+            open_raster(str(product)) as dataset,
+            pytest.raises(RasterError, match=r"several rasters.*:10m:EPSG_32631"),
+        ):
+            BandInfo.of(dataset)
+    with open_raster(f"SENTINEL2_L2A:{safe / 'MTD_MSIL2A.xml'}:10m:EPSG_32631") as dataset:
+        numbers = find_bands(BandInfo.of(dataset), ("blue", "green", "red", "nir"))
+        np.testing.assert_array_equal(dataset.read(numbers), pixels[[2, 1, 0, 3]])
+        assert grid_of(dataset).bounds == (399_960, 5_399_360, 400_600, 5_400_000)
+    (safe / f"{files[1]}.jp2").unlink()  # a download that broke off
+    with pytest.raises(RasterError, match=r"lacks the files of B3 \(zeros would be read\)\. Download"):
+        open_raster(f"SENTINEL2_L2A:{safe / 'MTD_MSIL2A.xml'}:10m:EPSG_32631")

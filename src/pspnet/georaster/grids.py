@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pspnet.errors import RasterError, parsing, require
 from pspnet.files import path_limits
-from pspnet.georaster.products import WAY_OUT, metadata_of, product_in
+from pspnet.georaster.products import WAY_OUT, check_complete, metadata_of, product_in
 from pspnet.tiling import Window
 
 
@@ -113,6 +113,7 @@ def open_raster(path: str, **options: Any) -> Any:
         with parsing(path, RasterError, "cannot be opened as a raster", *way_out):
             dataset = rasterio.open(metadata_of(path), **options)
             path_limits.check_opened(dataset.driver, dataset.files)
+            check_complete(dataset)
             return dataset
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import RasterError, require
-from pspnet.georaster.grids import Grid
+from pspnet.georaster.grids import Grid, turns_of
 from pspnet.georaster.vectors import move, read_features
 from pspnet.tiling import Window
 
@@ -30,6 +30,17 @@ def area_of_interest(aoi: Path | tuple[float, float, float, float], aoi_crs: str
     # a straight side is curved in another system: 64 points a side follow it to far below a pixel of any usual raster
     dense = shapely.segmentize(box, max(aoi[2] - aoi[0], aoi[3] - aoi[1]) / 64)
     return move(np.array([dense]), aoi_crs, crs, f"aoi {aoi}")[0]
+
+
+def on_grid(area: Any, grid: Grid) -> Any:
+    """An area where a grid's own longitudes are: 170 west is 190 degrees east on a grid of 179 to 191. What lies nowhere on
+    the grid is returned as it is."""
+    shapely, parts = require("shapely", "raster"), []
+    for turn in turns_of(grid):
+        if shapely.intersects(area, shapely.box(*turn.bounds)):
+            shift = grid.transform.c - turn.transform.c
+            parts.append(shapely.transform(area, lambda points, by=shift: np.add(points, (by, 0))) if shift else area)
+    return shapely.union_all(parts) if parts else area
 
 
 def window_of(area: Any, grid: Grid, name: str) -> Window:

@@ -18,7 +18,7 @@ from pspnet.georaster.bands import BandInfo, alpha_doubt, find_bands, gap_doubts
 from pspnet.georaster.grids import BandReader, Grid, colours_of, grid_of, open_raster
 from pspnet.georaster.ground import PixelAreas, resolution_m
 from pspnet.predict.conditions import Met, contradictions, tell
-from pspnet.raster.area_of_interest import area_of_interest, window_of
+from pspnet.raster.area_of_interest import area_of_interest, on_grid, window_of
 from pspnet.tiling import Window
 from pspnet.weights.checkpoint import ModelCard
 
@@ -88,7 +88,7 @@ def examine(
             )
         if config.polygons is not None:
             PixelAreas(grid)  # a system in which areas cannot be told is found out before the work
-        area = None if config.aoi is None else area_of_interest(config.aoi, config.aoi_crs, grid.crs)
+        area = None if config.aoi is None else on_grid(area_of_interest(config.aoi, config.aoi_crs, grid.crs), grid)
         crop = Window(0, 0, grid.height, grid.width) if area is None else window_of(area, grid, name)
         # a box along the grid's own axes is the window itself: no pixel of the window lies outside
         is_box = isinstance(config.aoi, tuple) and config.aoi_crs is None and grid.transform.is_rectilinear
