@@ -121,8 +121,8 @@ def test_a_product_as_esa_writes_it(tmp_path: Path) -> None:
             "dtype": "uint16",
             "crs": "EPSG:32631",
         }
-        place = from_origin(399_960, 5_400_000, 10, 10)
-        with rasterio.open(path, "w", transform=place, QUALITY=100, REVERSIBLE="YES", **profile) as file:
+        corner = from_origin(399_960, 5_400_000, 10, 10)
+        with rasterio.open(path, "w", transform=corner, QUALITY=100, REVERSIBLE="YES", **profile) as file:
             file.write(pixels[number], 1)
     (safe / granule / "MTD_TL.xml").write_text(GRANULE)
     named = "".join(f"<IMAGE_FILE>{name}</IMAGE_FILE>" for name in files)

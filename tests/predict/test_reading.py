@@ -92,7 +92,7 @@ def test_colours_of_many_bits_are_rasters(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_for(CARD, 3, floating), scene(40, 40).transpose(1, 2, 0))
     pixels = scene(256, 256).astype(np.uint16)
     profile = {"driver": "JP2OpenJPEG", "height": 256, "width": 256, "count": 3, "dtype": "uint16", "crs": UTM}
-    place = from_origin(500_000, 5_600_000, 2, 2)
-    with rasterio.open(tmp_path / "a.jp2", "w", transform=place, QUALITY=100, REVERSIBLE="YES", **profile) as file:
+    corner = from_origin(500_000, 5_600_000, 2, 2)
+    with rasterio.open(tmp_path / "a.jp2", "w", transform=corner, QUALITY=100, REVERSIBLE="YES", **profile) as file:
         file.write(pixels)
     np.testing.assert_array_equal(read_for(CARD, 3, tmp_path / "a.jp2"), pixels.transpose(1, 2, 0))

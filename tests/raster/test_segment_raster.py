@@ -326,8 +326,8 @@ def test_an_area_of_interest_cuts_the_grid_and_masks_outside(tmp_path: Path) -> 
 
 def test_an_area_on_both_sides_of_180_degrees(tmp_path: Path) -> None:
     """A raster of 179 to 181 degrees, an area that is cut at 180 as RFC 7946 asks: both halves are classified."""
-    place = from_origin(179, 1, 1 / 32, 1 / 32)
-    source = write_raster(tmp_path / "in.tif", scene(64, 64), crs="EPSG:4326", transform=place)
+    corner = from_origin(179, 1, 1 / 32, 1 / 32)
+    source = write_raster(tmp_path / "in.tif", scene(64, 64), crs="EPSG:4326", transform=corner)
     halves = [((179.5, -0.5), (180, 0.5)), ((-180, -0.5), (-179.5, 0.5))]
     rings = [[[[a, b], [c, b], [c, d], [a, d], [a, b]]] for (a, b), (c, d) in halves]
     area = tmp_path / "area.geojson"

@@ -19,15 +19,15 @@ def kinds(format: str, root: Path, **options: object) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("size", "told"), [((40, 56), ""), ((120, 160), "val have 160 x 120 pixels, those of train 56 x 40")]
+    ("size", "words"), [((40, 56), ""), ((120, 160), "val have 160 x 120 pixels, those of train 56 x 40")]
 )
-def test_photographs_of_another_size(size: tuple[int, int], told: str, tmp_path: Path) -> None:
+def test_photographs_of_another_size(size: tuple[int, int], words: str, tmp_path: Path) -> None:
     space = write_folder(tmp_path, {"train": 3})
     image, labels = fake_pair(space, 5, size)
     write_png(tmp_path / "val/images/a.png", image)
     write_grey(tmp_path / "val/labels/a.png", space.encode(labels))
-    assert told in kinds("folder", tmp_path).get("sizes", "")
-    assert ("sizes" in kinds("folder", tmp_path)) == bool(told)
+    assert words in kinds("folder", tmp_path).get("sizes", "")
+    assert ("sizes" in kinds("folder", tmp_path)) == bool(words)
 
 
 def test_grey_photographs_in_one_split_alone(tmp_path: Path) -> None:
@@ -42,9 +42,9 @@ def test_rasters_of_another_resolution(tmp_path: Path) -> None:
     for number, (split, metres) in enumerate((("train", 2), ("val", 0.5))):
         for part in ("images", "labels"):
             (tmp_path / split / part).mkdir(parents=True)
-        place = from_origin(500_000 + 5000 * number, 5_600_000, metres, metres)
-        write_raster(tmp_path / split / "images/a.tif", scene(64, 64, seed=number), transform=place)
-        write_raster(tmp_path / split / "labels/a.tif", np.tri(64, dtype=np.uint8)[None], transform=place)
+        corner = from_origin(500_000 + 5000 * number, 5_600_000, metres, metres)
+        write_raster(tmp_path / split / "images/a.tif", scene(64, 64, seed=number), transform=corner)
+        write_raster(tmp_path / split / "labels/a.tif", np.tri(64, dtype=np.uint8)[None], transform=corner)
     (tmp_path / "classes.csv").write_text("code,name\n0,water\n1,field\n")
     assert "val have pixels of 0.5 m, those of train pixels of 2 m" in kinds("raster", tmp_path, window_px=32)["sizes"]
 

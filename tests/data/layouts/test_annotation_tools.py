@@ -309,9 +309,9 @@ def test_what_cvats_xml_holds(tmp_path: Path) -> None:
         '<mask label="cat" rle="1, 2" left="0" top="0" width="2" height="2"/>'
     )
     file.write_text(text.replace("</image>", more + "</image>"))
-    dataset, told = faults_of("cvat_xml", tmp_path, "all")
-    assert "2 of 4 objects have no outline" in told
-    assert "mask 4 (cat) of 'a.png' cannot be drawn (its run lengths cover 3 pixels, its box has 4)" in told
+    dataset, words = faults_of("cvat_xml", tmp_path, "all")
+    assert "2 of 4 objects have no outline" in words
+    assert "mask 4 (cat) of 'a.png' cannot be drawn (its run lengths cover 3 pixels, its box has 4)" in words
     labels = dataset[0].labels
     assert (labels[2:12, 20:30] == IGNORE).all()
     assert labels[10, 35] == 2
@@ -363,8 +363,8 @@ def test_boxes_that_were_exported_as_outlines(tmp_path: Path) -> None:
         lines.append(f"{number % 2} " + " ".join(f"{v:.6f}" for v in (ring / [WIDTH, HEIGHT]).ravel()))
     file = tmp_path / "labels/train/a.txt"
     file.write_text("\n".join(lines))
-    _, told = faults_of("yolo_polygons", tmp_path)
-    assert "each of its 25 objects is a rectangle: were boxes exported as outlines?" in told
+    _, text = faults_of("yolo_polygons", tmp_path)
+    assert "each of its 25 objects is a rectangle: were boxes exported as outlines?" in text
     file.write_text("\n".join([*lines, "0 0.1 0.1 0.5 0.1 0.2 0.6"]))
     assert "rectangle" not in faults_of("yolo_polygons", tmp_path)[1]
 

@@ -77,9 +77,9 @@ def test_files_that_are_left_out_are_counted(tmp_path: Path) -> None:
     for name in ("b.sid", "c.sid"):
         (root / "images" / name).write_bytes(b"MrSID")
     (root / "labels/b.tif").write_bytes((root / "labels/a.tif").read_bytes())
-    with pytest.warns(UserWarning) as told:  # noqa: PT030 - two of them
+    with pytest.warns(UserWarning) as caught:  # noqa: PT030 - two of them
         open_dataset("raster", root, "all", window_px=64)
-    texts = [str(one.message) for one in told]
+    texts = [str(one.message) for one in caught]
     assert "2 .sid files are left out" in texts[0]
     assert "1 label files have no image" in texts[1]
     assert "b.tif" in texts[1]
@@ -103,8 +103,8 @@ def test_near_infrared_that_is_called_opacity(tmp_path: Path) -> None:
         dataset = open_dataset("raster", root, "all", window_px=64)
     assert dataset.bands == 3
     assert open_dataset("raster", root, "all", window_px=64, bands=[1, 2, 3, 4]).bands == 4  # warnings are errors here
-    told = check_splits("folder", root, splits=("all",)).warnings
-    assert [fault.kind for fault in told if "opacity" in str(fault)] == ["measured_alpha"]
+    faults = check_splits("folder", root, splits=("all",)).warnings
+    assert [fault.kind for fault in faults if "opacity" in str(fault)] == ["measured_alpha"]
 
 
 def test_training_and_validation_on_the_same_ground(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_images_on_which_no_feature_lies(tmp_path: Path) -> None:
     """One file of houses for three images: two that nobody looked through would be all background."""
     for number in range(3):
         (tmp_path / "images").mkdir(exist_ok=True)
-        place = from_origin(HERE[0] + 1000 * number, HERE[1], 2, 2)
-        write_raster(tmp_path / f"images/{number}.tif", scene(64, 64, seed=number), transform=place)
+        corner = from_origin(HERE[0] + 1000 * number, HERE[1], 2, 2)
+        write_raster(tmp_path / f"images/{number}.tif", scene(64, 64, seed=number), transform=corner)
     house = shapely.box(HERE[0] + 20, HERE[1] - 80, HERE[0] + 90, HERE[1] - 20)
     pyogrio.raw.write(
         tmp_path / "labels.gpkg",
@@ -210,9 +210,9 @@ def test_tiles_of_one_name_in_sub_folders(tmp_path: Path) -> None:
     for number, side in enumerate("ns"):
         for part in ("images", "labels"):
             (tmp_path / part / side).mkdir()
-            place = from_origin(HERE[0] + 1000 * number, HERE[1], 2, 2)
+            corner = from_origin(HERE[0] + 1000 * number, HERE[1], 2, 2)
             pixels = scene(64, 64, seed=number) if part == "images" else np.full((1, 64, 64), number, np.uint8)
-            write_raster(tmp_path / part / side / "t.tif", pixels, transform=place)
+            write_raster(tmp_path / part / side / "t.tif", pixels, transform=corner)
     for part in ("images", "labels"):
         (tmp_path / part / "a.tif").unlink()
     dataset = open_dataset("raster", tmp_path, "all", window_px=64, sampling="grid")
