@@ -169,8 +169,8 @@ class Visit:
             self.outside.append(route.request.url)
             route.abort()
 
-    def go(self, place: str) -> None:
-        self.page.get_by_role("tab", name=place, exact=True).click()
+    def go(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=tab, exact=True).click()
 
     def open(self, title: str) -> None:
         """Unfolds a part of the page."""
