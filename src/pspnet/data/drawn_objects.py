@@ -84,6 +84,8 @@ class DrawnLabels:
             low, high = np.concatenate(rings).min(0), np.concatenate(rings).max(0)
             if (high <= 0).any() or (low >= np.array(size[::-1])).any():
                 self._odd["outside"].append(where)
+        if rings and item.box is not None and _elsewhere(np.concatenate(rings), item.box):
+            self._odd["box"].append(where)
         self._rectangles += bool(rings) and all(_is_rectangle(ring) for ring in rings)
         if rings and all(float(np.abs(ring).max()) <= 1 and (ring != np.round(ring)).any() for ring in rings):
             self._odd["fractions"].append(where)
@@ -106,6 +108,10 @@ class DrawnLabels:
                 "lie wholly outside of their picture",
                 "Were the pictures resized or cut after they were annotated?",
             ),
+            "box": (
+                "have an outline elsewhere than their box",
+                "Were x and y exchanged, the picture resized, or two exports put together? The outlines are drawn",
+            ),
             "fractions": (
                 "have coordinates of 0 to 1, which are fractions of the picture, not pixels",
                 "Multiply them by width and height",
@@ -121,7 +127,7 @@ class DrawnLabels:
             if odd:
                 faults.append(
                     Fault(
-                        "error" if len(odd) == total else "warning",
+                        "error" if len(odd) == total and kind != "box" else "warning",
                         f"objects_{kind}",
                         str(source),
                         f"'{source}': {len(odd)} of {total} objects {what}: {some(odd)}",
@@ -152,6 +158,20 @@ class DrawnLabels:
         for _, _, _, label, mask in sorted(drawn, key=lambda one: one[:3]):
             labels[mask] = label
         return labels
+
+
+def _elsewhere(corners: Ring, box: Box) -> bool:
+    """Whether an outline covers less than half of what it and its box cover together, however the box is written (left, top,
+    width, height; or left, top, right, bottom)."""
+    (x1, y1), (x2, y2) = corners.min(0), corners.max(0)
+
+    def overlap(left: float, top: float, right: float, bottom: float) -> float:
+        common = max(0.0, min(x2, right) - max(x1, left)) * max(0.0, min(y2, bottom) - max(y1, top))
+        union = (x2 - x1) * (y2 - y1) + max(0.0, right - left) * max(0.0, bottom - top) - common
+        return float(common / union) if union > 0 else 1.0
+
+    left, top, wide, high = box
+    return max(overlap(left, top, left + wide, top + high), overlap(*box)) < 0.5
 
 
 def _is_rectangle(ring: Ring) -> bool:

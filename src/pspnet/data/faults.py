@@ -27,6 +27,13 @@ class Fault:
         return f"{self.message}. {self.mend}." if self.mend else self.message
 
 
+def distinct(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Each fault once: all windows of a raster tell the same of its file."""
+    return tuple({(fault.severity, fault.kind, fault.message): fault for fault in reversed(list(faults))}.values())[
+        ::-1
+    ]
+
+
 @dataclass(frozen=True)
 class DataReport:
     """The outcome of `check_dataset`. name: what was checked; samples: how many pairs were looked at."""

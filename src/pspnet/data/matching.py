@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pspnet.data.faults import Fault
+from pspnet.errors import DataError
 from pspnet.files import list_files
 from pspnet.images import IMAGE_SUFFIXES, LABEL_SUFFIXES
 
@@ -58,6 +60,11 @@ class Pair:
     label: Path | None
 
 
+def composed(name: str) -> str:
+    """A file's name with its accents put together: a Mac writes é as two characters, and so do its archives."""
+    return unicodedata.normalize("NFC", name)
+
+
 def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Files below `folder`, sorted, with one of the endings (see `list_files`)."""
     return list_files(folder, suffixes).files
@@ -84,7 +91,7 @@ def match(
     label_of, more = _by_name(labels, label_suffix, LABEL_SUFFIXES) if have_labels else ({}, [])
     faults += more
     pairs = []
-    for name in by_name if names is None else names:
+    for name in by_name if names is None else map(composed, names):
         image, label = by_name.get(name), label_of.get(name)
         if image is None:
             faults.append(
@@ -160,7 +167,7 @@ def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[st
         if ending in UNREAD_PICTURES
     ]
     for path in listing.files:
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = composed(path.relative_to(folder).with_suffix("").as_posix())
         if not stem.endswith(suffix):
             continue
         name = stem.removesuffix(suffix)
@@ -177,3 +184,14 @@ def _by_name(folder: Path, suffix: str, endings: Sequence[str]) -> tuple[dict[st
         else:
             path_of[name] = path
     return path_of, faults
+
+
+def refuse_half_divided(table: Path, splits: Sequence[str]) -> None:
+    """Raises DataError where some rows of a CSV name a split and others none: those would be in every part, or in none."""
+    lacking = [number for number, split in enumerate(splits, start=1) if not split]
+    if lacking and len(lacking) < len(splits):
+        numbers = ", ".join(map(str, lacking[:5])) + (" ..." if len(lacking) > 5 else "")
+        raise DataError(
+            f"'{table}': {len(lacking)} of {len(splits)} rows have no split (row {numbers}), the others have one. Name it in "
+            "each row (train, val, test), or in none"
+        )

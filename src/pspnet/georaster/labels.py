@@ -113,7 +113,8 @@ def label_picture(dataset: Any, values: NDArray[Any], path: str) -> LabelPicture
         return LabelPicture(plain[0], alpha, palette)
     if len(plain) != 3:
         raise LabelError(
-            f"'{path}' has {len(plain)} bands; labels are one band of codes, or three of colours. Is it an image?"
+            f"'{path}' has {len(plain)} bands; labels are one band of codes, or three of colours. Is it an image? Or take "
+            "the band with the codes: gdal_translate -b 1 IN.tif OUT.tif"
         )
     return LabelPicture(plain.transpose(1, 2, 0), alpha)
 

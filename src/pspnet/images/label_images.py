@@ -195,7 +195,10 @@ def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
             "data'; give them a code that the class table ignores"
         )
     if (values != np.round(values)).any():
-        raise LabelError(f"'{source}' holds fractions; a label map holds one whole number per pixel")
+        raise LabelError(
+            f"'{source}' holds fractions; a label map holds one whole number per pixel. Of probabilities, write the class that is "
+            "the most probable"
+        )
     return values.astype(np.int64)
 
 

@@ -1,14 +1,17 @@
-"""Splits whose images differ: told once, with both values."""
+"""Splits whose images differ, and labels that cannot be each picture's own: told once, with the values."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rasterio.transform import from_origin
 
+from pspnet.data.catalog import open_dataset
 from pspnet.data.doctor import check_splits
+from pspnet.errors import ConfigError
 from pspnet.images import write_png
 from support.fakes import fake_pair, write_folder, write_grey
 from support.rasters import scene, write_raster
@@ -65,3 +68,56 @@ def test_pictures_that_no_list_names(tmp_path: Path) -> None:
     write_folder(tmp_path, {"train": 4, "val": 2}, layout="lists")
     (tmp_path / "train.txt").write_text("train_000\ntrain_001\n")
     assert "2 of 6 pictures are in none of the lists, such as 'train_002'" in kinds("folder", tmp_path)["left_out"]
+
+
+def test_one_mask_for_different_pictures(tmp_path: Path) -> None:
+    """A script that wrote the last mask for all, or a CSV that names one for all."""
+    write_folder(tmp_path, {"train": 4, "val": 1})
+    masks = sorted((tmp_path / "train/labels").iterdir())
+    for path in masks[1:]:
+        path.write_bytes(masks[0].read_bytes())
+    assert (
+        "train: 4 different pictures have the same labels, pixel for pixel" in kinds("folder", tmp_path)["same_labels"]
+    )
+
+
+def test_a_table_of_a_split_that_says_otherwise(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "val/classes.csv").write_text((tmp_path / "classes.csv").read_text())
+    assert len(open_dataset("folder", tmp_path, "val"))
+    (tmp_path / "val/classes.csv").write_text("code,name\n0,tree\n1,ground\n2,house\n")
+    with pytest.raises(ConfigError, match=r"val.classes\.csv' has other classes or codes than the table in"):
+        open_dataset("folder", tmp_path, "val")
+
+
+def test_accents_that_a_mac_takes_apart(tmp_path: Path) -> None:
+    """é is one character in the image's name and two in the label's: they look alike, and are one name."""
+    space = write_folder(tmp_path, {"train": 1})
+    image, labels = fake_pair(space, 5)
+    write_png(tmp_path / "train/images/caf\u00e9.png", image)
+    write_grey(tmp_path / "train/labels/cafe\u0301.png", space.encode(labels))
+    assert len(open_dataset("folder", tmp_path)) == 2
+
+
+def test_a_fault_of_a_file_is_told_once(tmp_path: Path) -> None:
+    """Each window of a raster meets it; a way out for those who have probabilities, or a band of confidence beside."""
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    write_raster(tmp_path / "images/a.tif", scene(64, 64))
+    (tmp_path / "classes.csv").write_text("code,name\n0,water\n1,field\n")
+    for labels, words in (
+        (np.random.default_rng(0).random((1, 64, 64), np.float32), "holds fractions.*the most probable"),
+        (np.ones((2, 64, 64), np.uint8), "has 2 bands.*gdal_translate -b 1"),
+    ):
+        write_raster(tmp_path / "labels/a.tif", labels)
+        (fault,) = check_splits("raster", tmp_path, options={"window_px": 16}).errors
+        assert re.search(words, str(fault))
+
+
+def test_numbers_of_objects_without_a_table(tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    write_raster(tmp_path / "images/a.tif", scene(64, 64))
+    write_raster(tmp_path / "labels/a.tif", (np.arange(64 * 64) // 64).reshape(1, 64, 64).astype(np.uint8))
+    with pytest.warns(UserWarning, match="hold 64 different values, and no class table names them.*instances"):
+        open_dataset("raster", tmp_path, "all", window_px=64)

@@ -329,3 +329,13 @@ def write_export(root: Path, split: str, names: list[str], objects: list[int], s
         "annotations": annotations,
     }
     (folder / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def test_outlines_elsewhere_than_their_box(tmp_path: Path) -> None:
+    """x and y exchanged in one of the two, or two exports put together; a box of two corners is a box."""
+    good = box(1, 1, 1, 2, 3, 8, 4)
+    corners = {**box(2, 1, 1, 10, 3, 6, 5), "bbox": [10, 3, 16, 8]}
+    swapped = {**box(3, 1, 2, 2, 9, 3, 2), "bbox": [9, 2, 2, 3]}
+    write(tmp_path, {"images": [(1, "a.png")], "categories": [CAT, DOG], "annotations": [good, corners, swapped]})
+    faults = labels_of(tmp_path)[2]
+    assert [text for text in faults if "1 of 3 objects have an outline elsewhere than their box: 'object 3" in text]

@@ -13,7 +13,7 @@ from pspnet.data.dataset import Dataset, as_dataset
 from pspnet.data.doctor.between_splits import faults_between_splits
 from pspnet.data.doctor.sample_facts import SampleFacts, facts_of
 from pspnet.data.doctor.within_split import faults_within_split
-from pspnet.data.faults import DataReport, Fault
+from pspnet.data.faults import DataReport, Fault, distinct
 from pspnet.data.statistics import Progress, map_samples
 from pspnet.errors import DataError
 
@@ -64,7 +64,7 @@ def check_splits(
             )
         )
     report = check_opened(str(root or format), opened, progress=progress, workers=workers)
-    return replace(report, faults=(*faults, *report.faults))
+    return replace(report, faults=distinct((*faults, *report.faults)))
 
 
 def check_opened(
@@ -93,7 +93,7 @@ def check_opened(
         if not any(fault.severity == "error" for facts in samples[split] for fault in facts.faults):
             faults += faults_within_split(split, samples[split], dataset.label_space, filled[split])
     faults += faults_between_splits(samples, datasets, filled, roles is not None)
-    return DataReport(name, total, tuple(faults))
+    return DataReport(name, total, distinct(faults))
 
 
 def _listing(dataset: Dataset) -> tuple[str, list[Fault]]:

@@ -36,7 +36,7 @@ class SampleFacts:
     that was drawn from a raster or a scene. size: (height, width). classes: (K,) pixels; ignored: pixels of 255. palette: code of each colour that
     the label file's palette gives to one present code alone. full_scale: what became white of a deep image, 0 for others.
     transparent: pixels that the label file calls transparent, of those with no label and of those that count as a class.
-    oddities: of the image file, by kind."""
+    label_digest: of the labels, 0 where they are of one value or none. oddities: of the image file, by kind."""
 
     faults: list[Fault]
     file: str = ""
@@ -51,6 +51,7 @@ class SampleFacts:
     palette: dict[tuple[int, int, int], int] = field(default_factory=dict)
     full_scale: int = 0
     transparent: tuple[int, int] = (0, 0)
+    label_digest: int = 0
     oddities: dict[str, str] = field(default_factory=dict)
 
 
@@ -78,6 +79,7 @@ def facts_of(dataset: Dataset, index: int) -> SampleFacts:
         else {},
         _full_scale(sample),
         _transparent(sample),
+        0 if sample.labels is None or not np.ptp(sample.labels) else hash(sample.labels.tobytes()),
         oddities_of(sample),
     )
 

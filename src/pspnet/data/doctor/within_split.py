@@ -47,7 +47,7 @@ def faults_within_split(split: str, samples: list[SampleFacts], space: LabelSpac
         faults += class_faults(split, space, pixels, sum(facts.ignored for facts in samples), len(labelled), role)
     faults += _palettes(split, labelled) + _transparent(split, labelled)
     faults += oddity_faults(split, [(facts.file, facts.oddities) for facts in samples])
-    faults += _repeated(split, samples)
+    faults += _repeated(split, samples) + _same_labels(split, labelled)
     return faults
 
 
@@ -110,4 +110,23 @@ def _repeated(split: str, samples: list[SampleFacts]) -> list[Fault]:
         )
         for files in groups.values()
         if len(files) > 1
+    ]
+
+
+def _same_labels(split: str, samples: list[SampleFacts]) -> list[Fault]:
+    """Labels that are equal, pixel for pixel, for different pictures: one mask written for all, or named for all."""
+    groups: dict[int, dict[int, str]] = defaultdict(dict)
+    for facts in samples:
+        if facts.label_digest and facts.stored:
+            groups[facts.label_digest].setdefault(facts.digest, facts.label)
+    return [
+        Fault(
+            "warning",
+            "same_labels",
+            labels[0],
+            f"{split}: {len(labels)} different pictures have the same labels, pixel for pixel: {some(labels)}",
+            "Make sure that no mask was written or named for several pictures",
+        )
+        for labels in (list(group.values()) for group in groups.values())
+        if len(labels) > 1
     ]

@@ -13,7 +13,7 @@ and "all" is everything.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,12 +21,12 @@ from typing import Literal
 from pspnet.class_tables import csv_table, read_text
 from pspnet.data.export_signs import looks_like
 from pspnet.data.faults import Fault
-from pspnet.data.matching import Pair, files_in, match
+from pspnet.data.matching import Pair, files_in, match, refuse_half_divided
 from pspnet.data.paired_files import PairedFiles, decoder
 from pspnet.errors import ConfigError, DataError
 from pspnet.files import path_limits
 from pspnet.images import IMAGE_SUFFIXES
-from pspnet.labels import read_classes
+from pspnet.labels import LabelSpace, read_classes
 
 # how exports call the usual splits: Roboflow, Keras, ADE20K, hand-made folders
 OTHER_NAMES = {
@@ -58,6 +58,8 @@ def folder(
         raise ConfigError(f"val_share = {val_share}: a share between 0 and 1, such as 0.2")
     root = existing(root)
     label_space = read_classes(classes or _find_classes(root))
+    if classes is None and root.is_dir():
+        _refuse_other_tables(root, label_space)
     decode_labels = decoder(decode, label_space)
     table = _pairs_file(root)
     if table is not None:
@@ -129,6 +131,17 @@ def _find_classes(root: Path) -> Path:
     )
 
 
+def _refuse_other_tables(root: Path, label_space: LabelSpace) -> None:
+    """Raises ConfigError for a class table in a split's folder that says otherwise: whose codes its labels hold, nobody knows."""
+    for file in sorted(path for name in ("classes.csv", "classes.json") for path in root.glob(f"*/{name}")):
+        own_space = read_classes(file)
+        if (own_space.names, own_space.codes) != (label_space.names, label_space.codes):
+            raise ConfigError(
+                f"'{file}' has other classes or codes than the table in '{root}', which is read for all splits. Bring the labels "
+                "to one table, and remove the other; or name the one that counts in the option classes"
+            )
+
+
 def _pairs_file(root: Path) -> Path | None:
     if root.is_file():
         return root
@@ -147,17 +160,6 @@ def _csv_rows(table: Path) -> list[dict[str, str]]:
         | {"split": usual_name(row.get("split", ""), {other.get("split", "") for other in records})}
         for row in records
     ]
-
-
-def refuse_half_divided(table: Path, splits: Sequence[str]) -> None:
-    """Raises DataError where some rows of a CSV name a split and others none: those would be in every part, or in none."""
-    lacking = [number for number, split in enumerate(splits, start=1) if not split]
-    if lacking and len(lacking) < len(splits):
-        numbers = ", ".join(map(str, lacking[:5])) + (" ..." if len(lacking) > 5 else "")
-        raise DataError(
-            f"'{table}': {len(lacking)} of {len(splits)} rows have no split (row {numbers}), the others have one. Name it in "
-            "each row (train, val, test), or in none"
-        )
 
 
 def read_list(file: Path) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pspnet.class_tables import csv_table, read_text
-from pspnet.data.layouts.folder import existing, no_split, refuse_half_divided
+from pspnet.data.layouts.folder import existing, no_split
 from pspnet.data.layouts.raster_checks import tell_left_out
-from pspnet.data.matching import UNREAD_PICTURES
+from pspnet.data.matching import UNREAD_PICTURES, refuse_half_divided
 from pspnet.errors import ConfigError, DataError, RasterError
 from pspnet.files import Listing, list_files
 from pspnet.georaster.bands import BandInfo, alpha_doubt, find_bands

@@ -24,6 +24,7 @@ from pspnet.images.label_images import Holds, codes_of
 from pspnet.labels import IGNORE, MAX_CLASSES, LabelSpace, read_classes
 from pspnet.tiling import Window, windows
 
+MANY_CODES = 40  # without names: more often numbers of objects than of classes
 PLACES, PLACE_PX = 5, 256  # windows along each side of a raster that its bands are measured on, and their size
 
 
@@ -158,6 +159,12 @@ def classes_of(
     if names:
         return LabelSpace(tuple(names))
     order = sorted(codes)
+    if len(order) > MANY_CODES and all(codes[code] == f"class_{code}" for code in order):
+        warnings.warn(
+            f"'{base}': the labels hold {len(order)} different values, and no class table names them: are they numbers of objects "
+            "(instances)? Each becomes a class. Write a classes.csv",
+            stacklevel=3,
+        )
     shown = tuple(colours[code] for code in order) if all(code in colours for code in order) else ()
     if len(set(shown)) < len(shown):
         shown = ()
