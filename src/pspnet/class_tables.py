@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pspnet.errors import ConfigError, parsing
+from pspnet.files import path_limits
 
 Colour = tuple[int, int, int]
 _COLUMNS = {
@@ -85,7 +86,7 @@ def read_rows(path: str | Path) -> list[ClassRow]:
         raise ConfigError(
             f"classes: '{path}' does not exist; give a CSV (code,name,red,green,blue[,ignore]) or JSON file"
         )
-    text = read_text(path)
+    text = _text_of(path)  # `labels.read_classes` has looked at limits: tables that come along have none
     if path.suffix.lower() != ".json":
         return checked(_csv_rows(text, str(path)), str(path))
     with parsing(path, ConfigError, "is not a class table", _JSON_TABLE):
@@ -95,8 +96,14 @@ def read_rows(path: str | Path) -> list[ClassRow]:
 def read_text(path: Path) -> str:
     """A small text file of a user's, whatever program saved it. Raises ConfigError where it cannot be read.
 
-    UTF-8 and UTF-16 by their marks; what is no UTF-8 is taken for Windows-1252, with a warning.
+    UTF-8 and UTF-16 by their marks; what is no UTF-8 is taken for Windows-1252, with a warning. Raises DataError where limits
+    (`pspnet.files.path_limits`) forbid it.
     """
+    path_limits.check(path)
+    return _text_of(path)
+
+
+def _text_of(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -116,7 +123,7 @@ def read_text(path: Path) -> str:
         warnings.warn(
             f"'{path}' is not UTF-8: it is taken for Windows-1252, so that a name reads {odd.strip()!r}. If that is wrong, "
             "save it as UTF-8",
-            stacklevel=3,
+            stacklevel=4,
         )
         return text
 

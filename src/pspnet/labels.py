@@ -174,7 +174,7 @@ class LabelSpace:
         """A table that comes along: a file of `pspnet/data/classes` without its ending, such as 'ade20k'."""
         folder = resources.files("pspnet.data") / "classes"
         file = folder / f"{name}.csv"
-        if not file.is_file():
+        if Path(name).name != name or not file.is_file():  # a path is none of these names
             known = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".csv"))
             raise ConfigError(f"no class table is called {name!r}; there are: {', '.join(known)}, or give a CSV file")
         with resources.as_file(file) as path:

@@ -9,6 +9,7 @@ the layouts' `existing` and class tables, and `pspnet.files` for what is written
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,10 +87,25 @@ def check_raster(path: str, depth: int = 0) -> None:
         raise DataError(f"'{path}' describes a raster that lies elsewhere; GeoTIFFs and VRTs of files are read here")
     for node in root.iter():
         if not any(word in node.tag.lower() for word in ("filename", "sourcedataset")):
+            is_note = node.tag == "SRS" or (
+                node.tag == "MDI" and not re.search("DATASET|DEM", node.get("key", ""), re.IGNORECASE)
+            )
+            _check_named(path, (node.text or "", *node.attrib.values()), addresses=not is_note)
             continue
         name = (node.text or "").strip()
         relative = node.get("relativeToVRT", node.get("relativetoVRT", "0")) == "1"
         check_raster(os.path.join(os.path.dirname(path), name) if relative else name, depth + 1)
+
+
+def _check_named(path: str, texts: Iterable[str], addresses: bool) -> None:
+    """Whatever else in a virtual raster may name a file: of a grid of coordinates, a height model, a correction. addresses:
+    whether those of the web are refused, which a note may hold."""
+    for text in map(str.strip, texts):
+        if text.startswith("/vsi") or (addresses and re.match(r"[a-z]+://", text, re.IGNORECASE)):
+            raise DataError(f"'{path}' names '{text[:200]}'; names for GDAL and addresses are not used within limits")
+        named = os.path.join(os.path.dirname(path), text)
+        if 0 < len(text) < 4096 and "\0" not in text and (os.path.isabs(text) or os.path.lexists(named)):
+            check(named)
 
 
 def check_opened(driver: str, files: Iterable[str]) -> None:

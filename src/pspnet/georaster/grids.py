@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pspnet.errors import RasterError, parsing, require
 from pspnet.files import path_limits
+from pspnet.georaster.content import check_pixels
 from pspnet.georaster.products import WAY_OUT, check_complete, metadata_of, product_in
 from pspnet.tiling import Window
 
@@ -107,6 +108,7 @@ def open_raster(path: str, **options: Any) -> Any:
             if rasterio.env.get_gdal_config(name) is None:  # neither set nor in the environment
                 rasterio.env.set_gdal_config(name, value)
     path_limits.check_raster(path)
+    check_pixels(path)
     with warnings.catch_warnings():  # "not georeferenced" is decided by whoever needs a place on the Earth
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         way_out = (WAY_OUT,) if product_in(path) else ()

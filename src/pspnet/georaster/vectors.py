@@ -7,6 +7,8 @@ read in two ways is refused by name: a file of several layers, a field that is n
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import RasterError, parsing, reason_of, require
 from pspnet.files import path_limits
+from pspnet.georaster.content import check_vector
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml", ".gml", ".gdb", ".sqlite")
 # code pages of a .dbf that say nothing: none, "ANSI", and Windows' own that every program writes
@@ -96,6 +99,14 @@ def _read(
     recode = recode or _silent_encoding(Path(name))
     options = {"encoding": "ISO-8859-1"} if recode else {}
     path_limits.check_with_sidecars(name)
+    check_vector(name)
+    with _nothing_fetched(pyogrio, Path(name)):
+        return _features(pyogrio, name, field, layer, recode, options)
+
+
+def _features(
+    pyogrio: Any, name: str, field: str | None, layer: str | None, recode: bool, options: Mapping[str, str]
+) -> tuple[Any, NDArray[Any], NDArray[Any] | None]:
     try:
         layers = [str(one) for one, kind in pyogrio.list_layers(name) if kind is not None]
         if layer is None and len(layers) > 1:
@@ -115,7 +126,7 @@ def _read(
     except UnicodeDecodeError as error:
         if recode or not name.lower().endswith(".shp"):
             raise RasterError(f"'{name}' holds text in another encoding than it says: {error}") from error
-        return _read(path, field, layer, recode=True)  # its .cpg does not tell the truth
+        return _read(name, field, layer, recode=True)  # its .cpg does not tell the truth
     except RasterError:
         raise
     except Exception as error:  # whatever a strange file makes GDAL's drivers raise
@@ -128,6 +139,23 @@ def _read(
     if recode and column.dtype == object:
         column = np.array([_recoded(value) if isinstance(value, str) else value for value in column], object)
     return meta, wkb, column
+
+
+@contextmanager
+def _nothing_fetched(pyogrio: Any, path: Path) -> Iterator[None]:
+    """A .gml asks no server for its schema, and no .gfs that GDAL writes beside it stays."""
+    if path.suffix.lower() != ".gml":
+        yield
+        return
+    notes, fetches = path.with_suffix(".gfs"), pyogrio.get_gdal_config_option("GML_DOWNLOAD_SCHEMA")
+    known = notes.exists()
+    pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": False})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": fetches})
+        if not known:
+            notes.unlink(missing_ok=True)
 
 
 def _silent_encoding(path: Path) -> bool:
