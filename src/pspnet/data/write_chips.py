@@ -109,11 +109,12 @@ def _write_classified(dataset: Dataset, folder: Path, image_format: str, start: 
 def _write_folder(dataset: Dataset, folder: Path, image_format: str, progress: Progress | None) -> None:
     space = dataset.label_space
     plain = LabelSpace(space.names, space.colours)
+    taken: set[str] = set()
     for index in range(len(dataset)):
         sample, grid = dataset[index], _grid(dataset, index)
         if sample.labels is None:
             raise DataError(f"'{sample.name}' has no labels; chips for training need them")
-        name = sample.name.replace("/", "_")
+        name = _free_name(sample.name.replace("/", "_"), taken)
         _write_image(folder / "images" / (name + SUFFIXES[image_format]), sample.image, image_format, grid)
         if grid is None:
             write_label(folder / "labels" / f"{name}.png", sample.labels, plain)
@@ -132,6 +133,15 @@ def _write_folder(dataset: Dataset, folder: Path, image_format: str, progress: P
 def _grid(dataset: Dataset, index: int) -> Grid | None:
     grid = dataset.grid(index)
     return None if grid is None or grid.transform.is_identity else grid
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name, with a number where it is taken (a/b and a_b, or A and a, which are one on many systems); takes it."""
+    free, number = name, 2
+    while free.casefold() in taken:
+        free, number = f"{name}_{number}", number + 1
+    taken.add(free.casefold())
+    return free
 
 
 def _write_image(path: Path, image: NDArray[Any], image_format: str, grid: Grid | None) -> None:
@@ -160,21 +170,21 @@ def _write_tiff(path: Path, pixels: NDArray[Any], grid: Grid | None, colours: Se
     georeference = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=height,
-            width=width,
-            count=bands,
-            dtype=pixels.dtype,
-            compress="deflate",
-            photometric="rgb" if bands == 3 else "minisblack",
-            **georeference,
-        ) as file:
-            file.write(pixels)
-            if colours:
-                file.write_colormap(1, dict(enumerate(colours)))
+        with rasterio.io.MemoryFile() as memory:  # to a full disk GDAL writes an empty file, without an error
+            with memory.open(
+                driver="GTiff",
+                height=height,
+                width=width,
+                count=bands,
+                dtype=pixels.dtype,
+                compress="deflate",
+                photometric="rgb" if bands == 3 else "minisblack",
+                **georeference,
+            ) as file:
+                file.write(pixels)
+                if colours:
+                    file.write_colormap(1, dict(enumerate(colours)))
+            path.write_bytes(memory.read())
     if grid is not None:
         _write_world_file(path, grid)
 
