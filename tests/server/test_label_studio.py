@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -126,8 +127,13 @@ def test_setup_and_predict_as_recorded(tmp_path: Path, studio: str) -> None:
 def ask(http: TestClient, image: Any) -> tuple[int, str]:
     content = recorded("predict")
     content["tasks"][0]["data"] = {"image": image}
-    reply = http.post("/predict", json=content)
+    reply = post(http, content)
     return reply.status_code, reply.text
+
+
+def post(http: TestClient, content: Any) -> Any:
+    """Posts any JSON, of texts that are none too."""
+    return http.post("/predict", content=json.dumps(content), headers={"content-type": "application/json"})
 
 
 def test_only_label_studio_itself_is_asked(tmp_path: Path, studio: str) -> None:
@@ -139,10 +145,29 @@ def test_only_label_studio_itself_is_asked(tmp_path: Path, studio: str) -> None:
             status, text = ask(http, elsewhere)
             assert status == 422, elsewhere
             assert "the only place where this server fetches" in text or "404" in text or "cannot be fetched" in text
+        for nowhere in ("http://[", "/a\x01b", "/\ud800", "/" + "a" * 70000, "http://ls\\@x/"):
+            status, text = ask(http, nowhere)
+            assert (status, "the only place" in text or "cannot be fetched" in text or "404" in text) == (422, True)
         assert "redirects to other places are not followed" in ask(http, "/data/away.png")[1]
         assert "404" in ask(http, "/data/none.png")[1]
         for wrong in ("data:image/png;base64,***", "", 7, None):
             assert ask(http, wrong)[0] == 422
+
+
+def test_what_lies_beside_label_studio_is_not_shown_the_token(tmp_path: Path, studio: str) -> None:
+    with backend(tmp_path, f"{studio}/data/upload") as http:
+        assert ask(http, "3/photo.png")[0] == 200
+        for beside in (f"{studio}/other/3/photo.png", "../other", "3/%2e%2e/%2e%2e/other", "/../../other"):
+            assert "the only place where this server fetches" in ask(http, beside)[1], beside
+
+
+def test_an_answer_of_label_studio_that_is_none(tmp_path: Path, studio: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def post(*_: Any, **__: Any) -> httpx.Response:
+        return httpx.Response(200, content=b"<html>")
+
+    monkeypatch.setattr(httpx.AsyncClient, "post", post)
+    with backend(tmp_path, studio, key="a.b.c") as http:
+        assert "cannot be fetched" in ask(http, "/data/upload/3/photo.png")[1]
 
 
 def test_tokens(tmp_path: Path, studio: str) -> None:
@@ -167,12 +192,12 @@ def test_the_servers_own_key_is_basic_auths_password(tmp_path: Path, studio: str
         ({"label_config": '<!DOCTYPE x [<!ENTITY a "b">]><View/>'}, "declarations"),
         ({"label_config": "<View><Text name='t' value='$t'/></View>"}, "has no BrushLabels over an Image"),
         ({"tasks": "all"}, "a list of at most"),
-        ({"tasks": [{"id": 1}]}, "has no text in data.image"),
+        ({"tasks": [{"id": "\ud800"}]}, "has no text in data.image"),
     ],
 )
 def test_what_cannot_be_is_told(tmp_path: Path, studio: str, change: dict[str, Any], message: str) -> None:
     with backend(tmp_path, studio) as http:
-        reply = http.post("/predict", json=recorded("predict") | change)
+        reply = post(http, recorded("predict") | change)
         assert reply.status_code == 422
         assert message in reply.json()["detail"]
 
@@ -184,6 +209,13 @@ def test_bodies_that_are_no_json(tmp_path: Path, studio: str) -> None:
                 http.post("/predict", content=body, headers={"content-type": "application/json"}).status_code == status
             )
         assert http.post("/predict", content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
+
+
+def test_a_body_of_many_values_costs_no_memory(tmp_path: Path, studio: str) -> None:
+    with backend(tmp_path, studio) as http:
+        body = b'{"tasks": [' + b"{}," * 600_000 + b"{}]}"
+        reply = http.post("/predict", content=body, headers={"content-type": "application/json"})
+        assert (reply.status_code, "values" in reply.json()["detail"]) == (413, True)
 
 
 def test_the_routes_are_there_only_when_asked_for(tmp_path: Path) -> None:

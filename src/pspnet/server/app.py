@@ -170,7 +170,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     async def readyz() -> dict[str, str]:
         if library.failure is not None:
-            raise Problem("not_ready", f"models cannot be opened: {library.failure}")
+            raise Problem("not_ready", "models cannot be opened; the server's log says why")
         if app.state.draining:
             raise Problem("not_ready", "the server is shutting down")
         if not library.ready:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 from fastapi import FastAPI, Request
@@ -26,6 +26,7 @@ from pspnet.server.settings import ServerSettings
 from pspnet.server.uploads import read_json
 
 MOST_TASKS = 64
+MOST_VALUES = 1_000_000  # of a body: each takes some 70 bytes of memory, where it is two in the body
 CONNECT_S = 5.0  # until Label Studio takes a connection
 
 
@@ -63,7 +64,9 @@ def add_label_studio(app: FastAPI, service: Service, guarded: list[Any]) -> None
             data = task.get("data")
             address = data.get(brush.key) if isinstance(data, dict) else None
             if not isinstance(address, str) or not address:
-                raise Problem("bad_parameter", f"task {str(task.get('id'))[:20]} has no text in data.{brush.key[:60]}")
+                raise Problem(
+                    "bad_parameter", f"task {str(task.get('id'))[:20]!r} has no text in data.{brush.key[:60]}"
+                )
 
             async def read(body: Body, address: str = address) -> bytes:
                 return await _image(address, settings, body)
@@ -75,6 +78,8 @@ def add_label_studio(app: FastAPI, service: Service, guarded: list[Any]) -> None
 async def _content(request: Request, service: Service) -> dict[str, Any]:
     with service.bodies.enter() as body:
         data = await read_json(request, service.settings, body)
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:  # commas of texts too, of which an image's has one
+        raise Problem("too_large", f"the body has more than {MOST_VALUES:,} values; send fewer tasks at once")
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -109,8 +114,12 @@ async def _image(address: str, settings: ServerSettings, body: Body) -> bytes:
         body.complete()
         return data
     home = settings.label_studio.rstrip("/") + "/"
-    url = urljoin(home, address.lstrip("/") if address.startswith("/") else address)
-    if urlsplit(url)[:2] != urlsplit(home)[:2]:
+    try:
+        url = urljoin(home, address.lstrip("/") if address.startswith("/") else address)
+        below = url.startswith(home) and ".." not in unquote(urlsplit(url).path).split("/")
+    except ValueError:
+        below = False
+    if not below:  # what lies beside it on that host may be another program, which is not shown the token
         raise Problem(
             "bad_parameter",
             f"the image {address[:200]!r} is not at {settings.label_studio}, the only place where this server fetches; let Label "
@@ -134,7 +143,7 @@ async def _fetched(url: str, settings: ServerSettings, body: Body) -> bytes:
                         answer.status_code, "redirects to other places are not followed" if answer.is_redirect else ""
                     )
                     raise Problem(
-                        "bad_image", f"Label Studio answers {answer.status_code} for {url[:300]}: {hint}".rstrip(": ")
+                        "bad_image", f"Label Studio answers {answer.status_code} for {url[:300]!r}: {hint}".rstrip(": ")
                     )
                 async for part in answer.aiter_bytes():
                     data += part
@@ -143,8 +152,11 @@ async def _fetched(url: str, settings: ServerSettings, body: Body) -> bytes:
                         raise Problem(
                             "too_large", f"the image has more than {settings.max_bytes:,} bytes, the most that is taken"
                         )
-    except httpx.HTTPError as error:
-        raise Problem("bad_image", f"{url[:300]} cannot be fetched: {type(error).__name__} {error}".strip()) from None
+    except Problem:
+        raise
+    except Exception as error:  # httpx's, and those of addresses and answers that are none
+        reason = f"{type(error).__name__} {error}".strip()[:300]
+        raise Problem("bad_image", f"{url[:300]!r} cannot be fetched: {reason}") from None
     body.complete()
     return bytes(data)
 

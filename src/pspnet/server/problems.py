@@ -48,7 +48,7 @@ def answer_problem(request: Request, problem: Problem) -> JSONResponse:
         "type": f"urn:pspnet:problem:{problem.kind}",
         "title": problem.heading,
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": problem.detail.encode("utf-8", "backslashreplace").decode(),  # it may quote what is no text
         "request_id": request.scope["pspnet"].get("request_id", ""),
     }
     headers = {}
