@@ -132,6 +132,23 @@ class TestGuard:
     def test_who_may_ask(self, status: int, path: str, headers: dict[str, str]) -> None:
         assert self.ask(path, headers) == status
 
+    @pytest.mark.parametrize("before", [[], ["start"], ["start", "body"]])
+    def test_the_servers_end_ends_the_streams_that_are_open(self, before: list[str]) -> None:
+        sent: list[Any] = []
+
+        async def inner(scope: Any, receive: Any, send: Any) -> None:
+            for kind in before:
+                await send({"type": f"http.response.{kind}", "status": 200, "headers": []})
+            raise asyncio.CancelledError  # uvicorn's, after timeout_graceful_shutdown
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": "/", "raw_path": b"/", "headers": [(b"host", b"localhost")]}
+        asyncio.run(Guard(inner)(scope, None, send))  # type: ignore[arg-type]
+        assert [message["type"].split(".")[-1] for message in sent] == ["start", "body"]
+        assert sent[0]["status"] == (200 if before else 503)
+
     def ask(self, path: str, headers: dict[str, str]) -> int:
         sent: list[Any] = []
 

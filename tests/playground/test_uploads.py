@@ -146,7 +146,8 @@ def test_postscript_called_png_starts_no_program(page: Playground) -> None:
     assert "is no image" in answer
 
 
-def test_hosts_and_paths_that_make_no_sense_are_no_fault(page: Playground) -> None:
+def test_requests_that_make_no_sense_are_no_fault(page: Playground) -> None:
+    assert "event: error" in page.call("try_parse", None, "[/x]", "<script>")  # choices that the page does not offer
     for host in ("[", "[::1", "localhost:abc", "evil.example", ""):
         assert page.ask("GET", "/", Host=host)[0] in (400, 403)
     page.ask("GET", "/gradio_api/queue/data?session_hash=nobody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -40,16 +41,23 @@ class Guard:
             return
         refusal = self.refusal(scope)
         if refusal is None:
-            await self._pass_on(scope, receive, _with_policy(send))
+            await self._pass_on(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await _answer(send, *refusal)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Gradio lets errors of a client's making through (an event stream of a session that is none): a line, no more."""
+        """Gradio lets errors of a client's making through (an event stream of a session that is none): a line, no more.
+
+        At the server's end the streams that browsers hold open are closed, without a word.
+        """
+        response = _Response(send)
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, response.send)
+        except asyncio.CancelledError:
+            if scope["type"] == "http":
+                await response.end()
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             log.warning(
@@ -76,18 +84,30 @@ class Guard:
         return None
 
 
-def _with_policy(send: Send) -> Send:
-    async def sending(message: MutableMapping[str, Any]) -> None:
+class _Response:
+    """Sends an answer with the policy in its headers, and knows how far it is."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._started, self._ended = send, False, False
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
+            self._started = True
             extra = [
                 (b"content-security-policy", POLICY.encode()),
                 (b"x-content-type-options", b"nosniff"),
                 (b"referrer-policy", b"no-referrer"),
             ]
             message["headers"] = [*message.get("headers", []), *extra]
-        await send(message)
+        self._ended = message["type"] == "http.response.body" and not message.get("more_body")
+        await self._send(message)
 
-    return sending
+    async def end(self) -> None:
+        """Ends an answer that is not whole."""
+        if not self._started:
+            await _answer(self._send, 503, "the playground has ended")
+        elif not self._ended:
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(send: Send, status: int, text: str) -> None:

@@ -43,7 +43,8 @@ class Page(gr.Blocks):  # type: ignore[misc, name-defined]
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
         try:
             return await super().preprocess_data(block_fn, [_checked(value) for value in inputs], *others, **named)
-        except gr.Error:
+        except gr.Error as error:  # Gradio's own words, for a choice that is none say
+            error.print_exception = False
             raise
         except ConfigError as error:
             raise gr.Error(str(error), print_exception=False, title="This did not work") from error
