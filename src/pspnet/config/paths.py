@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pspnet.config.base import Settings
 
 MAYBE_PATHS = ("model.encoder_weights",)  # settings that are words or paths; paths alone are known by their type
-_ABSOLUTE = re.compile(r"(/|~[/\\]|\\\\|[A-Za-z]:[/\\])(?!/)")
+_ABSOLUTE = re.compile(r"(/|~[/\\]|\\\\|[A-Za-z]:[/\\])(?!/)|//\w[\w.-]*/|file:/", re.IGNORECASE)
 
 
 def path_fields(settings: type[Settings], parent: str = "") -> list[str]:

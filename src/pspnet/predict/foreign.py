@@ -133,6 +133,8 @@ class ForeignEngine:
                 f"'{self.path}' gives {output.shape}; {about.output} of {count} classes were expected"
             )
         output = output.astype(np.float32)
+        if np.isnan(output).any():
+            raise CheckpointError(f"'{self.path}' gives values that are no numbers (NaN) for this image")
         if about.output == "logits":
             return np.concatenate([np.zeros_like(output), output], 1) if planes == 1 else output
         whole = np.concatenate([1 - output, output], 1) if planes == 1 else output
