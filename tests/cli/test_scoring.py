@@ -70,6 +70,13 @@ def test_two_models_are_compared(
     assert run("evaluate", two, "--against", tmp_path / "one.json", *common, "--out", tmp_path / "again") == 0
     again = json.loads((tmp_path / "again" / "comparison.json").read_text())
     assert again["differences"] == content["differences"]
+    # which it does not replace, and no results come to lie among the data
+    capsys.readouterr()
+    before = (tmp_path / "one.json").read_bytes()
+    for option, path in (("--scores", tmp_path / "one.json"), ("--out", data)):
+        assert run("evaluate", two, "--against", tmp_path / "one.json", *common, option, path, "--overwrite") == 2
+        assert "input" in capsys.readouterr().err
+    assert (tmp_path / "one.json").read_bytes() == before
 
 
 def test_predictions_for_a_server(

@@ -113,6 +113,18 @@ def test_files_of_others_are_left(tmp_path: Path) -> None:
     assert mine.read_bytes() != b"corrected by hand"
 
 
+def test_no_archive_replaces_another_one(tmp_path: Path) -> None:
+    fakes.write_ade20k(tmp_path / "in")
+    (tmp_path / "in" / "b.zip").write_bytes(b"another")
+    first = zip_of(tmp_path / "in", tmp_path / "a.zip")
+    (tmp_path / "in" / "b.zip").unlink()
+    second = zip_of(tmp_path / "in", tmp_path / "b.zip")
+    before = second.read_bytes()
+    with pytest.raises(OutputError, match="is an input"):
+        prepare("ade20k", [first, second], tmp_path, overwrite=True)
+    assert second.read_bytes() == before
+
+
 def test_a_member_without_a_name_is_a_fault_of_the_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
         zipped.writestr(zipfile.ZipInfo(""), b"e")  # zipfile itself stumbles over it, with an IndexError

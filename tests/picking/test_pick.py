@@ -160,3 +160,6 @@ def test_the_command(seg: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert image_size(tmp_path / "out" / "picked.jpg") == (218, 1200)
     assert _run(arguments, debug=False) == 1  # not over an earlier choice
     assert "--overwrite" in capsys.readouterr().err
+    for out in (tmp_path / "in", tmp_path / "in" / "picked"):  # where picked.jpg would be a photograph the next time
+        assert _run([*arguments[:-1], str(out), "--overwrite"], debug=False) == 2
+        assert "lies in it" in capsys.readouterr().err

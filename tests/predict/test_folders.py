@@ -80,7 +80,7 @@ def test_a_new_image_does_not_take_another_ones_result(seg: Segmenter, tmp_path:
 def test_results_are_no_photographs(seg: Segmenter, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     photo(folder / "one.jpg")
-    for out in (folder, folder / "parsed", folder / "deep" / "er"):
+    for out in (folder / "parsed", folder / "deep" / "er"):
         for _ in range(2):
             files = find_images([folder])
             assert [file.path.name for file in files] == ["one.jpg"]
@@ -95,10 +95,41 @@ def test_photographs_are_never_replaced(seg: Segmenter, tmp_path: Path) -> None:
     link.symlink_to(folder, target_is_directory=True)
     for out in (folder, link, folder / ".." / "in"):
         for options in ({}, {"overwrite": True}, {"skip_existing": True}):
-            with pytest.raises(OutputError, match="is an input"):
+            with pytest.raises(OutputError, match="among the inputs"):
                 run(seg, find_images([folder]), out, **options)
+    for name in ("one.png", "two.png"):  # a result's name may still be a link to a photograph
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).symlink_to(folder / name)
+        with pytest.raises(OutputError, match="is an input"):
+            run(seg, find_images([folder]), tmp_path / "out", overwrite=True)
     assert {path: path.read_bytes() for path in before} == before
     assert sorted(path.name for path in folder.iterdir()) == ["one.png", "two.png"]
+
+
+def test_results_never_lie_among_the_photographs(
+    seg: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "in"
+    photos = [photo(top / "one.jpg"), photo(top / "deep" / "er" / "two.jpg")]
+    monkeypatch.chdir(top)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").symlink_to(top / "deep")
+    for given, out in (
+        ([top], top),  # JPEGs: no name meets
+        ([Path()], Path()),
+        ([Path("one.jpg")], Path()),  # a single file
+        ([top], top / "deep" / "er"),
+        ([top / "deep"], top / "deep"),  # photographs in its sub-folders only
+        ([top], tmp_path / "out"),  # by a link in the folder of results
+        ([top / "deep" / "er", top / "one.jpg"], top),
+    ):
+        with pytest.raises(OutputError, match="among the inputs") as caught:
+            run(seg, find_images(given), out)
+        assert caught.value.exit_code == 2
+        assert f"'{out / 'results'}'" in str(caught.value)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(photos)
+    assert run(seg, find_images([Path("deep")]), Path()).failures == {}  # above them: theirs is another folder
+    assert run(seg, find_images([top]), top / "deep").failures == {}  # below the top, where no photograph lies itself
 
 
 def test_files_of_others_are_kept(seg: Segmenter, tmp_path: Path) -> None:

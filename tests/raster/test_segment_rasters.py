@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from pspnet.config import RasterConfig
-from pspnet.errors import CheckpointError, ConfigError, ServiceError
+from pspnet.errors import CheckpointError, ConfigError, OutputError, ServiceError
+from pspnet.files import locked
 from pspnet.raster import segment_raster, segment_rasters
 from pspnet.raster.jobs import RasterJob, do_job, stitch
 from pspnet.raster.segment_rasters import find_rasters
@@ -143,6 +144,35 @@ def test_lists_and_wrong_lists(model: Path, tmp_path: Path) -> None:
             segment_rasters(model, wrong, tmp_path / "out", SMALL)
     with pytest.raises(CheckpointError):
         segment_rasters(tmp_path / "none.safetensors", inputs, tmp_path / "out", SMALL)
+
+
+def test_maps_never_lie_among_the_rasters(model: Path, tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "in", 1)
+    (inputs / "0.tif").rename(inputs / "0.tiff")  # no name meets
+    (inputs / "deeper").mkdir()
+    (tmp_path / "list.txt").write_text(str(inputs / "0.tiff"))
+    for sources in (inputs, [inputs / "0.tiff"], tmp_path / "list.txt"):
+        with pytest.raises(OutputError, match="among the inputs"):
+            segment_rasters(model, sources, inputs, SMALL, workers=1, device="cpu")
+    (inputs / "notes.txt").touch()
+    report = segment_rasters(model, inputs, inputs / "deeper", SMALL, workers=1, device="cpu")
+    assert len(report.done) == 1
+    report = segment_rasters(model, inputs, inputs / "deeper", SMALL, workers=1, device="cpu")
+    assert (len(report.done), len(report.skipped)) == (0, 1)  # the map is no raster to map
+    assert "1 .txt (notes.txt)" in report.left_out.note()
+    assert "1 a map of an earlier run (0.tif)" in report.left_out.note()
+
+
+def test_a_summary_of_somebody_else_stays(model: Path, tmp_path: Path) -> None:
+    inputs, summary = write_inputs(tmp_path / "in", 1), tmp_path / "out" / "summary.json"
+    summary.parent.mkdir()
+    summary.write_text('{"results": {}, "done": 1}')  # of photographs
+    with pytest.raises(OutputError, match="exists; choose another name"):
+        segment_rasters(model, inputs, summary.parent, SMALL, workers=1, device="cpu")
+    assert summary.read_text() == '{"results": {}, "done": 1}'
+    with locked(summary), pytest.raises(OutputError, match="is being written by another process"):
+        segment_rasters(model, inputs, summary.parent, SMALL.changed(overwrite=True), workers=1, device="cpu")
+    assert len(list(summary.parent.iterdir())) == 1
 
 
 def kill_one(find: str, ready: Path, killed: list[int]) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pspnet.config import ModelConfig
+from pspnet.config import DataConfig, ModelConfig
 from pspnet.data.dataset import Sample
-from pspnet.errors import ConfigError, DataError
+from pspnet.errors import ConfigError, DataError, OutputError
 from pspnet.labels import LabelSpace
 from pspnet.training import find_learning_rate, train
 from pspnet.training.resolve import DataSets, data_of, normalises_by_data, resolve
+from support import fakes
 from support.toys import Toys, toy_run
 
 
@@ -100,3 +101,16 @@ def test_the_means_of_photographs_are_not_put_on_other_values(top: float, by_dat
     assert results.mean is not None
     assert (abs(results.mean[0] - 123.675) > 1) == by_data
     assert 0.1 * top < max(results.mean) < top
+
+
+def test_a_run_never_lies_among_its_data(tmp_path: Path) -> None:
+    fakes.write_folder(tmp_path / "data")
+    before = sorted(tmp_path.rglob("*"))
+    data = DataConfig(format="folder", root=tmp_path / "data")
+    for folder in (tmp_path / "data", tmp_path / "data" / "train" / "images"):
+        with pytest.raises(OutputError, match="among the inputs"):
+            train(toy_run(folder, data=data), quiet=True)
+    table = tmp_path / "data" / "classes.csv"
+    with pytest.raises(OutputError, match="is an input"):
+        find_learning_rate(toy_run(tmp_path / "run", data=data), plot=table)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -39,13 +39,13 @@ def adapt(
     Then: pspnet evaluate camvid-night.safetensors --against camvid-small --data night-labelled
     """
     from pspnet.adaptation import adapt_batch_norm
-    from pspnet.cli.inputs import check_model, model_files
+    from pspnet.cli.inputs import check_model, images_in, model_files
     from pspnet.files import check_output
-    from pspnet.predict.folders import Unlabelled, find_images
+    from pspnet.predict.folders import Unlabelled
     from pspnet.predict.segmenter import Segmenter
 
     check_model(model)
-    files = find_images([images]).files[:limit]
+    files = images_in([images]).files[:limit]
     check_output(out, inputs=[*model_files(model), *(file.path for file in files)], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
     adapted = adapt_batch_norm(segmenter, Unlabelled(segmenter, files), prior=prior, passes=passes)

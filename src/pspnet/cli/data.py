@@ -138,20 +138,15 @@ def pick(
 
     Example: pspnet data pick best.safetensors photos/ --count 50 --labelled data/train/images --out picked
     """
-    from pspnet.files import check_output, check_output_folder
+    from pspnet.cli.inputs import images_in, model_files
+    from pspnet.files import check_output_folder
     from pspnet.picking import pick as choose
     from pspnet.picking import save_choice
-    from pspnet.predict.folders import find_images
     from pspnet.predict.segmenter import Segmenter
 
-    files = find_images(images)
-    known = find_images(labelled) if labelled else []
-    note = files.left_out.note()
-    if note:
-        console.print(note)
-    inputs = [*images, *(labelled or [])]
-    check_output_folder(out, inputs=inputs, overwrite=overwrite)
-    check_output(out / "picked.csv", inputs=inputs, overwrite=overwrite)
+    files = images_in(images)
+    known = images_in(labelled) if labelled else []
+    check_output_folder(out, inputs=[*images, *(labelled or []), *model_files(model)], overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device)
     with progress_bar("looking", len(files) + len(known)) as advance:
         choice = choose(

@@ -97,11 +97,10 @@ def export(
     For OpenVINO Model Server: pspnet export streets repository --for model-server
     """
     from pspnet.cli.console import fail
-    from pspnet.cli.inputs import model_files
+    from pspnet.cli.inputs import images_in, model_files
     from pspnet.data.catalog import open_dataset
     from pspnet.data.views import evenly
     from pspnet.exporting import export as write
-    from pspnet.predict.folders import find_images
     from pspnet.predict.segmenter import Segmenter
 
     if output not in ("logits", "labels"):
@@ -131,7 +130,7 @@ def export(
         _for_deepness(segmenter, out, size, model_files(model), overwrite)
         return
     calibration_limit, scoring_limit = limit or calibration_limit, limit or scoring_limit
-    files = find_images([images]).files if images else None
+    files = images_in([images]).files if images else None
     if files:  # evenly: of a film's frames the first hundred would all show one place
         count = min(calibration_limit, len(files))
         files = tuple(files[number * len(files) // count] for number in range(count))
@@ -148,7 +147,12 @@ def export(
         dataset=dataset,
         max_drop=max_drop,
         accuracy_aware=accuracy_aware,
-        inputs=[*model_files(model), *(file.path for file in files or ()), *([data] if data else [])],
+        inputs=[
+            *model_files(model),
+            *([images] if images else []),
+            *([data] if data else []),
+            *(dataset.sources() if dataset else []),
+        ],
         overwrite=overwrite,
     )
     console.print(str(report), highlight=False, markup=False)

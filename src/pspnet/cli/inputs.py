@@ -1,16 +1,21 @@
-"""What a command reads: its outputs must not be among it."""
+"""What a command reads: its outputs must not be among it, and what it leaves out is told."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pspnet.cli.console import console
 from pspnet.config.foreign import ForeignModel
 from pspnet.data.dataset import Dataset
 from pspnet.errors import CheckpointError
 from pspnet.files import Inputs
 from pspnet.predict.exported import files_of, is_exported
 from pspnet.weights.bundled import find_model
+
+if TYPE_CHECKING:
+    from pspnet.predict.folders import ImageList
 
 
 def model_files(*models: str | Path | None) -> list[Path]:
@@ -31,14 +36,29 @@ def check_model(model: str) -> None:
         raise CheckpointError(f"the model '{path}' does not exist; give a file, or a name that `pspnet models` lists")
 
 
-def inputs_of(model: str | Path | None, root: str | Path | None = None, dataset: Dataset | None = None) -> Inputs:
-    """A model and a data set: every file that it names, and every file of its folder (class tables, lists)."""
+def inputs_of(
+    model: str | Path | None, root: str | Path | None = None, dataset: Dataset | None = None, also: str | None = None
+) -> Inputs:
+    """A model and a data set: every file that it names, and every file of its folder (class tables, lists). also: another
+    model, or the file of its scores."""
     given: list[Any] = model_files(model)
+    if also is not None:
+        given += [also] if Path(also).suffix.lower() == ".json" else model_files(also)
     if root is not None:
         given.append(root)
     if dataset is not None:
         given += dataset.sources()
     return Inputs(given)
+
+
+def images_in(paths: Iterable[str | Path]) -> ImageList:
+    """The images of files and folders; prints what the folders hold besides."""
+    from pspnet.predict.folders import find_images
+
+    images = find_images(paths)
+    if note := images.left_out.note():
+        console.print(note, highlight=False)
+    return images
 
 
 def about_of(texts: list[str] | None) -> ForeignModel | None:

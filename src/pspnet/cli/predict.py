@@ -100,9 +100,9 @@ def segment(
 
     A clip: pspnet segment camvid-small drive.mp4 --out parsed.mp4
     """
-    from pspnet.cli.inputs import check_model
+    from pspnet.cli.inputs import check_model, images_in
     from pspnet.predict.cluster import on_machines, read_card
-    from pspnet.predict.folders import FolderReport, Runner, find_images, one_by_one, run_files
+    from pspnet.predict.folders import FolderReport, Runner, one_by_one, run_files
     from pspnet.predict.image_results import ImageOptions, Polygons
     from pspnet.predict.scale import parse_size
     from pspnet.predict.segmenter import Segmenter
@@ -128,10 +128,7 @@ def segment(
         parse_video(name, Path(paths[0]), out, video, device, engine, overwrite)
         return
     check_model(name)
-    files = find_images(paths)
-    note = files.left_out.note()
-    if note:
-        console.print(note)
+    files = images_in(paths)
     if workers and not cluster:
         fail(f"--workers {workers} is for --cluster; without it one process segments. Try --cluster local")
     outlines = cast(Polygons | None, polygons)  # checked by the options
@@ -210,7 +207,7 @@ def evaluate(
     from pspnet.cli.scoring import REPORT_FILES, Scoring, compare_with, printed, saved
     from pspnet.config import EvaluationConfig
     from pspnet.data.catalog import open_dataset
-    from pspnet.files import check_output, check_output_folder
+    from pspnet.files import check_output, check_output_folder, check_results_folder
     from pspnet.predict.segmenter import Segmenter
 
     if earlier is not None:
@@ -226,12 +223,15 @@ def evaluate(
     if calibration:
         settings["calibration"] = True
     dataset = open_dataset(format, data, split, **options_of(option))
-    inputs = inputs_of(model, data, dataset)
+    inputs = inputs_of(model, data, dataset, against)
+    folders = [*([] if data is None else [data]), *dataset.sources()]
+    if out is not None:
+        check_results_folder(out, folders)
     for target in (scores, *([] if out is None else [out / name for name in REPORT_FILES])):
         if target is not None:
             check_output(target, inputs=inputs, overwrite=overwrite)
     if submission is not None:
-        check_output_folder(submission, inputs=[*([data] if data else []), *dataset.sources()], overwrite=overwrite)
+        check_output_folder(submission, inputs=folders, overwrite=overwrite)
     segmenter = Segmenter.load(model, device=device, engine=engine)
     config = EvaluationConfig.model_validate(settings)
     scoring = Scoring(dataset, config, f"{data or format} ({split})", format, submission)

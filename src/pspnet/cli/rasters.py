@@ -158,6 +158,8 @@ def _many(
         report = segment_rasters(
             used, source, target, config, workers=workers, cluster=cluster, device=device, progress=each(advance)
         )
+    if note := report.left_out.note():
+        console.print(note, highlight=False, markup=False)
     for outcome in report.done:
         for text in outcome.warnings:
             console.print(f"{outcome.job.source}: {text}", style="yellow", highlight=False, markup=False)

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -50,13 +50,20 @@ def verify(archive: Path, checksums: Mapping[str, str]) -> bool:
     return True
 
 
-def unpack(archive: Path, out: Path, progress: Progress | None = None, overwrite: bool = False) -> int:
+def unpack(
+    archive: Path,
+    out: Path,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    given: Iterable[str | Path] = (),
+) -> int:
     """Unpacks a zip or tar below `out` and returns the number of files. Files that are there already are left.
 
     Refused before anything is written: members that would land outside `out`, links and devices, too little disk space;
     and, without overwrite, a file of another size that lies where a member goes: it is not this archive's.
     Each file is written whole or not at all, so an interrupted run is continued by the next. Zips inside a zip are
-    unpacked too. Raises DataError naming the archive and the member.
+    unpacked too. given: other archives of the same call, which no member may replace. Raises DataError naming the archive and
+    the member.
     """
     if not archive.is_file():
         raise DataError(f"'{archive}' does not exist; give the archive that you have downloaded")
@@ -66,9 +73,9 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None, overwrite
         for name in sizes:
             _check_name(archive, name)
         missing = {name: size for name, size in sizes.items() if not _is_there(out / name, size)}
-        given = Inputs([archive])
+        inputs = Inputs([archive, *given])
         for name in missing:
-            check_output(out / name, inputs=given, overwrite=overwrite)
+            check_output(out / name, inputs=inputs, overwrite=overwrite)
         _check_space(archive, out, sum(missing.values()))
         for done, name in enumerate(missing, start=1):
             with stream_of(name) as source:
@@ -76,7 +83,7 @@ def unpack(archive: Path, out: Path, progress: Progress | None = None, overwrite
             if progress is not None:
                 progress(done, len(missing))
     inner = [out / name for name in sizes if name.lower().endswith(".zip")] if archive.suffix.lower() == ".zip" else []
-    return len(sizes) + sum(unpack(path, path.parent, progress, overwrite) for path in inner)
+    return len(sizes) + sum(unpack(path, path.parent, progress, overwrite, given) for path in inner)
 
 
 @contextmanager

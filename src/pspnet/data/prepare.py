@@ -63,7 +63,7 @@ def prepare(
     for archive in map(Path, archives):
         if archive.is_file() and check and not verify(archive, source.checksums):
             notes.append(f"'{archive.name}': no checksum is public, so only its own was looked at")
-        unpack(archive, out, progress, overwrite)
+        unpack(archive, out, progress, overwrite, archives)
     root = _only_folder(out, name)
     if source.finish is not None:
         notes += source.finish(root, progress)

@@ -16,7 +16,15 @@ from pspnet.files.atomic import new_file, new_files, new_folder, own_folder, wri
 from pspnet.files.cache import cache_folder, keep_note, read_note
 from pspnet.files.listing import Listing, list_files
 from pspnet.files.locks import locked, wait_for_lock
-from pspnet.files.output_checks import Inputs, check_folder, check_output, check_output_folder, holds_keys, named_files
+from pspnet.files.output_checks import (
+    Inputs,
+    check_folder,
+    check_output,
+    check_output_folder,
+    check_results_folder,
+    holds_keys,
+    named_files,
+)
 from pspnet.files.system_errors import reason, writing
 from pspnet.files.temporary import LONGEST_NAME
 
@@ -28,6 +36,7 @@ __all__ = [
     "check_folder",
     "check_output",
     "check_output_folder",
+    "check_results_folder",
     "holds_keys",
     "keep_note",
     "list_files",

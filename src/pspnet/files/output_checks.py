@@ -37,25 +37,47 @@ def check_output(path: str | Path, *, inputs: Inputs | Iterable[str | Path] = ()
 
 
 def check_output_folder(path: str | Path, *, inputs: Iterable[str | Path] = (), overwrite: bool = False) -> None:
-    """Refuses a folder for outputs that has files in it, without `overwrite`; with it, one that holds an input or lies in
-    one. Raises OutputError."""
+    """Refuses a folder for outputs that holds an input or lies in one; without `overwrite`, one that has files in it. Raises
+    OutputError."""
     path = Path(path)
     check_folder(path)
     with writing(path):
-        if not path.is_dir() or not any(path.iterdir()):
-            return
-        if not overwrite:
-            raise OutputError(
-                f"'{path}' exists and is not empty; choose another name, or replace it: overwrite (--overwrite)"
-            )
         real = os.path.realpath(path)
         for given in inputs:
             for name in named_files(given):
                 if os.path.commonpath([real, os.path.realpath(name)]) in (real, os.path.realpath(name)):
                     raise OutputError(
-                        f"'{path}' holds an input ('{given}') or lies in it; an output never replaces an input",
+                        f"'{path}' holds an input ('{given}') or lies in it; give a folder outside of what is read",
                         exit_code=2,
                     )
+        if not overwrite and path.is_dir() and any(path.iterdir()):
+            raise OutputError(
+                f"'{path}' exists and is not empty; choose another name, or replace it: overwrite (--overwrite)"
+            )
+
+
+def check_results_folder(folder: str | Path, inputs: Iterable[str | Path], within: Iterable[str | Path] = ()) -> None:
+    """Refuses a folder for results that is a folder of inputs: who looks there next would take results for inputs.
+
+    inputs: what the command reads: files, which stand for the folders they lie in, or folders. within: folders below the one
+    for results that get results too. Links are seen through. A folder below one of the inputs' is allowed. Raises
+    OutputError.
+    """
+    sources: dict[tuple[int, int], str] = {}
+    for given in inputs:
+        for name in named_files(given):
+            near = name if os.path.isdir(name) else os.path.dirname(os.path.abspath(name))
+            with suppress(OSError, ValueError):
+                sources.setdefault(_identity(near), os.fspath(given))
+    for path in map(Path, dict.fromkeys((folder, *within))):
+        with suppress(OSError, ValueError):  # not there yet
+            if (given := sources.get(_identity(path))) is not None:
+                among = "" if given == str(path) else f" ('{given}')"
+                raise OutputError(
+                    f"results in '{path}' would lie among the inputs{among}, where the next run takes them for such; give "
+                    f"them a folder of their own, such as '{Path(folder) / 'results'}'",
+                    exit_code=2,
+                )
 
 
 def holds_keys(path: str | Path, keys: Iterable[str]) -> bool:

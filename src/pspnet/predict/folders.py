@@ -24,6 +24,7 @@ from pspnet.files import (
     Listing,
     check_folder,
     check_output,
+    check_results_folder,
     holds_keys,
     list_files,
     locked,
@@ -128,8 +129,9 @@ def segment_files(
 
     Yields the growing report after every image, for a progress bar. A file that cannot be read or segmented goes to
     `failures` and the rest goes on. Results of an earlier run, by its summary, are replaced, or kept with skip_existing
-    where they are of the same file, unchanged. Raises OutputError before the first image where a result would replace
-    an input, or, without overwrite, a file that is no result of ours, and where another process writes into the folder.
+    where they are of the same file, unchanged. Raises OutputError before the first image where `out_dir` is a folder of the
+    images (one below it is allowed), where a result would replace an input, or, without overwrite, a file that is no result
+    of ours, and where another process writes into the folder.
     """
     run = partial(one_by_one, segmenter)
     space, options = segmenter.card.label_space, options or ImageOptions()
@@ -149,6 +151,8 @@ def run_files(
     """`segment_files`, wherever `run` has the work done, in whatever order that comes back. space: the model's classes."""
     out = Path(out_dir)
     check_folder(out)
+    sources = {folder for file in files for folder in file.folders}
+    check_results_folder(out, sources, {(out / file.name).parent for file in files})
     with locked(out / SUMMARY, f"'{out}'"):
         known, shared = known_results(out), shared_results(out)
         files = _named(files, known)

@@ -37,6 +37,13 @@ class ImageFile:
     path: Path
     name: str
 
+    @property
+    def folders(self) -> set[Path]:
+        """Where it lies, and the folder that its name counts from: the one that was given, or its own."""
+        above = Path(self.name).parts[:-1]
+        parent = self.path.parent
+        return {parent, parent.parents[len(above) - 1] if above and parent.parts[-len(above) :] == above else parent}
+
 
 @dataclass(frozen=True)
 class ImageOptions:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import ConfigError, OutputError, PspnetError, RasterError
-from pspnet.files import Inputs, list_files, write_text
+from pspnet.files import Inputs, Listing, check_output, check_results_folder, holds_keys, list_files, locked, write_text
 from pspnet.georaster.grids import open_raster
 from pspnet.predict.cluster import read_card
 from pspnet.predict.segmenter import Segmenter
@@ -27,12 +27,14 @@ Runner = Callable[[Sequence[RasterJob]], Iterator[RasterOutcome]]
 
 @dataclass(frozen=True)
 class ManyReport:
-    """What became of many rasters. skipped: targets that were there before. failed: source -> reason."""
+    """What became of many rasters. skipped: targets that were there before. failed: source -> reason. left_out: what a folder
+    of sources held besides."""
 
     folder: Path
     done: list[RasterOutcome] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    left_out: Listing = field(default_factory=Listing)
 
 
 def segment_rasters(
@@ -66,7 +68,8 @@ def segment_rasters(
         progress: Called with (finished, all) after each piece of work.
         settings: Fields of RasterConfig, put over `config`.
 
-    Raises ConfigError for sources and settings that cannot be; a raster's own faults are in the report.
+    Raises ConfigError for sources and settings that cannot be, OutputError for a folder of the sources and for one into which
+    another process writes; a raster's own faults are in the report.
     """
     config, folder = config or RasterConfig(), Path(folder)
     config = config.changed(**settings) if settings else config
@@ -81,13 +84,22 @@ def segment_rasters(
         checkpoint = str(find_model(segmenter).absolute())
         read_card(checkpoint)
     workers = 1 if opened is not None else workers or default_workers()
-    rasters = dict(_targets(sources, folder))
+    left_out = Listing()
+    rasters = dict(_targets(sources, folder, left_out))
+    check_results_folder(
+        folder,
+        [*rasters, *([sources] if isinstance(sources, (str, Path)) and os.path.isdir(sources) else [])],
+        {target.parent for target in rasters.values()},
+    )
     files = [checkpoint] if opened is None else opened.files
     used = Inputs([*rasters, *files, *([config.aoi] if isinstance(config.aoi, Path) else [])])
     for target in rasters.values():  # a map may be another raster's input, too
         if used.find(target) is not None:
             raise OutputError(f"'{target}' is an input; choose another folder for the maps", exit_code=2)
-    report = ManyReport(folder)
+    summary = folder / SUMMARY
+    ours = config.overwrite or holds_keys(summary, ("done", "skipped", "failed"))
+    check_output(summary, inputs=used, overwrite=ours)
+    report = ManyReport(folder, left_out=left_out)
     whole: list[RasterJob] = []
     for source, target in rasters.items():
         if target.exists() and not config.overwrite:
@@ -96,7 +108,6 @@ def segment_rasters(
         else:
             polygons = str(target.with_suffix(".gpkg")) if config.polygons else None
             whole.append(RasterJob(source, str(target), polygons))
-    folder.mkdir(parents=True, exist_ok=True)
 
     def run(jobs: Sequence[RasterJob]) -> Iterator[RasterOutcome]:
         if cluster is not None:
@@ -105,27 +116,29 @@ def segment_rasters(
             return _here(jobs, opened or checkpoint, config, device)
         return run_pool(jobs, checkpoint, config, min(workers, len(jobs)), device)
 
-    jobs = _divided(whole, config, split_megapixels) if workers > 1 or cluster else whole
-    outcomes: dict[RasterJob, RasterOutcome] = {}
-    for _ in range(retries + 1):
-        left = [job for job in jobs if job not in outcomes or outcomes[job].error]
-        if not left:
-            break
-        for outcome in run(left):
-            outcomes[outcome.job] = outcome
-            if progress is not None:
-                progress(sum(1 for one in outcomes.values() if not one.error), len(jobs))
-    _gather(whole, outcomes, report, checkpoint, config)
-    _write_summary(report)
+    with locked(summary, f"'{folder}'"):
+        jobs = _divided(whole, config, split_megapixels) if workers > 1 or cluster else whole
+        outcomes: dict[RasterJob, RasterOutcome] = {}
+        for _ in range(retries + 1):
+            left = [job for job in jobs if job not in outcomes or outcomes[job].error]
+            if not left:
+                break
+            for outcome in run(left):
+                outcomes[outcome.job] = outcome
+                if progress is not None:
+                    progress(sum(1 for one in outcomes.values() if not one.error), len(jobs))
+        _gather(whole, outcomes, report, checkpoint, config)
+        _write_summary(report)
     return report
 
 
 def find_rasters(
-    sources: str | Path | Iterable[str | Path], folder: str | Path | None = None
+    sources: str | Path | Iterable[str | Path], folder: str | Path | None = None, left_out: Listing | None = None
 ) -> list[tuple[str, Path]]:
     """(source, name below the output folder) of a folder, a list file or paths. Raises ConfigError where none is found.
 
-    folder: where the maps go; what lies in it is no source where it is a folder below that of the sources.
+    folder: where the maps go; what lies in it is no source where it is a folder below that of the sources. left_out: gets what
+    a folder holds besides.
     """
     if isinstance(sources, (str, Path)):
         path = Path(sources)
@@ -140,6 +153,8 @@ def find_rasters(
             if not listing.files:
                 note = listing.note()
                 raise ConfigError(f"'{path}' holds no raster ({', '.join(SUFFIXES)})" + (f"; {note}" if note else ""))
+            if left_out is not None:
+                left_out.left_out |= listing.left_out
             return [(str(file), file.relative_to(path)) for file in listing.files]
         if path.suffix.lower() in (".txt", ".lst", ".csv"):
             if not path.is_file():
@@ -164,9 +179,9 @@ def _own_result(file: Path, below: str | None) -> str:
     return "a map of an earlier run" if folder == below or folder.startswith(below + os.sep) else ""
 
 
-def _targets(sources: str | Path | Iterable[str | Path], folder: Path) -> Iterator[tuple[str, Path]]:
+def _targets(sources: str | Path | Iterable[str | Path], folder: Path, left_out: Listing) -> Iterator[tuple[str, Path]]:
     source_of: dict[Path, str] = {}
-    for source, name in find_rasters(sources, folder):
+    for source, name in find_rasters(sources, folder, left_out):
         target = folder / name.with_suffix(".tif")
         if target in source_of:
             raise ConfigError(

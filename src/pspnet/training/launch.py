@@ -16,7 +16,7 @@ import torch
 from pspnet.config.encoders import encoder_family
 from pspnet.config.train import TrainConfig
 from pspnet.errors import ConfigError, DataError, PspnetError, RunInterrupted, TrainingError, require
-from pspnet.files import reason, write_text
+from pspnet.files import check_results_folder, reason, write_text
 from pspnet.nn.pspnet import PSPNet
 from pspnet.training.callbacks import Callback, TensorBoard
 from pspnet.training.distributed import RUN_DIR_VARIABLE, is_first, launched, outside_launch, started_by_first
@@ -42,6 +42,7 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
         sets = data_of(config, data, first, progress)
     resolved = resolve(config, sets, lambda message: None if quiet or not first else print(message, file=sys.stderr))
     folder = RunFolder(new_run_dir(resolved))
+    check_results_folder(folder.path, [*([] if config.data.root is None else [config.data.root]), *sets.sources()])
     model, source = first_model(resolved, sets.train.label_space)  # before the folder is made: it may not be had
     with ExitStack() as stack:
         if first:

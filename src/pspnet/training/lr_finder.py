@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pspnet.config.train import TrainConfig
 from pspnet.data.transforms import Augmentation
 from pspnet.errors import TrainingError
-from pspnet.files import new_file
+from pspnet.files import check_output, new_file
 from pspnet.losses import build_loss
 from pspnet.predict.engines import compute_dtype
 from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
@@ -39,6 +39,9 @@ class RateSearch:
 def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Path | None) -> RateSearch:
     """See `pspnet.training.find_learning_rate`."""
     sets = data_of(config, data)
+    if plot is not None:
+        inputs = [path for path in (config.data.root, config.init_from) if path is not None]
+        check_output(plot, inputs=[*inputs, *sets.sources()])  # before the search, not after
     config = resolve(config.changed(steps=steps, epochs=None, devices=1), sets)
     with callers_random_numbers_kept():
         rates, losses = _sweep(config, sets, steps)
