@@ -24,6 +24,8 @@ from pspnet.files import (
     temporary,
     write_bytes,
 )
+from pspnet.raster.tile_store import TileStore
+from pspnet.training.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +208,28 @@ def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / ".run.lock").write_text(f"{2**22 - 7} {temporary.host()} 1")  # of a process that is gone
     with locked(tmp_path / "run"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system has no such flag")
+def test_what_is_changed_where_it_lies_is_no_link(tmp_path: Path) -> None:
+    """A folder of a stranger's may hold links under the names of our locks, journals and logs."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (tmp_path / ".run.lock").symlink_to(victim)
+    with pytest.raises(OutputError, match="is a link"), locked(tmp_path / "run"):
+        pass
+    (tmp_path / "map.tif.part").symlink_to(victim)
+    with pytest.raises(OutputError, match="is a link"):
+        TileStore(tmp_path / "map.tif", 32, {}, overwrite=True)
+    (tmp_path / "map.tif.part").unlink()
+    (tmp_path / "map.tif.journal").symlink_to(victim)
+    TileStore(tmp_path / "map.tif", 32, {}, overwrite=True).close()  # a journal of its own takes the link's place
+    run = RunFolder(tmp_path / "one")
+    run.path.mkdir()
+    run.metrics.symlink_to(victim)
+    with pytest.raises(OutputError, match="is a link"):
+        run.append_metrics(step=1)
+    assert victim.read_bytes() == b"mine"
 
 
 def test_a_refusal_comes_before_the_work(tmp_path: Path) -> None:

@@ -132,6 +132,20 @@ def test_results_never_lie_among_the_photographs(
     assert run(seg, find_images([top]), top / "deep").failures == {}  # below the top, where no photograph lies itself
 
 
+def test_a_strangers_summary_leads_nowhere(seg: Segmenter, tmp_path: Path) -> None:
+    path, victim = photo(tmp_path / "in" / "a.jpg"), photo(tmp_path / "mine.png")
+    before, out = victim.read_bytes(), tmp_path / "out"
+    out.mkdir()
+    for name in ("../mine.png", str(victim), "x/../../mine.png"):
+        (out / "summary.json").write_text(json.dumps({"results": {name: {"file": str(path)}}, "done": 1}))
+        run(seg, find_images([path]), out, overwrite=True)
+        assert victim.read_bytes() == before
+    for odd in ("[" * 100_000, '{"results": 7}', '{"results": {"a.png": 7}}', "\0"):
+        (out / "summary.json").write_text(odd)
+        run(seg, find_images([path]), out, overwrite=True)
+    assert widths(out) == {"a.png": 32}
+
+
 def test_files_of_others_are_kept(seg: Segmenter, tmp_path: Path) -> None:
     photo(tmp_path / "in" / "one.jpg")
     for name in ("one.png", "one_overlay.jpg", "summary.json"):

@@ -25,7 +25,7 @@ from pspnet.files.output_checks import (
     holds_keys,
     named_files,
 )
-from pspnet.files.system_errors import reason, writing
+from pspnet.files.system_errors import not_through_links, reason, writing
 from pspnet.files.temporary import LONGEST_NAME
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "new_file",
     "new_files",
     "new_folder",
+    "not_through_links",
     "own_folder",
     "read_note",
     "reason",

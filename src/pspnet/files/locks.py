@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pspnet.errors import OutputError
-from pspnet.files.system_errors import writing
+from pspnet.files.system_errors import not_through_links, writing
 from pspnet.files.temporary import LONGEST_NAME, host, short_name
 from pspnet.machine import at_work
 
@@ -39,7 +39,7 @@ def locked(path: str | Path, what: str = "") -> Iterator[None]:
 def _take(lock: Path, what: str) -> IO[bytes]:
     """The lock file, open and held. Raises OutputError where it is another's."""
     for _ in range(100):
-        file = open(lock, "a+b", buffering=0)  # noqa: SIM115  closed by who holds the lock
+        file = open(lock, "a+b", buffering=0, opener=not_through_links)  # noqa: SIM115  closed by who holds the lock
         try:
             held = _lock_file(file)
             if held is None:  # a system without locks: the file belongs to the process whose id is in it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ _REASONS = {
     errno.EACCES: "you may not write there",
     errno.EPERM: "you may not write there",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "it is a link, and what is changed where it lies is not changed through one",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
 }
 
@@ -33,6 +35,11 @@ def writing(path: str | Path, after: str = "", also: tuple[type[Exception], ...]
         raise
     except kinds as error:
         raise OutputError(f"'{path}' cannot be written: {reason(error)}{'. ' + after if after else ''}") from error
+
+
+def not_through_links(path: str, flags: int) -> int:
+    """An `opener` for what is changed where it lies (locks, logs, unfinished work): a link there may lead to anything."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def reason(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pspnet.config import TrainConfig
 from pspnet.errors import ConfigError, TrainingError
-from pspnet.files import wait_for_lock, write_text
+from pspnet.files import not_through_links, wait_for_lock, write_text
 from pspnet.files.path_limits import is_below
 from pspnet.playground.run_state import LOG, PROCESS, RECIPE, WAITING, RunState, is_of_run, read_json, read_run
 from pspnet.training.run_folder import new_run_dir
@@ -157,7 +157,7 @@ class RunQueue:
         """Starts a process that outlives this one: a session of its own, its words in a file."""
         how = read_json(path / WAITING).get("how", "start")
         what = ["--resume", str(path)] if how == "resume" else [str(path / RECIPE)]
-        with plain_words(path), (path / LOG).open("ab") as log:
+        with plain_words(path), open(path / LOG, "ab", opener=not_through_links) as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {how}\n".encode())
             log.flush()
             child = subprocess.Popen(
@@ -180,7 +180,7 @@ class RunQueue:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One at a time among threads and among servers of the same folder."""
-        with (self.folder / ".queue.lock").open("ab") as file:
+        with open(self.folder / ".queue.lock", "ab", opener=not_through_links) as file:
             wait_for_lock(file)
             yield
 

@@ -27,18 +27,27 @@ def known_results(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if "results" in content:
-            return {str(name): {**record, "file": str(record["file"])} for name, record in content["results"].items()}
-        images = content["images"]  # as summaries were before they had a table of results
-        return {f"{image['name']}.png": {"file": os.path.abspath(image["file"])} for image in images}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            results = {
+                str(name): {**record, "file": str(record["file"])} for name, record in content["results"].items()
+            }
+        else:  # as summaries were before they had a table of results
+            results = {f"{image['name']}.png": {"file": os.path.abspath(image["file"])} for image in content["images"]}
+    except Exception:  # none, or whatever somebody wrote
         return {}
+    return {name: record for name, record in results.items() if _is_inside(name)}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name leads nowhere out of the folder: a summary may be a stranger's."""
+    path = Path(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def shared_results(folder: Path) -> list[str]:
     """The files of earlier runs that all their images share, by the summary."""
     try:
         return [str(name) for name in json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("shared", [])]
-    except (OSError, ValueError, TypeError, AttributeError):
+    except Exception:  # none, or whatever somebody wrote
         return []
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.errors import RasterError
-from pspnet.files import locked, write_bytes, writing
+from pspnet.files import locked, not_through_links, write_bytes, writing
 
 FORMAT = 2  # of part and journal; 1 had no checksums
 HEADER = struct.Struct("<HHIIQII")  # level, band, row, column, bytes that follow, their checksum, the header's own
@@ -52,7 +52,8 @@ class TileStore:
         with writing_to(self.part), ExitStack() as opening:
             opening.enter_context(locked(self.part))
             # not open(..., "w+b"): it would empty the file before it is known whose it is
-            number = os.open(self.part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            number = not_through_links(str(self.part), flags)
             self.file: BinaryIO = opening.enter_context(os.fdopen(number, "r+b", 0))
             commits = self._commits_of_this_run(overwrite)
             self._go_on_from(commits)
@@ -60,7 +61,7 @@ class TileStore:
                 [self.settings, *commits[: commits.index(self.state) + 1]] if self.state in commits else [self.settings]
             )
             write_bytes(self.journal, b"".join(map(_line, lines)), durable=True)
-            self.lines: BinaryIO = opening.enter_context(open(self.journal, "ab", 0))
+            self.lines: BinaryIO = opening.enter_context(open(self.journal, "ab", 0, opener=not_through_links))
             self._open = opening.pop_all()
         self.end = self.state["bytes"]
 

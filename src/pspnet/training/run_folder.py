@@ -31,7 +31,7 @@ from typing import Any, Literal
 from pspnet.config.base import read_yaml, with_overrides
 from pspnet.config.train import TrainConfig
 from pspnet.errors import ConfigError, OutputError, TrainingError
-from pspnet.files import locked, write_text, writing
+from pspnet.files import locked, not_through_links, write_text, writing
 from pspnet.machine import at_work
 
 # settings that a resumed run may be given anew: none of them changes a number
@@ -173,7 +173,7 @@ class RunFolder:
             # a full disk has no room for a second file, but the old one's room can be written over: a run that has
             # failed must not go on as "running" for those who watch it
             try:
-                with self.state.open("r+b") as file:
+                with open(self.state, "r+b", opener=not_through_links) as file:
                     file.write(text.encode())
                     file.truncate()
                 return
@@ -247,8 +247,8 @@ def _lacking(header: str) -> int:
 
 
 def _append(path: Path, lines: str) -> None:
-    with writing(path), path.open("a", encoding="utf-8") as file:  # one write, so a reader sees whole lines
-        file.write(lines)
+    with writing(path), open(path, "a", encoding="utf-8", opener=not_through_links) as file:
+        file.write(lines)  # one write, so a reader sees whole lines
 
 
 def _read_lines(path: Path) -> list[dict[str, float]]:
