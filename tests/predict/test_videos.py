@@ -113,15 +113,17 @@ def test_a_damaged_clip_leaves_nothing(seg: Segmenter, tmp_path: Path) -> None:
         tmp_path / "whole.avi", [np.random.default_rng(i).integers(0, 255, (64, 96, 3), np.uint8) for i in range(30)]
     )
     (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    (tmp_path / "text.mp4").write_bytes(b"no video at all")
+    (tmp_path / "noise.mp4").write_bytes(b"no video at all\0")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile whole.avi\n")  # FFmpeg would show that clip
     for name, words in {
         "cut.avi": r"of 30 frames can be read",
-        "text.mp4": "cannot be opened",
+        "noise.mp4": "cannot be opened",
+        "list.mp4": "is no video but a text",
         "none.mp4": "exist",
     }.items():
         with pytest.raises(ImageError, match=words):
             segment_video(seg, tmp_path / name, tmp_path / "out.avi")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.avi", "text.mp4", "whole.avi"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.avi", "list.mp4", "noise.mp4", "whole.avi"]
 
 
 def test_what_is_refused(seg: Segmenter, tmp_path: Path) -> None:

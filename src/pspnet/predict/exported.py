@@ -43,10 +43,13 @@ class OnnxEngine:
         options.log_severity_level = 3
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
+            output = self._session.get_outputs()[0].name
+            inputs = [one.name for one in self._session.get_inputs()]
         except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
             raise CheckpointError(f"'{path}' cannot be opened by onnxruntime: {_line(error)}") from error
-        self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
-        output = self._session.get_outputs()[0].name
+        if self.header and inputs != ["images"]:
+            raise CheckpointError(f"'{path}' has a header of pspnet, but takes {', '.join(inputs)} instead of images")
         if self.header and output != "logits":
             option = "--output labels" if output == "labels" else "--for"
             raise CheckpointError(
@@ -87,19 +90,20 @@ class OpenVinoEngine(CompiledOpenVino):
 
     def __init__(self, path: Path, precision: str | None = None) -> None:
         core = openvino().Core()
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": thread_count()}
         try:
             model = core.read_model(str(path))
-        except RuntimeError as error:
+            self.header: str | None = _runtime_info(model, "pspnet")
+            # OpenVINO would choose bfloat16 by itself where the processor has it: an fp32 export means float32, an int8
+            # export leaves the rest to OpenVINO
+            precision = precision or _runtime_info(model, "pspnet_precision") or "fp32"
+            hint = {"bf16": "bf16", "fp16": "f32", "fp32": "f32"}.get(precision)
+            if hint:
+                settings["INFERENCE_PRECISION_HINT"] = hint
+            compiled = core.compile_model(model, "CPU", settings)
+        except Exception as error:  # a graph that is read may still not be one that can be compiled
             raise CheckpointError(f"'{path}' cannot be opened by OpenVINO: {_line(error)}") from error
-        self.header: str | None = _runtime_info(model, "pspnet")
-        # OpenVINO would choose bfloat16 by itself where the processor has it: an fp32 export means float32, an int8
-        # export leaves the rest to OpenVINO
-        precision = precision or _runtime_info(model, "pspnet_precision") or "fp32"
-        hint = {"bf16": "bf16", "fp16": "f32", "fp32": "f32"}.get(precision)
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": thread_count()}
-        if hint:
-            settings["INFERENCE_PRECISION_HINT"] = hint
-        super().__init__(core.compile_model(model, "CPU", settings))
+        super().__init__(compiled)
         self.precision = precision
 
 

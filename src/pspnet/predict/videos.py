@@ -219,6 +219,10 @@ def _opened(path: Path) -> Iterator[Any]:
     path_limits.check(path)
     if not path.is_file():
         raise ImageError(f"'{path}' does not exist or is no file; give a video clip")
+    with path.open("rb") as file:
+        head = file.read(256)
+    if head and min(head) >= 9:  # FFmpeg goes by the content: a list of files (ffconcat, m3u8) would show those
+        raise ImageError(f"'{path}' is no video but a text: it begins with {head[:20]!r}")
     clip = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not clip.isOpened():
