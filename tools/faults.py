@@ -34,13 +34,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pspnet.errors import PspnetError
+from pspnet.errors import DataError, PspnetError
 from pspnet.machine import processor_name, source_commit
 
 ROOT = Path(__file__).parents[1]
 PAGE, BEGIN, END = ROOT / "docs" / "reliability.md", "<!-- faults -->", "<!-- /faults -->"
 PROGRAM = (sys.executable, "-P", "-m", "pspnet")
 HANG_S = 600
+LARGE = (".safetensors", ".onnx")  # megabytes to be read and hashed: a fifth of the tries
 Wrong = str  # why a try was wrong; empty for a right one
 
 
@@ -316,6 +317,7 @@ def readers(work: Path, tries: int, chosen: Sequence[str] = ()) -> list[Row]:
     from pspnet.config.base import read_yaml
     from pspnet.georaster.grids import open_raster
     from pspnet.images import image_size, read_image, read_label
+    from pspnet.predict.exported import open_exported
     from pspnet.weights.checkpoint import load_checkpoint
     from pspnet.weights.torch_files import read_file
 
@@ -358,6 +360,12 @@ def readers(work: Path, tries: int, chosen: Sequence[str] = ()) -> list[Row]:
         ".dlpk": ([archive.getvalue()], ".dlpk", read_package),
         "rasters": ([(work / "good.tif").read_bytes()], ".tif", pixels),
     }
+    onnx = (ROOT / "src/pspnet/models/scenes.int8.onnx").read_bytes()
+    bare = onnx[: onnx.rindex(b"\x72\x51\x0a\x0dpspnet_digest")]  # what other programs write has no digest
+    kinds |= {
+        ".onnx": ([onnx], ".onnx", open_exported),
+        ".onnx without its digest": ([bare], ".onnx", open_exported),
+    }
     kinds |= _exports(work) | _vectors(work)
     if unknown := set(chosen) - kinds.keys():
         raise SystemExit(f"--readers {', '.join(sorted(unknown))}: there are {', '.join(kinds)}")
@@ -370,7 +378,7 @@ def readers(work: Path, tries: int, chosen: Sequence[str] = ()) -> list[Row]:
         for good in goods:  # else a refusal would say nothing
             path.write_bytes(good)
             read(path)
-        for number in range(tries if name != "checkpoints" else max(tries // 5, 10)):
+        for number in range(max(tries // 5, 10) if ending in LARGE else tries):
             path.write_bytes(altered(goods[number % len(goods)], rng))
             began = time.monotonic()
             try:
@@ -427,8 +435,10 @@ def _exports(work: Path) -> dict[str, tuple[list[bytes], str, Callable[[Path], o
         def read(path: Path) -> None:
             (root / file).write_bytes(path.read_bytes())
             dataset = open_unchecked(format, root, "all")
-            for index in range(len(dataset)):
-                dataset.inspect(index)
+            faults = [*dataset.faults, *(fault for index in range(len(dataset)) for fault in dataset.inspect(index)[1])]
+            errors = [fault.message for fault in faults if fault.severity == "error"]
+            if errors:
+                raise DataError(errors[0])
 
         return read
 
@@ -449,7 +459,7 @@ def _vectors(work: Path) -> dict[str, tuple[list[bytes], str, Callable[[Path], o
     shapes = shapely.to_wkb([shapely.box(0, 0, 9, 9), shapely.box(5, 5, 20, 9)])
     names = np.array(["sea", "land"], object)
     kinds: dict[str, tuple[list[bytes], str, Callable[[Path], object]]] = {}
-    for ending in (".geojson", ".gpkg", ".fgb"):
+    for ending in (".geojson", ".gpkg", ".fgb", ".gml"):
         file = work / f"good{ending}"
         pyogrio.raw.write(file, shapes, [names], ["class"], geometry_type="Polygon", crs="EPSG:4326")
         kinds[ending] = ([file.read_bytes()], ending, lambda path: read_features(path, "EPSG:4326", "class"))
