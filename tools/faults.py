@@ -452,17 +452,19 @@ def _vectors(work: Path) -> dict[str, tuple[list[bytes], str, Callable[[Path], o
     """Readers of vector files, and of a mosaic's description."""
     import pyogrio
     import shapely
+    from rasterio.crs import CRS
 
     from pspnet.georaster.grids import grid_of, open_raster
     from pspnet.georaster.vectors import read_features
 
+    wgs84 = CRS.from_epsg(4326)
     shapes = shapely.to_wkb([shapely.box(0, 0, 9, 9), shapely.box(5, 5, 20, 9)])
     names = np.array(["sea", "land"], object)
     kinds: dict[str, tuple[list[bytes], str, Callable[[Path], object]]] = {}
     for ending in (".geojson", ".gpkg", ".fgb", ".gml"):
         file = work / f"good{ending}"
         pyogrio.raw.write(file, shapes, [names], ["class"], geometry_type="Polygon", crs="EPSG:4326")
-        kinds[ending] = ([file.read_bytes()], ending, lambda path: read_features(path, "EPSG:4326", "class"))
+        kinds[ending] = ([file.read_bytes()], ending, lambda path: read_features(path, wgs84, "class"))
 
     def header(path: Path) -> None:
         with open_raster(str(path)) as dataset:

@@ -12,6 +12,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from rasterio.crs import CRS
 
 from pspnet.errors import DataError, RasterError
 from pspnet.files.path_limits import only_below
@@ -58,7 +59,7 @@ def test_files_that_are_what_they_say(tmp_path: Path, ending: str) -> None:
         else write(tmp_path / "a.geojson").rename(tmp_path / "a.json")
     )
     with only_below([tmp_path]):
-        assert len(read_features(path, "EPSG:4326").geometries) == 1
+        assert len(read_features(path, CRS.from_epsg(4326)).geometries) == 1
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_no_file_shows_another_or_asks_a_server(tmp_path: Path, name: str, serve
     ):
         path.write_text(text)
         with pytest.raises(RasterError, match=r"is no \.|describes data that lie elsewhere"):
-            read_features(path, "EPSG:4326")
+            read_features(path, CRS.from_epsg(4326))
     assert not asked
 
 

@@ -157,8 +157,8 @@ def test_only_label_studio_itself_is_asked(tmp_path: Path, studio: str) -> None:
 def test_what_lies_beside_label_studio_is_not_shown_the_token(tmp_path: Path, studio: str) -> None:
     with backend(tmp_path, f"{studio}/data/upload") as http:
         assert ask(http, "3/photo.png")[0] == 200
-        for beside in (f"{studio}/other/3/photo.png", "../other", "3/%2e%2e/%2e%2e/other", "/../../other"):
-            assert "the only place where this server fetches" in ask(http, beside)[1], beside
+        for elsewhere in (f"{studio}/other/3/photo.png", "../other", "3/%2e%2e/%2e%2e/other", "/../../other"):
+            assert "the only place where this server fetches" in ask(http, elsewhere)[1], elsewhere
 
 
 def test_an_answer_of_label_studio_that_is_none(tmp_path: Path, studio: str, monkeypatch: pytest.MonkeyPatch) -> None:

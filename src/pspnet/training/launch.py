@@ -42,7 +42,9 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
         sets = data_of(config, data, first, progress)
     resolved = resolve(config, sets, lambda message: None if quiet or not first else print(message, file=sys.stderr))
     folder = RunFolder(new_run_dir(resolved))
-    check_results_folder(folder.path, [*([] if config.data.root is None else [config.data.root]), *sets.sources()])
+    parts = [part for part in (sets.train, sets.val) if part is not None]
+    inputs = [path for part in parts for path in part.sources()]
+    check_results_folder(folder.path, inputs if config.data.root is None else [config.data.root, *inputs])
     model, source = first_model(resolved, sets.train.label_space)  # before the folder is made: it may not be had
     with ExitStack() as stack:
         if first:

@@ -41,7 +41,7 @@ def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Pa
     sets = data_of(config, data)
     if plot is not None:
         inputs = [path for path in (config.data.root, config.init_from) if path is not None]
-        check_output(plot, inputs=[*inputs, *sets.sources()])  # before the search, not after
+        check_output(plot, inputs=[*inputs, *sets.train.sources()])  # before the search, not after
     config = resolve(config.changed(steps=steps, epochs=None, devices=1), sets)
     with callers_random_numbers_kept():
         rates, losses = _sweep(config, sets, steps)

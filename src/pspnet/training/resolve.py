@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,10 +47,6 @@ class DataSets:
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", as_dataset(self.train))
         object.__setattr__(self, "val", None if self.val is None else as_dataset(self.val))
-
-    def sources(self) -> list[Path]:
-        """The files that samples are read from."""
-        return [path for part in (self.train, self.val) if part is not None for path in part.sources()]
 
 
 def open_data(config: DataConfig, check: bool, progress: Progress | None = None) -> DataSets:
