@@ -29,7 +29,7 @@ _PLACES = {
     "ablate": "pspnet.ablation",
     "adapt_batch_norm": "pspnet.adaptation",
     "calibrate": "pspnet.adaptation",
-    "import_weights": "pspnet.predict.pretrained",
+    "import_weights": "pspnet.predict.imported",
     "segment_video": "pspnet.predict.videos",
     "segment_raster": "pspnet.raster",
     "segment_rasters": "pspnet.raster",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pspnet.metrics import Scores as Scores
     from pspnet.nn import PSPNet as PSPNet
     from pspnet.picking import pick as pick
-    from pspnet.predict.pretrained import import_weights as import_weights
+    from pspnet.predict.imported import import_weights as import_weights
     from pspnet.predict.segmentation import Segmentation as Segmentation
     from pspnet.predict.segmenter import Segmenter as Segmenter
     from pspnet.predict.videos import segment_video as segment_video

@@ -12,20 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 
-from pspnet.errors import ConfigError, ExportError
-from pspnet.exporting.class_metadata import for_onnx
-from pspnet.files import check_output, new_files
-from pspnet.nn.graphs import GraphNetwork, write_onnx
+from pspnet.errors import ConfigError
+from pspnet.exporting.foreign_graph import check_request, write_agreeing
+from pspnet.nn.graphs import GraphNetwork
 from pspnet.predict.segmenter import Segmenter
-from pspnet.weights.checkpoint import ModelCard, header_text
-from pspnet.weights.export_digest import add_digest
-
-LEAST_EQUAL = 0.9995  # share of labels equal to the source's
+from pspnet.weights.checkpoint import ModelCard
 
 
 @dataclass(frozen=True)
@@ -61,29 +57,13 @@ def export_deepness(
     than 99.95 % of the labels are the source's, OutputError where the file cannot be written: then nothing is.
     """
     path = Path(path)
-    if path.suffix.lower() != ".onnx":
-        raise ConfigError(f"'{path}': Deepness reads .onnx files")
-    if segmenter.card.value_range[1] > 255:
-        raise ConfigError(
-            f"the model reads values up to {segmenter.card.value_range[1]:g}, and Deepness hands on 8-bit values only; use "
-            "`pspnet raster`"
-        )
+    check_request(segmenter, path, "Deepness", "use `pspnet raster`")
     if tile_px < 32 or not 0 <= overlap_percent < 50:
         raise ConfigError(f"tile_px = {tile_px}, overlap_percent = {overlap_percent}: from 32 px, and 0 to 49 per cent")
-    check_output(path, inputs=inputs, overwrite=overwrite)
     network = GraphNetwork(segmenter.model, "probabilities", segmenter.card.temperature)
     example = torch.zeros(1, segmenter.config.in_bands, tile_px, tile_px)
-    metadata = for_onnx(segmenter.card, header_text(segmenter.config, segmenter.card))
-    metadata |= deepness_metadata(segmenter.card, tile_px, overlap_percent)
-    with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
-        part = folder / path.name
-        write_onnx(network, example, True, part, metadata)
-        add_digest(part)
-        agreement = _agreement(segmenter, part, tile_px)
-        if agreement < LEAST_EQUAL:
-            raise ExportError(
-                f"'{path}': {agreement:.4%} of the labels are equal to the source's; {LEAST_EQUAL:.2%} is asked. Nothing was written"
-            )
+    extra = deepness_metadata(segmenter.card, tile_px, overlap_percent)
+    agreement = write_agreeing(segmenter, network, example, path, _run, [(tile_px, tile_px)], extra, inputs, overwrite)
     resolution = segmenter.card.ground_resolution
     return DeepnessReport(path, tile_px, agreement, resolution * 100 if resolution else None)
 
@@ -106,12 +86,8 @@ def deepness_metadata(card: ModelCard, tile_px: int, overlap_percent: int) -> di
     return {name: json.dumps(value) for name, value in values.items()}
 
 
-def _agreement(segmenter: Segmenter, path: Path, tile_px: int) -> float:
-    """Labels as the plugin makes them, against the source's, on smooth colours."""
-    bands = segmenter.config.in_bands
-    small = np.random.default_rng(0).integers(0, 256, (tile_px // 14 + 2, tile_px // 14 + 2, bands), dtype=np.uint8)
-    image = cv2.resize(small, (tile_px, tile_px), interpolation=cv2.INTER_CUBIC).reshape(tile_px, tile_px, bands)
+def _run(session: onnxruntime.InferenceSession, image: NDArray[np.uint8]) -> NDArray[np.integer]:
+    """Labels as the plugin makes them of a tile."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)[None]
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (output,) = session.run(None, {"images": planes / np.float32(255)})
-    return float((output.argmax(1) == segmenter.labels(planes)[0]).mean())
+    return np.asarray(output.argmax(1)[0])

@@ -1,23 +1,13 @@
-"""Threads and cards that compute, whichever the engine."""
+"""Threads that compute, whichever the engine."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from pspnet.installation import available
 from pspnet.machine import usable_cores
 
 _threads: int | None = None
-
-
-def gpu_count() -> int:
-    """CUDA cards that PyTorch can use; 0 where there is no PyTorch."""
-    if not available("torch"):
-        return 0
-    from pspnet.predict.engines import cuda_count
-
-    return cuda_count()
 
 
 def set_threads(count: int) -> None:

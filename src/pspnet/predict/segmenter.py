@@ -148,10 +148,15 @@ class Segmenter:
 
         Raises CheckpointError where it cannot be had or is no model, MissingExtraError without huggingface_hub.
         """
-        from pspnet.predict.pretrained import from_pretrained
+        from pspnet.predict.pretrained import pretrained_file
 
-        options = {"device": device, "precision": precision, "engine": engine}
-        return from_pretrained(source, revision, token, options)
+        file, ours = pretrained_file(source, revision, token)
+        if ours:
+            return cls.load(file, device=device, precision=precision, engine=engine)
+        from pspnet.weights.importing import import_checkpoint
+
+        imported = import_checkpoint(file.parent, "smp")
+        return cls(imported.model, imported.card, device=device)
 
     @property
     def model(self) -> PSPNet:

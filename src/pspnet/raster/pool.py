@@ -8,8 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 
 from pspnet.config.raster import RasterConfig
+from pspnet.installation import available
 from pspnet.machine import usable_cores
-from pspnet.predict.processors import gpu_count, set_threads
+from pspnet.predict.processors import set_threads
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.jobs import RasterJob, RasterOutcome, do_job
 
@@ -18,7 +19,16 @@ _worker: tuple[Segmenter, RasterConfig] | None = None  # of this process
 
 def default_workers() -> int:
     """One for each GPU; on processors one for every four cores, which a network uses better than sixteen."""
-    return gpu_count() or max(1, usable_cores() // 4)
+    return _gpu_count() or max(1, usable_cores() // 4)
+
+
+def _gpu_count() -> int:
+    """CUDA cards that PyTorch can use; 0 where there is no PyTorch."""
+    if not available("torch"):
+        return 0
+    from pspnet.predict.engines import cuda_count
+
+    return cuda_count()
 
 
 def run_pool(
@@ -38,9 +48,9 @@ def _until_broken(
     """Takes jobs from `left` until none is there, or a worker died."""
     context = multiprocessing.get_context("spawn")  # a forked torch hangs
     devices = context.Queue()
+    cards = _gpu_count() if device == "auto" else 0
     for number in range(workers):
-        several = device == "auto" and gpu_count() > 1
-        devices.put(f"cuda:{number % gpu_count()}" if several else device)
+        devices.put(f"cuda:{number % cards}" if cards > 1 else device)
     threads = max(1, usable_cores() // workers)
     running: dict[Future[dict[str, object]], RasterJob] = {}
     with ProcessPoolExecutor(workers, context, _start, (model, config.model_dump_json(), threads, devices)) as pool:
