@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pspnet import __version__
+from pspnet.data.write_chips import pixel_values
 from pspnet.errors import CheckpointError, parsing
 from pspnet.files import check_output, new_file, write_bytes
 from pspnet.labels import IGNORE, Colour, LabelSpace, distinct_colours
@@ -124,12 +125,6 @@ def describe(segmenter: Segmenter, model_file: str, tile_px: int, padding_px: in
         "Version": "1.0",
         "pspnet": __version__,
     }
-
-
-def pixel_values(space: LabelSpace) -> list[int]:
-    """What a classified raster holds for each class: the training data's codes, or 1, 2, 3, ... where one of them is 0,
-    which means "no class" in ArcGIS."""
-    return list(space.codes) if 0 not in space.codes else list(range(1, space.num_classes + 1))
 
 
 def with_pixel_values(segmenter: Segmenter) -> Segmenter:

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pspnet.errors import require
 from pspnet.metrics import Scores
 from pspnet.predict.segmenter import Segmenter
 
 
 def png_of(figure: Any) -> bytes:
     """A matplotlib figure as a PNG."""
-    require("matplotlib.backends.backend_agg", "train").FigureCanvasAgg(figure)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=90)
     return stream.getvalue()

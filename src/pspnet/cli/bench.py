@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pspnet.cli.console import console, fail
+from pspnet.cli.console import console, sides_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def bench(
             models or ["resnet50"],
             engine or ["torch", "openvino", "onnxruntime"],
             precision or ["fp32", "bf16"],
-            [_size(text) for text in size or ["480"]],
+            [sides_of(text) for text in size or ["480"]],
             batch or [1],
             rounds=rounds,
             threads=threads,
@@ -69,10 +69,3 @@ def bench(
         )
     console.print(str(report), highlight=False, markup=False)
     console.print(f"-> {report.save(out)}", highlight=False)
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
-        fail(f"--size {text}: a number of pixels such as 480, or HEIGHTxWIDTH such as 1024x2048")
-    return int(sides[0]), int(sides[-1])

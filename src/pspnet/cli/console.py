@@ -48,6 +48,14 @@ def minute_lines(title: str) -> Callable[[str], None]:
     return line
 
 
+def sides_of(text: str) -> tuple[int, int]:
+    """ "480x640" -> (480, 640), "480" -> (480, 480). Ends the command where it is neither."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        fail(f"--size {text}: a number of pixels such as 480, or HEIGHTxWIDTH such as 1024x2048")
+    return int(sides[0]), int(sides[-1])
+
+
 @contextmanager
 def progress_bar(title: str, total: int | None, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left; gives a function to advance it. total: None where nobody knows it yet."""

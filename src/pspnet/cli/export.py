@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pspnet.cli.console import console, options_of
+from pspnet.cli.console import console, options_of, sides_of
 from pspnet.cli.options import LayoutOption, OverwriteOption
 
 if TYPE_CHECKING:
@@ -123,7 +123,13 @@ def export(
     if output == "labels":
         from pspnet.exporting.self_contained import export_labels
 
-        equal = export_labels(segmenter, out, size=_size(size), inputs=model_files(model), overwrite=overwrite)
+        equal = export_labels(
+            segmenter,
+            out,
+            size=None if size is None else sides_of(size),
+            inputs=model_files(model),
+            overwrite=overwrite,
+        )
         console.print(f"{out}: labels out, equal to the source's on {equal:.4%}", highlight=False, markup=False)
         return
     if program == "deepness":
@@ -166,7 +172,7 @@ def _for_deepness(segmenter: Segmenter, out: Path, size: str | None, inputs: lis
     from pspnet.cli.console import fail
     from pspnet.exporting.deepness import export_deepness
 
-    height, width = _size(size) or (512, 512)
+    height, width = sides_of(size or "512")
     if height != width:
         fail(f"--size {size!r}: Deepness cuts square tiles")
     report = export_deepness(segmenter, out, tile_px=height, inputs=inputs, overwrite=overwrite)
@@ -180,18 +186,6 @@ def _for_deepness(segmenter: Segmenter, out: Path, size: str | None, inputs: lis
         highlight=False,
         markup=False,
     )
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    """ "480x640" -> (480, 640), "480" -> (480, 480)."""
-    from pspnet.cli.console import fail
-
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        fail(f"--size {text!r}: write HEIGHTxWIDTH, such as 480x640")
-    return int(sides[0]), int(sides[-1])
 
 
 def import_(

@@ -79,9 +79,15 @@ def repair_tiles(folder: str | Path) -> tuple[str, ...]:
     return metadata.missing
 
 
+def pixel_values(space: LabelSpace) -> list[int]:
+    """What a classified raster holds for each class: the training data's codes, or 1, 2, 3, ... where one of them is 0,
+    which means "no class" in ArcGIS."""
+    return list(space.codes) if 0 not in space.codes else list(range(1, space.num_classes + 1))
+
+
 def _write_classified(dataset: Dataset, folder: Path, image_format: str, start: int, progress: Progress | None) -> None:
     space = dataset.label_space
-    values = list(space.codes) if 0 not in space.codes else list(range(1, space.num_classes + 1))
+    values = pixel_values(space)
     table = np.zeros(IGNORE + 1, np.uint16)
     table[: space.num_classes] = values
     counts, pairs = ChipCounts(), []

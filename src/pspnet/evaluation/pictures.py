@@ -84,11 +84,9 @@ def reliability_picture(calibration: CalibrationCounter, path: str | Path, title
 def new_figure(width: float, height: float, heights: tuple[int, ...] = (1,)) -> tuple[Any, list[Any]]:
     """A figure (inches) with plain axes below one another, in the given proportions, drawn without a display."""
     require("matplotlib", "train")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     rows = figure.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes in rows[:, 0]:
         axes.spines[["top", "right", "left", "bottom"]].set_visible(False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,30 @@ from pspnet.images.pages import geo_tags
 from pspnet.tiling import Window
 
 
-def read_bands(path: str | Path) -> BandInfo:
-    """What a raster says of its bands. Raises ImageError naming the file."""
+@contextmanager
+def image_raster(path: str | Path) -> Iterator[Any]:
+    """A raster opened as an image: what is wrong with it, now or while it is read, is an ImageError naming the file."""
     try:
         with open_raster(str(path)) as dataset:
-            return BandInfo.of(dataset)
+            yield dataset
     except RasterError as error:
         raise ImageError(str(error)) from error
+    except require("rasterio.errors", "raster").RasterioIOError as error:
+        raise ImageError(
+            f"'{path}' cannot be read: {error.__cause__ or error}. Copy or export it again, or remove it"
+        ) from error
+
+
+def read_bands(path: str | Path) -> BandInfo:
+    """What a raster says of its bands. Raises ImageError naming the file."""
+    with image_raster(path) as dataset:
+        return BandInfo.of(dataset)
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Where a raster lies. Raises ImageError naming the file."""
+    with image_raster(path) as dataset:
+        return grid_of(dataset)
 
 
 def grid_in(path: str | Path) -> Grid | None:
@@ -43,18 +60,11 @@ def read_whole(path: str | Path, numbers: Sequence[int]) -> tuple[NDArray[Any], 
 
     Gaps hold the mean of what the band has. Raises ImageError naming the file.
     """
-    try:
-        with open_raster(str(path)) as dataset:
-            if max(numbers) > dataset.count:
-                raise ImageError(f"'{path}' has {dataset.count} bands, the first image has {max(numbers)} or more")
-            reader = BandReader(dataset, numbers, [0.0] * len(numbers))
-            pixels, valid = reader.read(Window(0, 0, dataset.height, dataset.width))
-    except RasterError as error:
-        raise ImageError(str(error)) from error
-    except require("rasterio.errors", "raster").RasterioIOError as error:
-        raise ImageError(
-            f"'{path}' cannot be read: {error.__cause__ or error}. Copy or export it again, or remove it"
-        ) from error
+    with image_raster(path) as dataset:
+        if max(numbers) > dataset.count:
+            raise ImageError(f"'{path}' has {dataset.count} bands, the first image has {max(numbers)} or more")
+        reader = BandReader(dataset, numbers, [0.0] * len(numbers))
+        pixels, valid = reader.read(Window(0, 0, dataset.height, dataset.width))
     if valid is not None and valid.any():
         for plane in pixels:
             plane[~valid] = plane[valid].mean()

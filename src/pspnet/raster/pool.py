@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import Queue
 
 from pspnet.config.raster import RasterConfig
 from pspnet.installation import available
@@ -73,7 +74,7 @@ def _until_broken(
                 return
 
 
-def _start(model: str, config: str, threads: int, devices: multiprocessing.Queue[str]) -> None:
+def _start(model: str, config: str, threads: int, devices: Queue[str]) -> None:
     global _worker
     set_threads(threads)
     _worker = Segmenter.load(model, device=devices.get()), RasterConfig.model_validate_json(config)

@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from pspnet.config.train import TrainConfig
 from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.transforms import Augmentation
 from pspnet.errors import ConfigError, DataError, PspnetError
 
 Place = tuple[int, int]  # (epoch, index of the sample)
@@ -146,6 +148,19 @@ class TimedLoader(DataLoader[Any]):
             if isinstance(batch, PspnetError):
                 raise batch
             yield batch
+
+
+def run_batches(
+    config: TrainConfig, dataset: Dataset, start: int = 0, rank: int = 0, world_size: int = 1
+) -> TimedLoader:
+    """The batches of a resolved config's run from batch `start` on, for one of its processes."""
+    assert config.steps is not None
+    assert config.workers is not None
+    batches = config.steps * config.accumulate
+    plan = BatchPlan(len(dataset), config.batch_size, batches, config.seed, rank, world_size)
+    vary = Augmentation(config.augmentation, config.model.normalisation[0])
+    samples = TrainingSamples(dataset, vary, config.seed)
+    return training_loader(samples, plan, start, config.workers, config.device == "cuda")
 
 
 def training_loader(

@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pspnet.config.train import TrainConfig
-from pspnet.data.dataset import Dataset
-from pspnet.data.transforms import Augmentation
 from pspnet.errors import CheckpointError
 from pspnet.losses import build_loss
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.batches import BatchPlan, TimedLoader, TrainingSamples, training_loader
+from pspnet.training.batches import run_batches
 from pspnet.training.callbacks import Callback
 from pspnet.training.checkpoint import StateSaver, read_state
 from pspnet.training.distributed import agree, share_batch_norm
@@ -67,7 +65,7 @@ class TrainingLoop:
         self.step = fabric.setup_module(TrainingStep(model, config, loss, fabric.global_rank))
         self.results = Results(folder, config, data)
         self.saver = StateSaver(folder, config, self.state.step if saved is not None else -1)
-        self.loader = self._batches(data.train)
+        self.loader = run_batches(config, data.train, self.state.batches, fabric.global_rank, fabric.world_size)
         self.validator: Validator | None = None
         if data.val is not None:
             self.validator = Validator(folder, config, data.val, self.reporter, self.results.save_best)
@@ -136,18 +134,6 @@ class TrainingLoop:
                 state.training_mode()
                 self._save()
             raise interrupted(wish, state.step, state.steps, self.folder.path)
-
-    def _batches(self, dataset: Dataset) -> TimedLoader:
-        """The batches that are left, for this process."""
-        config = self.config
-        assert config.workers is not None
-        batches = self.state.steps * config.accumulate
-        plan = BatchPlan(
-            len(dataset), config.batch_size, batches, config.seed, self.fabric.global_rank, self.fabric.world_size
-        )
-        vary = Augmentation(config.augmentation, config.model.normalisation[0])
-        samples = TrainingSamples(dataset, vary, config.seed)
-        return training_loader(samples, plan, self.state.batches, config.workers, config.device == "cuda")
 
     def _check_best(self) -> str:
         """A word where the best model is gone or damaged: then the best one from now on counts."""

@@ -11,16 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from pspnet.config.train import TrainConfig
-from pspnet.data.transforms import Augmentation
 from pspnet.errors import TrainingError
 from pspnet.files import check_output, new_file
 from pspnet.losses import build_loss
-from pspnet.predict.engines import compute_dtype
-from pspnet.training.batches import BatchPlan, TrainingSamples, training_loader
+from pspnet.training.batches import run_batches
 from pspnet.training.initial_weights import first_model
 from pspnet.training.optimizer import build_optimizer
 from pspnet.training.resolve import DataSets, data_of, resolve
-from pspnet.training.step import callers_random_numbers_kept, seed_all, to_tensors, total_loss
+from pspnet.training.step import TrainingStep, callers_random_numbers_kept
 
 LOWEST, HIGHEST = 1e-6, 1.0  # of the encoder's rate; the head learns head_lr_factor times as fast
 SMOOTHING = 0.9  # of the running mean of the losses
@@ -42,7 +40,9 @@ def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Pa
     if plot is not None:
         inputs = [path for path in (config.data.root, config.init_from) if path is not None]
         check_output(plot, inputs=[*inputs, *sets.train.sources()])  # before the search, not after
-    config = resolve(config.changed(steps=steps, epochs=None, devices=1), sets)
+    # each batch alone, at its whole size and as it is: the loss is to follow from the rate
+    plain = {"accumulate": 1, "mixup": 0.0, "progressive_resizing": (), "compile": False}
+    config = resolve(config.changed(steps=steps, epochs=None, devices=1, **plain), sets)
     with callers_random_numbers_kept():
         rates, losses = _sweep(config, sets, steps)
     smoothed = smooth(losses)
@@ -54,37 +54,26 @@ def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Pa
 
 def _sweep(config: TrainConfig, data: DataSets, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(rates, losses) until `steps` or until the loss runs away."""
-    assert config.workers is not None
     device = torch.device(config.device)
     model = first_model(config, data.train.label_space)[0].to(device).train()
-    loss = build_loss(config.loss, config.model.num_classes).to(device)
+    step = TrainingStep(model, config, build_loss(config.loss, config.model.num_classes), rank=0).to(device)
     optimizer = build_optimizer(model, config.optimizer)
     base = [group["lr"] / config.optimizer.learning_rate for group in optimizer.param_groups]
-    plan = BatchPlan(len(data.train), config.batch_size, steps, config.seed)
-    vary = Augmentation(config.augmentation, config.model.normalisation[0])
-    loader = training_loader(
-        TrainingSamples(data.train, vary, config.seed), plan, 0, config.workers, device.type == "cuda"
-    )
-    dtype = compute_dtype(config.precision, device)
     rates, losses, lowest, mean = [], [], math.inf, 0.0
-    for step, batch in enumerate(loader):
-        seed_all(config.seed, step, 0)
-        rate = LOWEST * (HIGHEST / LOWEST) ** (step / max(steps - 1, 1))
+    for number, batch in enumerate(run_batches(config, data.train)):
+        rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(steps - 1, 1))
         for group, factor in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * factor
-        images, labels = (t.to(device) for t in to_tensors(batch, bool(config.channels_last)))
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            outputs = model.forward_train(images)
-        total, _ = total_loss(outputs, labels, loss, config, config.model.align_corners)
+        total, _ = step(batch, number)
         value = float(total.detach())
         if not math.isfinite(value):
             break
         rates.append(rate)
         losses.append(value)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        current = mean / (1 - SMOOTHING ** (step + 1))
+        current = mean / (1 - SMOOTHING ** (number + 1))
         lowest = min(lowest, current)
-        if step > steps // 10 and current > DIVERGED * lowest:
+        if number > steps // 10 and current > DIVERGED * lowest:
             break
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -114,11 +103,9 @@ def suggest(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) -> float:
 
 def draw_search(search: RateSearch, path: Path) -> None:
     """Loss over rate with the suggestion marked, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot(search.rates, search.losses)
     index = int(np.argmin(np.abs(search.rates - search.suggestion)))

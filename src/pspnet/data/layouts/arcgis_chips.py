@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pspnet.data.layouts.arcgis_metadata import find_folder
-from pspnet.errors import DataError, ImageError, RasterError, parsing, require
+from pspnet.errors import DataError, parsing, require
 from pspnet.files import list_files
-from pspnet.georaster.grids import Grid, grid_of, open_raster
+from pspnet.georaster.grids import Grid
+from pspnet.georaster.whole import read_grid
 
 CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".mrf")
 Box = tuple[float, float, float, float]
@@ -146,7 +147,7 @@ def _boxes(chips: Sequence[Chip]) -> list[Box | None]:
             (path.with_suffix(e) for e in (".tfw", ".pgw", ".jgw", ".wld") if path.with_suffix(e).is_file()), None
         )
         if world is None or chip.folder not in sizes:
-            grid = _grid(path)
+            grid = read_grid(path)
             sizes[chip.folder] = (grid.height, grid.width)
             boxes.append(None if grid.transform.is_identity else grid.bounds)
             continue
@@ -155,11 +156,3 @@ def _boxes(chips: Sequence[Chip]) -> list[Box | None]:
         transform = require("rasterio", "raster").Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
         boxes.append(Grid(None, transform, *sizes[chip.folder]).bounds)
     return boxes
-
-
-def _grid(path: Path) -> Grid:
-    try:
-        with open_raster(str(path)) as dataset:
-            return grid_of(dataset)
-    except RasterError as error:
-        raise ImageError(str(error)) from error

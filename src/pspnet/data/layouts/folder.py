@@ -81,13 +81,13 @@ def folder_splits(root: Path, images: str = "images") -> tuple[str, ...]:
     table = _pairs_file(root)
     if table is not None:
         splits = {row["split"] for row in _csv_rows(table)}
-        return _ordered(splits) if splits != {""} else ("train", "val")
+        return in_usual_order(splits) if splits != {""} else ("train", "val")
     splits = {path.parent.name for path in root.glob(f"*/{images}") if path.is_dir()}
     splits = splits or {
         path.name for path in (root / images).glob("*") if path.is_dir() and not path.name.startswith(".")
     }
     splits = splits or {path.stem for path in _lists(root)}
-    return _ordered({usual_name(name, splits) for name in splits}) if splits else ("train", "val")
+    return in_usual_order({usual_name(name, splits) for name in splits}) if splits else ("train", "val")
 
 
 def usual_name(name: str, names: Collection[str]) -> str:
@@ -220,7 +220,7 @@ def _csv_split(table: Path, split: str, val_share: float) -> tuple[list[Pair], l
     if not any(row["split"] for row in rows):
         pairs = held_out(pairs, split, val_share, table)
     elif not pairs:
-        raise no_split(table, split, _ordered({row["split"] for row in rows}))
+        raise no_split(table, split, in_usual_order({row["split"] for row in rows}))
     faulty = {fault.file for fault in faults}
     return [pair for pair in pairs if not {str(pair.image), str(pair.label)} & faulty], faults
 
@@ -284,7 +284,8 @@ def held_out(pairs: list[Pair], split: str, val_share: float, source: Path) -> l
     return [pair for pair in pairs if (pair.name in held) == (split == "val")]
 
 
-def _ordered(names: set[str]) -> tuple[str, ...]:
+def in_usual_order(names: set[str]) -> tuple[str, ...]:
+    """train, val, test, then others by name."""
     usual = [name for name in ("train", "val", "test") if name in names]
     return (*usual, *sorted(name for name in names if name and name not in usual))
 

@@ -27,11 +27,11 @@ from pspnet.data.layouts.raster_checks import tell_gaps, tell_grids
 from pspnet.data.layouts.raster_files import choose_bands, find_files, raster_splits
 from pspnet.data.layouts.raster_tables import BandStatistics, band_statistics, classes_of
 from pspnet.errors import ConfigError, DataError, ImageError, LabelError, RasterError, require
-from pspnet.georaster.grids import BandReader, Grid, OpenRasters, grid_of, open_raster
+from pspnet.georaster.grids import BandReader, Grid, OpenRasters
 from pspnet.georaster.labels import LabelSource, RasterLabels, bounds_in, box_text
 from pspnet.georaster.vector_labels import VectorLabels, refuse_missed
 from pspnet.georaster.vectors import is_vector
-from pspnet.georaster.whole import read_bands
+from pspnet.georaster.whole import read_bands, read_grid
 from pspnet.images.label_images import Holds
 from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
@@ -91,7 +91,7 @@ def raster(
     )
     rasters = []
     for image, label in files:
-        grid = _grid(image)
+        grid = read_grid(image)
         source: LabelSource
         if is_vector(label):
             source = VectorLabels(
@@ -287,11 +287,3 @@ class RasterWindows(Dataset):
                 f"'{path}' cannot be read at rows {window.top} to {window.bottom - 1}, columns {window.left} to "
                 f"{window.right - 1}: {error.__cause__ or error}. Copy it again or take it out"
             ) from error
-
-
-def _grid(image: Path) -> Grid:
-    try:
-        with open_raster(str(image)) as dataset:
-            return grid_of(dataset)
-    except RasterError as error:
-        raise ImageError(str(error)) from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pspnet.class_tables import csv_table, read_text
-from pspnet.data.layouts.folder import existing, no_split
+from pspnet.data.layouts.folder import existing, in_usual_order, no_split
 from pspnet.data.layouts.raster_checks import tell_left_out
 from pspnet.data.matching import UNREAD_PICTURES, refuse_half_divided
 from pspnet.errors import ConfigError, DataError, RasterError
@@ -26,11 +26,11 @@ def raster_splits(root: Path) -> tuple[str, ...]:
     root = existing(root)
     if root.suffix.lower() == ".csv":
         splits = {row["split"] for row in _rows(root)}
-        return _ordered(splits) if splits != {""} else ("train", "val")
+        return in_usual_order(splits) if splits != {""} else ("train", "val")
     if root.is_dir():
         splits = {path.parent.name for path in root.glob("*/images") if path.is_dir()}
         if splits:
-            return _ordered(splits)
+            return in_usual_order(splits)
     return "train", "val"
 
 
@@ -56,7 +56,7 @@ def find_files(root: Path, split: str, images: str, labels: str) -> tuple[Files,
         if split == "all":
             return [pair for name in sorted(splits) for pair in _pairs(root / name, images, labels)], True
         if split not in splits:
-            raise no_split(root, split, _ordered(splits))
+            raise no_split(root, split, in_usual_order(splits))
         return _pairs(root / split, images, labels), True
     if split not in ("train", "val", "all"):
         raise no_split(root, split, ("train", "val", "all"))
@@ -155,8 +155,3 @@ def choose_bands(images: Sequence[Path], wanted: Sequence[int] | None) -> tuple[
         except RasterError as error:
             raise DataError(f"{error}. '{first.path}', the first image, has {', '.join(names)}") from error
     return numbers_of, names
-
-
-def _ordered(names: set[str]) -> tuple[str, ...]:
-    usual = [name for name in ("train", "val", "test") if name in names]
-    return (*usual, *sorted(name for name in names if name and name not in usual))
