@@ -3,8 +3,7 @@
     model = build_model(config)             # as config.encoder_weights says: "random", "imagenet", or a path
 
 A file may use the names of torchvision, timm, semseg, CSAIL, MMSegmentation or pspnet, bare or inside a checkpoint; of a
-whole network only its encoder is taken. Nothing in a file is ever run. Long for the names of six projects, which one
-function tells apart.
+whole network only its encoder is taken. Nothing in a file is ever run.
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ from pspnet.errors import CheckpointError, ConfigError
 from pspnet.installation import install_command
 from pspnet.nn import PSPNet, weights_follow
 from pspnet.nn.encoder_families import pretrained_network
-from pspnet.weights import inverted_residuals, swin
+from pspnet.weights import swin
 from pspnet.weights.hub import hub_file
 from pspnet.weights.packaged_weights import has_package, packaged_weights
-from pspnet.weights.rename_table import Rename, listed
+from pspnet.weights.published_names import PUBLISHED_NAMES
+from pspnet.weights.rename_table import listed
 from pspnet.weights.torch_files import find_state, read_file
 
 FOLDER_VARIABLE = "PSPNET_ENCODER_WEIGHTS"  # an environment variable: a folder of weights for places without a network
@@ -155,81 +155,22 @@ def _imagenet(name: str, config: ModelConfig, encoder: nn.Module) -> tuple[str, 
 
 
 def _from_file(path: Path, config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
-    markers = {
-        "resnet_basic": r"layer1\.0\.conv1\.weight",
-        "resnet_bottleneck": r"layer1\.0\.conv1\.weight",
-        "efficientnet": r"conv_stem\.weight|features\.0\.0\.weight",
-        "mobilenetv2": r"conv_stem\.weight|features\.0\.0\.weight",
-        "swin": swin.MARKER,
-        "timm": "|".join(re.escape(name) for name in _timm_names(next(iter(encoder.state_dict())))),
-    }
-    marker = markers[encoder_family(config.encoder).name]
+    names = PUBLISHED_NAMES.get(encoder_family(config.encoder).name)
+    first = next(iter(encoder.state_dict()))
+    marker = names.marker if names else "|".join(re.escape(name) for name in _timm_names(first))
     state, _ = find_state(read_file(path), path, marker)
     # in a whole network's file the encoder stands under `encoder.` or `backbone.`
     prefix = next((name[: match.start(1)] for name in state if (match := re.search(rf"(?:^|\.)({marker})", name))), "")
     return _under_our_names({name.removeprefix(prefix): value for name, value in state.items()}, config, encoder)
 
 
-# a deep stem's three convolutions, which timm numbers as one sequence
-_DEEP_STEM_INIT: tuple[Rename, ...] = (  # semseg's and CSAIL's ImageNet files
-    (r"conv1\.", "conv1.0."),
-    (r"bn1\.", "conv1.1."),
-    (r"conv2\.", "conv1.3."),
-    (r"bn2\.", "conv1.4."),
-    (r"conv3\.", "conv1.6."),
-    (r"bn3\.", "bn1."),
-)
-_DEEP_STEM_WHOLE: tuple[Rename, ...] = (  # semseg's and MMSegmentation's networks
-    (r"(?:layer0|stem)\.7\.", "bn1."),
-    (r"(?:layer0|stem)\.(\d)\.", r"conv1.\1."),
-)
-_TORCHVISION_EFFICIENTNET: tuple[Rename, ...] = (
-    (r"features\.0\.0\.", "conv_stem."),
-    (r"features\.0\.1\.", "bn1."),
-    *(
-        (rf"features\.{stage + 1}\.(\d+)\.block\.{theirs}\.", rf"blocks.{stage}.\1.{ours}.")
-        for stage in range(7)
-        for theirs, ours in (
-            {
-                "0.0": "conv_dw",
-                "0.1": "bn1",
-                "1.fc1": "se.conv_reduce",
-                "1.fc2": "se.conv_expand",
-                "2.0": "conv_pw",
-                "2.1": "bn2",
-            }
-            if stage == 0
-            else {
-                "0.0": "conv_pw",
-                "0.1": "bn1",
-                "1.0": "conv_dw",
-                "1.1": "bn2",
-                "2.fc1": "se.conv_reduce",
-                "2.fc2": "se.conv_expand",
-                "3.0": "conv_pwl",
-                "3.1": "bn3",
-            }
-        ).items()
-    ),
-)
-
-
 def _under_our_names(state: Mapping[str, Tensor], config: ModelConfig, encoder: nn.Module) -> dict[str, Tensor]:
     """The tensors under the encoder's names; names that are not the encoder's stay as they are."""
-    family = encoder_family(config.encoder).name
-    rules: tuple[Rename, ...] = ()
-    if family == "swin":
-        return swin.to_ours(state)
-    if family.startswith("resnet") and config.encoder[-1] in "sc" and "conv1.0.weight" not in state:
-        rules = _DEEP_STEM_INIT if "conv3.weight" in state else _DEEP_STEM_WHOLE
-    elif family == "mobilenetv2" and "features.0.0.weight" in state:
-        rules = inverted_residuals.torchvision_mobilenet("")
-    elif family == "efficientnet" and "features.0.0.weight" in state:
-        rules = _TORCHVISION_EFFICIENTNET
-    elif family == "timm":
-        places = {theirs: ours for ours in encoder.state_dict() for theirs in _timm_names(ours)}
-        return {places.get(name, name): value for name, value in state.items()}
-    return {swin.renamed(name, rules).removeprefix("encoder."): value for name, value in state.items()}
+    names = PUBLISHED_NAMES.get(encoder_family(config.encoder).name)
+    if names:
+        return names.to_ours(state, config)
+    ours_of = {theirs: ours for ours in encoder.state_dict() for theirs in _timm_names(ours)}
+    return {ours_of.get(name, name): value for name, value in state.items()}
 
 
 def _timm_names(ours: str) -> tuple[str, ...]:
