@@ -191,7 +191,7 @@ def _for_deepness(segmenter: Segmenter, out: Path, size: str | None, inputs: lis
 def import_(
     checkpoint: Annotated[str, typer.Argument(help="The other project's file; for smp also a folder or a hub id.")],
     out: Annotated[Path, typer.Argument(help="Our checkpoint, .safetensors.")],
-    source: Annotated[str, typer.Option(help="semseg, mmseg, smp, csail, caffe or torchvision.")],
+    source: Annotated[str, typer.Option(help="The project: semseg, mmseg, smp ... A wrong name lists all.")],
     classes: Annotated[
         str | None, typer.Option(help="Names where the file has none: ade20k, voc, cityscapes, or a class table (CSV).")
     ] = None,

@@ -60,20 +60,21 @@ class PointRendOptions(Settings):
 
 @dataclass(frozen=True)
 class DecoderFacts:
-    """channels: what it hands to the classifier unless told otherwise. reads_from: the finest stride that it reads; None
-    where it reads the coarsest features only."""
+    """about: a few words for help and forms. channels: what it hands to the classifier unless told otherwise. reads_from: the
+    finest stride that it reads; None where it reads the coarsest features only."""
 
+    about: str
     channels: int
     reads_from: int | None = None
 
 
 # a decoder is a row here and its class in nn/decoders.py
 DECODER_FACTS: dict[str, DecoderFacts] = {
-    "bilinear": DecoderFacts(512),
-    "progressive": DecoderFacts(64),
-    "unet": DecoderFacts(64, 1),
-    "fpn": DecoderFacts(256, 4),
-    "fcn": DecoderFacts(256, 8),
+    "bilinear": DecoderFacts("one resize", 512),
+    "progressive": DecoderFacts("three learned doublings", 64),
+    "unet": DecoderFacts("skip connections from all finer features", 64, 1),
+    "fpn": DecoderFacts("skip connections from stride 4 on, fused", 256, 4),
+    "fcn": DecoderFacts("the sums of FCN-8s", 256, 8),
 }
 if TYPE_CHECKING:
     DecoderName = str
@@ -144,8 +145,9 @@ class ModelConfig(Settings):
     )
     decoder: DecoderName = Field(
         "bilinear",
-        description="From coarse features to pixels: one resize (bilinear), three learned doublings (progressive), or "
-        "skip connections from finer features (unet, fpn; fcn: the sums of FCN-8s).",
+        description="From coarse features to pixels. "
+        + "; ".join(f"{name}: {row.about}" for name, row in DECODER_FACTS.items())
+        + ".",
     )
     decoder_channels: Positive | None = Field(
         None,

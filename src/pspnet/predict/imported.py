@@ -24,7 +24,7 @@ def import_weights(
 
     Args:
         path: The file; for smp also a folder or a hub id.
-        source: semseg, mmseg, smp, csail, caffe or torchvision.
+        source: One of `pspnet.weights.importing.SOURCES`, such as semseg, mmseg or smp.
         classes: Names where the file has none: "ade20k", "voc", "cityscapes", a class table (CSV), or a list.
         verify: An .npz recorded with the original project, to compare with.
         settings: Fields of ModelConfig to set otherwise than the source usually does.
