@@ -14,7 +14,7 @@ import torch
 from pspnet.config.model import ModelConfig
 from pspnet.errors import ConfigError
 from pspnet.nn import PSPNet
-from pspnet.predict import scale, segmenter
+from pspnet.predict import scale, windows
 from pspnet.predict.segmenter import Segmenter
 
 
@@ -76,7 +76,7 @@ def test_a_large_photograph_is_seen_as_a_trained_one(model: Segmenter) -> None:
 
 
 def test_windows_of_a_wished_size(model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter.windows, "WHOLE_PIXELS", 100)
+    monkeypatch.setattr(windows, "WHOLE_PIXELS", 100)
     actual = model.segment(photograph(96, 128))
     assert actual.labels.shape == (96, 128)
     assert actual.confidence is not None

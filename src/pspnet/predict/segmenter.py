@@ -12,24 +12,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pspnet.config.foreign import ForeignModel
 from pspnet.config.model import ModelConfig
-from pspnet.display import image_for_display
 from pspnet.errors import ConfigError
 from pspnet.labels import Colour
 from pspnet.predict import logits as coarse_logits
-from pspnet.predict import scale, windows
-from pspnet.predict.arrays import Array, Engine, copy_of, in_kind_of, on_device, softmax_, to_numpy
+from pspnet.predict import scale
+from pspnet.predict.arrays import Array, Engine, in_kind_of, on_device
 from pspnet.predict.conditions import size_doubt
 from pspnet.predict.exported import files_of, is_exported, open_exported
-from pspnet.predict.protocols import Predictor, predict_probabilities
+from pspnet.predict.one_image import segment_pixels
+from pspnet.predict.protocols import Predictor
 from pspnet.predict.reading import read_for
 from pspnet.predict.segmentation import Segmentation
-from pspnet.predict.windows import as_float
 from pspnet.weights.bundled import find_model
 from pspnet.weights.checkpoint import ModelCard, card_for, load_checkpoint, save_checkpoint
 
@@ -248,7 +246,7 @@ class Segmenter:
     def logits(self, images: Array) -> Array:
         """(B, bands, H, W) in the images' own range -> logits (B, K, H, W) float32. Arrays for arrays, tensors for
         tensors; those lie on the engine's device."""
-        return in_kind_of(coarse_logits.resize(self._coarse(images), _size(images), self.config.align_corners), images)
+        return in_kind_of(coarse_logits.resize(self.coarse(images), _size(images), self.config.align_corners), images)
 
     def probabilities(self, images: Array) -> Array:
         """(B, bands, H, W) -> calibrated probabilities (B, K, H, W) float32, likewise."""
@@ -257,12 +255,12 @@ class Segmenter:
     def window_probabilities(self, images: Array) -> Array:
         """As `probabilities`, in whatever kind of array the engine computes: on a GPU they stay there."""
         corners = self.config.align_corners
-        return coarse_logits.probabilities(self._coarse(images), _size(images), corners, self.card.temperature)
+        return coarse_logits.probabilities(self.coarse(images), _size(images), corners, self.card.temperature)
 
     def seen_size(
         self, image_size: scale.Size, wish: scale.Wish | None = None, protocol: str | None = None
     ) -> scale.Size:
-        """The size that an image of `own` (height, width) is looked at with; see `segment`. Warns where the model's photographs
+        """The size that an image of `image_size` (height, width) is looked at with; see `segment`. Warns where the model's photographs
         were of another size by more than 1.5 and the image is not brought to it."""
         if wish is None:
             wish = "trained" if protocol is None else "native"
@@ -279,11 +277,12 @@ class Segmenter:
 
         size: (height, width) of what is given back, where it is not the images'."""
         labels, certainty = coarse_logits.labels(
-            self._coarse(images), size or _size(images), self.config.align_corners, confidence, self.card.temperature
+            self.coarse(images), size or _size(images), self.config.align_corners, confidence, self.card.temperature
         )
         return in_kind_of(labels, images), None if certainty is None else in_kind_of(certainty, images)
 
-    def _coarse(self, images: Array) -> Array:
+    def coarse(self, images: Array) -> Array:
+        """(B, bands, H, W) -> logits (B, K, h, w) at the decoder's stride, in the engine's kind of array."""
         return self.engine.coarse(on_device(images, self.engine.device))
 
     @property
@@ -340,38 +339,9 @@ class Segmenter:
         Raises ImageError naming the file, and where memory will not hold the probabilities.
         """
         pixels = self.read(image)
-        image_size = pixels.shape[:2]
-        size_seen = self.seen_size(image_size, size, protocol)
-        scaled = scale.at_size(pixels, size_seen)
-        at_once = protocol is None and scaled.shape[0] * scaled.shape[1] <= windows.WHOLE_PIXELS
-        every_class = None
-        if probabilities:
-            every_class = scale.room_for_probabilities(
-                self.config.num_classes, image_size if at_once else size_seen, image_size
-            )
-        if protocol is not None:
-            scores = predict_probabilities(self.predictor(), scaled, protocol)
-            labels, certainty = scores.argmax(0).astype(np.uint8), scores.max(0)
-            mean = float(certainty.mean())
-            if every_class is not None:
-                every_class[...] = scores
-        elif at_once:
-            labels, certainty, mean = self._seen_at_once(scaled, image_size, confidence, every_class)
-        else:
-            labels, certainty = windows.windowed_labels(
-                scaled, self.window_probabilities, True, self.batch_windows, probabilities=every_class
-            )
-            assert certainty is not None  # it was asked for
-            mean = float(certainty.mean())
-        certainty = certainty if confidence else None  # where windows were blended it costs nothing
-        if labels.shape != image_size:
-            labels = scale.labels_at(labels, image_size)
-            certainty = None if certainty is None else scale.confidence_at(certainty, image_size)
-        every_class = None if every_class is None else scale.probabilities_at(every_class, image_size)
+        size_seen = self.seen_size(pixels.shape[:2], size, protocol)
         title = name or (Path(image).stem if isinstance(image, (str, Path)) else "image")
-        shown = image_for_display(pixels)
-        space = self.card.label_space
-        return Segmentation(labels, space, certainty, shown, title, None, every_class, mean_confidence=mean)
+        return segment_pixels(self, pixels, size_seen, title, confidence, probabilities, protocol)
 
     def segment_many(
         self,
@@ -399,23 +369,6 @@ class Segmenter:
         from pspnet.predict.many_images import segment_many
 
         return segment_many(self, images, confidence, protocol, size, batch_size)
-
-    def _seen_at_once(
-        self, scaled: NDArray[Any], image_size: scale.Size, confidence: bool, every_class: NDArray[np.float16] | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, float]:
-        """Labels and confidence at `image_size`: the network's own last step makes it. every_class: (K, *image_size), to be
-        filled with probabilities. Also the mean confidence over the coarse cells: labels without a map of it are several
-        times as quick (`predict.candidates`)."""
-        coarse = self._coarse(as_float(scaled)[None])
-        corners, temperature = self.config.align_corners, self.card.temperature
-        labels, certainty = coarse_logits.labels(coarse, image_size, corners, confidence, temperature)
-        cells = softmax_(copy_of(coarse), 1, temperature)
-        mean = float(to_numpy(cells).max(axis=1).mean())
-        if every_class is not None:
-            every_class[...] = to_numpy(coarse_logits.probabilities(coarse, image_size, corners, temperature)[0])
-        if certainty is None:
-            return to_numpy(labels)[0], None, mean
-        return to_numpy(labels)[0], to_numpy(certainty)[0], mean
 
 
 def _size(images: Array) -> tuple[int, int]:

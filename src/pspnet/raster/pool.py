@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import Queue
+from multiprocessing.queues import SimpleQueue
 
 from pspnet.config.raster import RasterConfig
 from pspnet.installation import available
@@ -48,7 +48,7 @@ def _until_broken(
 ) -> Iterator[RasterOutcome]:
     """Takes jobs from `left` until none is there, or a worker died."""
     context = multiprocessing.get_context("spawn")  # a forked torch hangs
-    devices = context.Queue()
+    devices = context.SimpleQueue()
     cards = _gpu_count() if device == "auto" else 0
     for number in range(workers):
         devices.put(f"cuda:{number % cards}" if cards > 1 else device)
@@ -74,7 +74,7 @@ def _until_broken(
                 return
 
 
-def _start(model: str, config: str, threads: int, devices: Queue[str]) -> None:
+def _start(model: str, config: str, threads: int, devices: SimpleQueue[str]) -> None:
     global _worker
     set_threads(threads)
     _worker = Segmenter.load(model, device=devices.get()), RasterConfig.model_validate_json(config)
