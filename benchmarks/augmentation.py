@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from pspnet.bench.interleaved import alternate
 from pspnet.config import AugmentConfig
 from pspnet.data.dataset import Sample
 from pspnet.data.transforms import Augmentation
+from pspnet.machine import processor_name
 
 MEAN = (123.675, 116.28, 103.53)
 IMAGES, ROUNDS = 100, 7
@@ -66,19 +67,15 @@ def measure() -> dict[str, float]:
         Augmentation(AugmentConfig(), MEAN),
         Augmentation(AugmentConfig(rotate_probability=1, blur_probability=1, mirror_probability=1), MEAN),
     )
-    times: dict[str, list[float]] = {"chain": [], "chain, every step on": [], "step by step": []}
-    for round_number in range(ROUNDS + 1):  # the first one warms up
-        for name, work in (
-            ("chain", lambda i: paper(samples[i % 4], 0, 0, i)),
-            ("chain, every step on", lambda i: all_on(samples[i % 4], 0, 0, i)),
-            ("step by step", lambda i: step_by_step(samples[i % 4], rng)),
-        ):
-            start = time.perf_counter()
-            for i in range(IMAGES):
-                work(i)
-            if round_number:
-                times[name].append((time.perf_counter() - start) / IMAGES * 1000)
-    return {name: round(statistics.median(values), 2) for name, values in times.items()}
+    ways: dict[str, Callable[[int], object]] = {
+        "chain": lambda i: paper(samples[i % 4], 0, 0, i),
+        "chain, every step on": lambda i: all_on(samples[i % 4], 0, 0, i),
+        "step by step": lambda i: step_by_step(samples[i % 4], rng),
+    }
+    laps = alternate(
+        {name: lambda way=way: [way(i) for i in range(IMAGES)] for name, way in ways.items()}, ROUNDS, warmups=1
+    )
+    return {name: round(statistics.median(seconds) / IMAGES * 1e3, 2) for name, seconds in laps.items()}
 
 
 def main() -> None:
@@ -90,9 +87,7 @@ def main() -> None:
         print(f"{name:24} {value:6.2f} ms an image (mark: 8)")
     if arguments.json:
         arguments.json.write_text(
-            json.dumps(
-                {"ms_per_image": results, "processor": platform.processor(), "opencv": cv2.__version__}, indent=1
-            )
+            json.dumps({"ms_per_image": results, "processor": processor_name(), "opencv": cv2.__version__}, indent=1)
             + "\n"
         )
 

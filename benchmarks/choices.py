@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pspnet.config.model import ModelConfig
+from pspnet.machine import processor_name, source_commit
 from pspnet.nn import PSPNet
 
 COUNTED_PX, TIMED_PX, CLASSES = 480, 240, 19
@@ -104,12 +103,6 @@ def measure(choices: dict[str, dict[str, Any]], rounds: int) -> list[dict[str, A
     return rows
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="times each choice is timed; 0 counts only")
@@ -124,11 +117,10 @@ def main() -> None:
         took = f"{row['time_ratio']:.2f}" if arguments.rounds else "-"
         print(f"| {row['choice']} | {row['parameters_millions']:.1f} M | {row['gflop_480']:.0f} GFLOP | {took} |")
     if arguments.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         header = {
             "date": datetime.date.today().isoformat(),
-            "commit": commit.stdout.strip(),
-            "processor": processor(),
+            "commit": source_commit(),
+            "processor": processor_name(),
             "threads": 1,
             "torch": torch.__version__,
             "classes": CLASSES,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -19,7 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pspnet.bench.interleaved import alternate
 from pspnet.config import ModelConfig
+from pspnet.machine import processor_name
 from pspnet.metrics import ConfusionMatrix, PerImage, count_pairs
 from pspnet.nn import PSPNet
 from pspnet.predict.segmenter import Segmenter
@@ -56,17 +57,12 @@ def measure() -> dict[str, float]:
         "ours, int64": lambda: matrix.update(*wide),
         "usual, uint8": lambda: usual(labels, predicted),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, work in ways.items():
-            before = time.perf_counter()
-            work()
-            times[name].append((time.perf_counter() - before) * 1000)
+    laps = alternate(ways, ROUNDS)
     matrix = ConfusionMatrix(CLASSES)
     matrix.update(labels, predicted)
     if not np.array_equal(matrix.counts, usual(labels, predicted)):
         raise SystemExit("the two ways differ")
-    return {name: round(statistics.median(values), 2) for name, values in times.items()}
+    return {name: round(statistics.median(seconds) * 1e3, 2) for name, seconds in laps.items()}
 
 
 def share_of_forward(encoder: str) -> float:
@@ -106,7 +102,7 @@ def main() -> None:
         content = {
             "ms_per_image": results,
             "share_of_forward": shares,
-            "processor": platform.processor(),
+            "processor": processor_name(),
             "numpy": np.__version__,
         }
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shutil
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
 from pyramid_table import recipe
+from seeds import Rows, each, gains, interval
 
 WAYS = ("random", "picked", "uncertainty", "distance")
 
@@ -83,15 +82,13 @@ def run(given: argparse.Namespace) -> None:
     from pspnet.config import EvaluationConfig
     from pspnet.evaluation import assess
 
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / "rows.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    rows = Rows(given.out / "rows.json")
     val = open_dataset("camvid", given.root, "val")
     names = sorted(image.stem for image in (given.root / "train" / "images").glob("*.jpg"))
     for seed in given.seeds:
         shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names)).tolist()]
         start, rest = shuffled[: given.start], shuffled[given.start :]
-        ways = [way for way in given.ways if not any((row["seed"], row["way"]) == (seed, way) for row in rows)]
+        ways = [way for way in given.ways if not rows.has(seed=seed, way=way)]
         if not ways:
             continue
         first = given.out / f"start-{seed}"
@@ -103,7 +100,7 @@ def run(given: argparse.Namespace) -> None:
             images = chosen(way, model, given.root, start, rest, given.count - given.start, seed)
             best = trained(given.root, images, seed, given.steps, folder, given.set)
             scores = assess(Segmenter.load(best), val, EvaluationConfig(resamples=0)).scores
-            rows.append(
+            rows.add(
                 {
                     "way": way,
                     "seed": seed,
@@ -114,23 +111,21 @@ def run(given: argparse.Namespace) -> None:
                     "seconds": round(time.perf_counter() - began, 1),
                 }
             )
-            print(rows[-1], flush=True)
-            path.write_text(json.dumps(rows, indent=1))
+            print(rows.rows[-1], flush=True)
             shutil.rmtree(folder, ignore_errors=True)
     print(table(given.out))
 
 
 def table(out: Path) -> str:
-    """Markdown: the mean over the seeds, each seed's score, and the gain over random images, seed by seed."""
-    rows = json.loads((out / "rows.json").read_text())
-    by = {way: {row["seed"]: row["mean_iou"] for row in rows if row["way"] == way} for way in WAYS}
-    lines = ["| labels of | mean IoU | each seed | over random, each seed |", "| --- | --- | --- | --- |"]
-    for way, scores in by.items():
+    """Markdown: the mean over the seeds, each seed's score, and the gain over random images with its 95 % interval."""
+    rows = Rows(out / "rows.json")
+    base = rows.by_seed(way="random")
+    lines = ["| labels of | mean IoU | each seed | over random, 95 % |", "| --- | --- | --- | --- |"]
+    for way in WAYS:
+        scores = rows.by_seed(way=way)
         if scores:
-            each = ", ".join(f"{scores[seed]:.1f}" for seed in sorted(scores))
-            shared = sorted(scores.keys() & by["random"].keys())
-            gains = ", ".join(f"{scores[seed] - by['random'][seed]:+.1f}" for seed in shared)
-            lines.append(f"| {way} | {fmean(scores.values()):.1f} | {each} | {'' if way == 'random' else gains} |")
+            gain = "" if way == "random" else interval(gains(scores, base))
+            lines.append(f"| {way} | {fmean(scores.values()):.1f} | {each(scores)} | {gain} |")
     return "\n".join(lines)
 
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet import Segmenter, open_dataset
+from pspnet.bench.interleaved import alternate
 from pspnet.predict import logits
 from pspnet.predict.candidates import candidates_of, crowded, rounding_of
 from pspnet.predict.windows import as_float
@@ -95,10 +95,7 @@ def measure(name: str, coarse: NDArray[np.float32], size: tuple[int, int], round
     def now() -> NDArray[np.uint8]:
         return logits.labels(coarse[None], size, False)[0][0]
 
-    times: dict[str, list[float]] = {"plain": [], "now": []}
-    for _ in range(rounds):
-        times["plain"].append(seconds(plainly))
-        times["now"].append(seconds(now))
+    times = alternate({"plain": plainly, "now": now}, rounds, clock=time.process_time)
     count = candidates_of(coarse).sum(0)
     return {
         "name": name,
@@ -111,12 +108,6 @@ def measure(name: str, coarse: NDArray[np.float32], size: tuple[int, int], round
         "now_ms": statistics.median(times["now"]) * 1e3,
         "equal": bool((plainly() == now()).all()),
     }
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -25,9 +24,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pspnet.bench.interleaved import alternate
 from pspnet.config import ModelConfig, find_protocol
 from pspnet.config.protocol import Protocol
 from pspnet.evaluation.run import predictor_of
+from pspnet.machine import processor_name
 from pspnet.nn import PSPNet
 from pspnet.predict.engines import has_bfloat16
 from pspnet.predict.protocols import predict_labels
@@ -105,13 +106,9 @@ def measure(encoder: str, classes: int, crop: int, rounds: int) -> dict[str, Any
     for p in precisions:
         ways[f"plain {p}"] = lambda p=p: plain_loop(plain, image, protocol, classes, p == "bf16")
         ways[f"ours {p}"] = lambda p=p: predict_labels(predictor_of(segmenters[p], 2), image, protocol)
-    times: dict[str, list[float]] = {name: [] for name in ways}  # processor time: what others run does not count
     labels: dict[str, np.ndarray] = {}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            before = time.process_time()
-            labels[name] = way()
-            times[name].append(time.process_time() - before)
+    works = {name: lambda name=name, way=way: labels.update({name: way()}) for name, way in ways.items()}
+    times = alternate(works, rounds, clock=time.process_time)
     default = f"ours {precisions[-1]}"
 
     def beside(one: str, other: str) -> dict[str, float]:
@@ -130,7 +127,7 @@ def measure(encoder: str, classes: int, crop: int, rounds: int) -> dict[str, Any
         "rounds": rounds,
         "processor_seconds": {name: round(statistics.median(values), 3) for name, values in times.items()},
         "compared": {f"{one} / {other}": beside(one, other) for one, other in pairs},
-        "processor": platform.processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

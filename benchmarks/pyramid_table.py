@@ -11,16 +11,13 @@ the difference to the FCN (Student's t over the seeds, which share the order of 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import shutil
-import time
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from seeds import Rows, each, gains, interval, scores_of_training
+
 DESIGNS: dict[str, list[int]] = {"FCN, no bins": [], "one bin": [1], "PSPNet, bins 1 2 3 6": [1, 2, 3, 6]}
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}  # two-sided, by degrees of freedom
 FORMATS = {"camvid": "camvid", "labelmefacade": "folder", "dubai": "folder"}
 TURNS = {"camvid": [-10, 10], "labelmefacade": [-10, 10], "dubai": [-180, 180]}
 
@@ -62,57 +59,30 @@ def recipe(dataset: str, root: str, bins: list[int], seed: int, steps: int) -> d
 
 
 def run(given: argparse.Namespace) -> None:
-    from pspnet import Segmenter, open_dataset, train
-    from pspnet.config import EvaluationConfig, TrainConfig
-    from pspnet.config.base import with_overrides
-    from pspnet.evaluation import assess
+    from pspnet import open_dataset
 
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / f"{given.dataset}.json"
-    rows_so_far: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    rows = Rows(given.out / f"{given.dataset}.json")
     val = open_dataset(FORMATS[given.dataset], given.root, "val")
     for seed in range(given.seeds):  # seed by seed, so that a run that is stopped leaves whole rows
         for name, bins in DESIGNS.items():
-            if any(row["design"] == name and row["seed"] == seed for row in rows_so_far):
+            if rows.has(design=name, seed=seed):
                 continue
+            values = recipe(given.dataset, str(given.root), bins, seed, given.steps)
             folder = given.out / f"{given.dataset}-{seed}-{len(bins)}"
-            shutil.rmtree(folder, ignore_errors=True)
-            values = recipe(given.dataset, str(given.root), bins, seed, given.steps) | {"run_dir": str(folder)}
-            started = time.perf_counter()
-            best = train(TrainConfig.model_validate(with_overrides(values, given.set)), quiet=True)
-            model = Segmenter.load(best, device=given.device)
-            scores = assess(model, val, EvaluationConfig(resamples=0)).scores
-            seconds = round(time.perf_counter() - started, 1)
-            rows_so_far.append(
-                {
-                    "design": name,
-                    "seed": seed,
-                    "steps": given.steps,
-                    "mean_iou": 100 * float(scores.mean_iou),
-                    "pixel_accuracy": 100 * float(scores.pixel_accuracy),
-                    "seconds": seconds,
-                }
-            )
-            print(given.dataset, rows_so_far[-1], flush=True)
-            path.write_text(json.dumps(rows_so_far, indent=1))
-            shutil.rmtree(folder, ignore_errors=True)
+            scores = scores_of_training(values, given.set, val, given.device, folder)
+            del scores["iou"]
+            rows.add({"design": name, "seed": seed, "steps": given.steps, **scores})
+            print(given.dataset, rows.rows[-1], flush=True)
 
 
 def table(given: argparse.Namespace) -> None:
     print("| data | network | mean IoU | each seed | against the FCN, 95 % |\n| --- | --- | --- | --- | --- |")
-    for out in given.outs:
-        for path in sorted(out.glob("*.json")):
-            rows = json.loads(path.read_text())
-            by = {name: {r["seed"]: r["mean_iou"] for r in rows if r["design"] == name} for name in DESIGNS}
-            base = by["FCN, no bins"]
-            for name, scores in by.items():
-                gains = [scores[seed] - base[seed] for seed in sorted(scores.keys() & base.keys())]
-                gain = ""
-                if name != "FCN, no bins" and len(gains) > 1:
-                    half = T95[len(gains) - 1] * stdev(gains) / math.sqrt(len(gains))
-                    gain = f"{fmean(gains):+.1f} ({fmean(gains) - half:+.1f} to {fmean(gains) + half:+.1f})"
-                each = ", ".join(f"{scores[seed]:.1f}" for seed in sorted(scores))
-                print(f"| {path.stem} | {name} | {fmean(scores.values()):.1f} | {each} | {gain} |")
+    for path in (path for out in given.outs for path in sorted(out.glob("*.json"))):
+        base = Rows(path).by_seed(design="FCN, no bins")
+        for name in DESIGNS:
+            scores = Rows(path).by_seed(design=name)
+            gain = interval(gains(scores, base)) if name != "FCN, no bins" else ""
+            print(f"| {path.stem} | {name} | {fmean(scores.values()):.1f} | {each(scores)} | {gain} |")
 
 
 def main() -> None:

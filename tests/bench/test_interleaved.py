@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pspnet.bench import interleaved
-from pspnet.bench.interleaved import Measured, figures, wait_for_quiet
+from pspnet.bench.interleaved import Measured, alternate, figures, wait_for_quiet
 
 
 def test_figures_compare_round_by_round() -> None:
@@ -35,3 +35,12 @@ def test_waiting_ends_when_it_is_quiet_or_the_time_is_up(monkeypatch: pytest.Mon
     assert len(slept) == 2
     monkeypatch.setattr(interleaved, "load_per_core", lambda: None)  # Windows has no such number
     assert wait_for_quiet(10) is None
+
+
+def test_works_of_one_process_take_turns() -> None:
+    order: list[str] = []
+    ticks = iter(range(100))
+    works = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    laps = alternate(works, rounds=2, warmups=1, clock=lambda: float(next(ticks)))
+    assert order == ["a", "b"] * 3
+    assert laps == {"a": [1.0, 1.0], "b": [1.0, 1.0]}

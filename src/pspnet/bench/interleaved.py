@@ -94,6 +94,26 @@ def take_turns(
     return measured
 
 
+def alternate(
+    works: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warmups: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds that each work took in each round, in this process; in turns, so that a busy moment slows all of them.
+
+    Rounds that only warm up come first. clock: `time.process_time` counts what this process computed, whatever others run.
+    """
+    laps: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(warmups + rounds):
+        for name, work in works.items():
+            began = clock()
+            work()
+            if turn >= warmups:
+                laps[name].append(clock() - began)
+    return laps
+
+
 def ratios(slow: Measured, fast: Measured, processor: bool = False) -> list[float]:
     """slow / fast of each round, sorted: the middle one is the median of the pairs."""
     first, second = (slow.processor_s, fast.processor_s) if processor else (slow.wall_s, fast.wall_s)
