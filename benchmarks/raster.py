@@ -145,10 +145,10 @@ def bare(segmenter: Any, windows: int) -> tuple[float, float]:
 
 def speed(height: int, width: int, device: str) -> dict[str, Any]:
     from pspnet.raster import segment_raster
-    from pspnet.tiling import count_windows
+    from pspnet.tiling import windows as tiles
 
     segmenter = fast_segmenter(device)
-    windows = count_windows(height, width, TILE, overlap=OVERLAP)
+    windows = len(tiles(height, width, TILE, overlap=OVERLAP))
     computed = windows * min(TILE, height) * min(TILE, width) / 1e6
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.tif", Path(folder) / "out.tif"

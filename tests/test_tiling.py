@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,13 +9,10 @@ from hypothesis import strategies as st
 
 from pspnet.errors import ConfigError
 from pspnet.tiling import (
-    blend_weights,
-    count_windows,
     padding,
     profile,
     shares,
     starts,
-    strips,
     windows,
 )
 
@@ -43,7 +38,6 @@ def test_windows_cover_everything_inside_the_image(grid: tuple[int, int, tuple[i
         visits[window.slices] += 1
     assert visits.min() >= 1
     assert [(w.top, w.left) for w in actual] == sorted({(w.top, w.left) for w in actual})  # growing, none twice
-    assert len(actual) == count_windows(height, width, tile, stride=stride)
 
 
 @given(SIDE, SIDE, st.data())
@@ -58,24 +52,6 @@ def test_starts_are_semsegs_and_mmsegs(length: int, tile: int, data: st.DataObje
     else:
         expected = [0]
     assert list(starts(length, tile, stride)) == expected
-
-
-@given(grids())
-@settings(max_examples=100, deadline=None)
-def test_strips_give_the_same_windows_and_never_touch_final_rows(
-    grid: tuple[int, int, tuple[int, int], tuple[int, int]],
-) -> None:
-    height, width, tile, stride = grid
-    rows = list(strips(height, width, tile, stride=stride))
-    assert [w for s in rows for w in s.windows()] == windows(height, width, tile, stride=stride)
-    assert rows[-1].final == height
-    for now, following in itertools.pairwise(rows):
-        assert now.final == following.top > now.top
-
-
-def test_strips_of_a_huge_raster_are_made_one_at_a_time() -> None:
-    first = next(strips(10**9, 10**9, 1024, overlap=256))
-    assert (first.top, first.final, next(first.windows()).width) == (0, 768, 1024)
 
 
 @given(SIDE, SIDE, st.sampled_from(["flat", "linear", "cosine"]), st.data())
@@ -96,7 +72,6 @@ def test_neighbours_sum_to_one_in_their_overlap(fall_off: str) -> None:
     assert side[8:-8].min() == 1.0
     assert side[0] > 0
     assert (np.diff(side[:9]) > 0).all()
-    assert blend_weights((32, 16), (8, 4), fall_off).shape == (32, 16)
 
 
 def test_padding_is_placed_as_each_project_does() -> None:
@@ -104,12 +79,6 @@ def test_padding_is_placed_as_each_project_does() -> None:
     assert (centre.top, centre.left, centre.bottom, centre.right) == (22, 13, 23, 14)
     assert (end.top, end.left, end.bottom, end.right) == (0, 0, 45, 27)
     assert not padding(97, 120, 97, "centre").any
-
-
-def test_a_mirrored_window_shows_the_mirrored_pixels() -> None:
-    image = np.arange(7 * 11).reshape(7, 11)
-    for window in windows(7, 11, (3, 4), stride=(2, 3)):
-        np.testing.assert_array_equal(image[:, ::-1][window.slices], image[window.mirrored(11).slices][:, ::-1])
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,6 @@ class Window:
         """Indexes the last two axes of an array: `image[window.slices]`, `maps[..., *window.slices]`."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def mirrored(self, width: int) -> Window:
-        """The same place on the image turned left to right, whose width is `width` px."""
-        return Window(self.top, width - self.right, self.height, self.width)
-
 
 @dataclass(frozen=True, slots=True)
 class Padding:
@@ -61,29 +57,6 @@ class Padding:
     @property
     def any(self) -> bool:
         return bool(self.top or self.left or self.bottom or self.right)
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """One row of windows over the whole width. No later strip touches the rows before `final`: they can be written."""
-
-    index: int
-    top: int
-    height: int
-    final: int
-    width: int
-    tile_width: int
-    stride_width: int
-
-    @property
-    def bottom(self) -> int:
-        return self.top + self.height
-
-    def windows(self) -> Iterator[Window]:
-        """The strip's windows from left to right."""
-        tile = min(self.tile_width, self.width)
-        for left in starts(self.width, self.tile_width, self.stride_width):
-            yield Window(self.top, left, self.height, tile)
 
 
 def pair(size: Size) -> tuple[int, int]:
@@ -133,32 +106,12 @@ def windows(
     stride: pixels from one window to the next; overlap: pixels that neighbours share at least; with neither, 0.
     A side smaller than the tile gives one window of that side's own length. Raises ConfigError as `strides` does.
     """
-    return [w for s in strips(height, width, tile, stride=stride, overlap=overlap) for w in s.windows()]
-
-
-def count_windows(
-    height: int, width: int, tile: Size, *, stride: Size | None = None, overlap: Size | None = None
-) -> int:
-    """How many windows `windows` would give, without making them."""
-    (tile_h, tile_w), (stride_h, stride_w) = pair(tile), strides(tile, stride, overlap)
-    return count(height, tile_h, stride_h) * count(width, tile_w, stride_w)
-
-
-def strips(
-    height: int, width: int, tile: Size, *, stride: Size | None = None, overlap: Size | None = None
-) -> Iterator[Strip]:
-    """The same windows as rows of windows, one at a time: memory does not grow with the image.
-
-    After a strip is done, rows up to `strip.final` are complete. The last strip's `final` is the image's height.
-    """
     (tile_h, tile_w), (stride_h, stride_w) = pair(tile), strides(tile, stride, overlap)
     if height < 1 or width < 1:
         raise ConfigError(f"an image of {height} x {width} px cannot be divided into windows")
-    total = count(height, tile_h, stride_h)
-    for index, top in enumerate(starts(height, tile_h, stride_h)):
-        following = min((index + 1) * stride_h, max(height - tile_h, 0))
-        final = height if index == total - 1 else following
-        yield Strip(index, top, min(tile_h, height), final, width, tile_w, stride_w)
+    high, wide = min(tile_h, height), min(tile_w, width)
+    lefts = list(starts(width, tile_w, stride_w))
+    return [Window(top, left, high, wide) for top in starts(height, tile_h, stride_h) for left in lefts]
 
 
 def padding(height: int, width: int, tile: Size, placement: Placement) -> Padding:
@@ -184,13 +137,6 @@ def profile(length: int, overlap: int, fall_off: FallOff) -> NDArray[np.float32]
     position = np.arange(1, length + 1, dtype=np.float64)
     ramp = np.minimum(np.minimum(position, position[::-1]) / (overlap + 1), 1.0)
     return (ramp if fall_off == "linear" else np.sin(0.5 * np.pi * ramp) ** 2).astype(np.float32)
-
-
-def blend_weights(window: Size, overlap: Size, fall_off: FallOff = "cosine") -> NDArray[np.float32]:
-    """(high, wide) weights of a window's pixels: the product of the two sides' profiles. Divide the weighted sum of all
-    windows by the sum of their weights: the border of the image then needs no special case."""
-    (height, width), (over_h, over_w) = pair(window), pair(overlap)
-    return np.outer(profile(height, over_h, fall_off), profile(width, over_w, fall_off)).astype(np.float32)
 
 
 def shares(

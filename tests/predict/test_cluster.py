@@ -22,9 +22,10 @@ from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.errors import CheckpointError, ConfigError, ServiceError
 from pspnet.predict import cluster
 from pspnet.predict.cluster import on_cluster, on_machines, read_card
-from pspnet.predict.folders import FolderReport, find_images, run_files, segment_files
+from pspnet.predict.folders import FolderReport, find_images, run_files
 from pspnet.predict.image_results import ImageFile, ImageOptions
 from pspnet.weights.checkpoint import ModelCard
+from support.folders import segment_files
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ from pspnet.data.catalog import open_dataset
 from pspnet.errors import ConfigError, DataError, ImageError, OutputError
 from pspnet.files import locked
 from pspnet.images import image_size
-from pspnet.predict.folders import FolderReport, find_images, segment_files
+from pspnet.predict.folders import FolderReport, find_images
 from pspnet.predict.image_results import ImageFile, ImageOptions
 from pspnet.predict.segmentation import Segmentation
 from pspnet.weights.checkpoint import ModelCard
+from support.folders import segment_files
 
 
 @pytest.fixture(scope="module")

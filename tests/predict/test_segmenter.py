@@ -14,8 +14,9 @@ from PIL import Image
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmentation, Segmenter
 from pspnet.errors import ConfigError, DataError, ImageError, OutputError
 from pspnet.predict import windows
-from pspnet.predict.folders import find_images, segment_files
+from pspnet.predict.folders import find_images
 from pspnet.weights.checkpoint import ModelCard
+from support.folders import segment_files
 from support.windows import blended
 
 SPACE = LabelSpace(("sea", "land", "sky"), ((0, 0, 255), (0, 160, 0), (200, 220, 255)))

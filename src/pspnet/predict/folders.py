@@ -12,7 +12,6 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,28 +115,6 @@ Done = tuple[ImageFile, dict[str, Any] | str]  # what `Segmentation.to_dict` say
 Runner = Callable[[Sequence[ImageFile], Path, ImageOptions], Iterator[Done]]  # files, folder of the results
 
 
-def segment_files(
-    segmenter: Segmenter,
-    files: Sequence[ImageFile],
-    out_dir: str | Path,
-    *,
-    options: ImageOptions | None = None,
-    skip_existing: bool = False,
-    overwrite: bool = False,
-) -> Iterator[FolderReport]:
-    """Segments each file into `out_dir`: NAME.png (labels), what the options name, and summary.json.
-
-    Yields the growing report after every image, for a progress bar. A file that cannot be read or segmented goes to
-    `failures` and the rest goes on. Results of an earlier run, by its summary, are replaced, or kept with skip_existing
-    where they are of the same file, unchanged. Raises OutputError before the first image where `out_dir` is a folder of the
-    images (one below it is allowed), where a result would replace an input, or, without overwrite, a file that is no result
-    of ours, and where another process writes into the folder.
-    """
-    run = partial(one_by_one, segmenter)
-    space, options = segmenter.card.label_space, options or ImageOptions()
-    yield from run_files(run, files, out_dir, options, space, skip_existing=skip_existing, overwrite=overwrite)
-
-
 def run_files(
     run: Runner,
     files: Sequence[ImageFile],
@@ -148,7 +125,15 @@ def run_files(
     skip_existing: bool = False,
     overwrite: bool = False,
 ) -> Iterator[FolderReport]:
-    """`segment_files`, wherever `run` has the work done, in whatever order that comes back. space: the model's classes."""
+    """Segments each file into `out_dir`: NAME.png (labels), what the options name, and summary.json.
+
+    run: has the work done, here (`one_by_one`) or on other machines, in whatever order it comes back. space: the model's
+    classes. Yields the growing report after every image, for a progress bar. A file that cannot be read or segmented goes to
+    `failures` and the rest goes on. Results of an earlier run, by its summary, are replaced, or kept with skip_existing
+    where they are of the same file, unchanged. Raises OutputError before the first image where `out_dir` is a folder of the
+    images (one below it is allowed), where a result would replace an input, or, without overwrite, a file that is no result
+    of ours, and where another process writes into the folder.
+    """
     out = Path(out_dir)
     check_folder(out)
     sources = {folder for file in files for folder in file.folders}

@@ -184,7 +184,7 @@ def test_world_files_place_chips_without_opening_them(tmp_path: Path, monkeypatc
     chips = pair_up(root)
     expected = [chip.name for chip in divide(chips, "val", 0.3, 0)]
     opened = []
-    monkeypatch.setattr("pspnet.data.layouts.arcgis_chips.open_raster", lambda p: opened.append(p) or rasterio.open(p))
+    monkeypatch.setattr("pspnet.georaster.whole.open_raster", lambda p: opened.append(p) or rasterio.open(p))
     assert [chip.name for chip in divide(chips, "val", 0.3, 0)] == expected
     assert len(opened) == 1
     for path in (root / "images").glob("*.tfw"):
