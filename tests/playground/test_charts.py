@@ -10,8 +10,9 @@ import pytest
 
 from pspnet import LabelSpace
 from pspnet.metrics import Scores
-from pspnet.playground import charts
+from pspnet.playground import charts, try_tab
 from pspnet.playground.run_views import picture_page
+from pspnet.predict.segmentation import Segmentation
 from pspnet.training.pictures import MIN_WIDTH_PX, PictureExample, draw, shrink
 from pspnet.training.run_folder import RunFolder
 
@@ -29,6 +30,8 @@ COLOURS = {"sky": (1, 2, 3), "road": (200, 100, 50)}
         (1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
         (float("inf"), [0, 0.25, 0.5, 0.75, 1]),
         (0, [0, 0.25, 0.5, 0.75, 1]),
+        (5e-324, [0, 0.25, 0.5, 0.75, 1]),
+        (1e308, [0, 0.25, 0.5, 0.75, 1]),
     ],
 )
 def test_axes_have_round_marks(top: float, marks: list[float]) -> None:
@@ -66,3 +69,14 @@ def test_a_sheet_of_pictures_has_headings_and_a_legend(tmp_path: Path) -> None:
     cv2.imwrite(str(run.pictures / "step_00000010.png"), sheet)
     assert "not counted" in picture_page(run)
     assert "after step 10" in picture_page(run)
+
+
+def test_downloads_of_models_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may be called as a model is that comes along, and a photograph's name may be as long as one can be."""
+    monkeypatch.setattr(try_tab, "upload_folder", lambda: tmp_path)
+    image = np.zeros((16, 16, 3), np.uint8)
+    result = Segmentation(np.zeros((16, 16), np.uint8), LabelSpace(("sky", "road")), None, image)
+    for stem in ("a", "ä" * 120):
+        files = try_tab.downloads([("run: scenes", result), ("scenes", result)], stem)
+        assert len({Path(file).name for file in files}) == 4
+        assert all(Path(file).is_file() for file in files)

@@ -16,6 +16,7 @@ import numpy as np
 from pspnet.errors import ConfigError, PspnetError, require
 from pspnet.exporting import PRECISIONS, ExportReport
 from pspnet.exporting import export as write
+from pspnet.files.temporary import short_name
 from pspnet.playground import charts
 from pspnet.playground.context import RUN, Context
 from pspnet.playground.data_tab import DataPlace
@@ -236,8 +237,12 @@ def downloads(results: list[tuple[str, Segmentation]], stem: str) -> list[str]:
     folder = Path(tempfile.mkdtemp(prefix="parsed-", dir=upload_folder()))
     files = []
     with plain_words(folder):
-        for name, result in results:
-            base = f"{_file_name(stem)}_{_file_name(_short(name))}"
+        for number, (name, result) in enumerate(results, start=1):
+            base = short_name(f"{_file_name(stem)}_{_file_name(_short(name))}")
+            if any(
+                Path(file).name.startswith(f"{base}_") for file in files
+            ):  # a run may be called as a bundled model is
+                base += f"_{number}"
             files += [result.save(folder / f"{base}_mask.png"), result.save_overlay(folder / f"{base}_overlay.png")]
     return [str(path) for path in files]
 
