@@ -12,6 +12,7 @@ import torch
 import pspnet.predict.engine_choice as runtimes
 from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.errors import ConfigError, MissingExtraError
+from pspnet.nn import graphs
 from pspnet.nn.graphs import fingerprint, kept_onnx
 from pspnet.predict.arrays import Engine
 from pspnet.predict.engines import TorchEngine
@@ -151,6 +152,23 @@ def test_wrong_engines_are_refused(model: PSPNet, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(ConfigError, match=r"C\+\+ compiler"):
         Segmenter(model, CARD, device="cpu", engine="compile")
+
+
+def test_an_altered_graph_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def write(network: object, example: object, fixed: bool, path: Path, metadata: object) -> None:
+        written.append(path)
+        path.write_bytes(b"a graph")
+
+    monkeypatch.setenv("PSPNET_CACHE", str(tmp_path))
+    monkeypatch.setattr(graphs, "write_onnx", write)
+    path = kept_onnx(network())
+    assert kept_onnx(network()) == path
+    assert len(written) == 1
+    path.write_bytes(b"a grapj")
+    assert kept_onnx(network()).read_bytes() == b"a graph"
+    assert len(written) == 2
 
 
 @pytest.mark.slow

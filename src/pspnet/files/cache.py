@@ -6,6 +6,7 @@ cannot be written to. Names in it are digests, so the limits of `path_limits` on
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import suppress
@@ -24,12 +25,13 @@ def cache_folder() -> Path:
 
 
 def read_note(name: str) -> dict[str, Any]:
-    """What `keep_note` kept under a name; {} where there is nothing, or something else."""
+    """What `keep_note` kept under a name; {} where there is nothing, something else, or where a bit of it was altered."""
     try:
-        content = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+        note = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+        content: dict[str, Any] = note["content"]
+        return content if note["check"] == _check(content) else {}
     except Exception:  # none, or whatever lies there: it is made again
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def keep_note(name: str, content: dict[str, Any]) -> None:
@@ -40,10 +42,15 @@ def keep_note(name: str, content: dict[str, Any]) -> None:
         sweep(path.parent)
         part = temporary_path(path)
         try:
-            part.write_text(json.dumps(content), encoding="utf-8")
+            content = json.loads(json.dumps(content))  # as it will be read back
+            part.write_text(json.dumps({"content": content, "check": _check(content)}), encoding="utf-8")
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
         notes = path.parent.glob(f"{name.partition('-')[0]}-*.json")
         for old in sorted(notes, key=lambda note: note.stat().st_mtime)[:-KEPT_NOTES]:
             old.unlink(missing_ok=True)
+
+
+def _check(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pspnet.errors import ConfigError, require
-from pspnet.files import cache_folder, new_files
+from pspnet.files import cache_folder, keep_note, new_files, read_note
 from pspnet.nn import PSPNet
 
 KEPT_GRAPHS = 6  # a ResNet-50's is 190 MB; the graph that was used longest ago goes first
@@ -99,15 +99,22 @@ def kept_onnx(model: PSPNet) -> Path:
         )
     folder = cache_folder()
     path = folder / f"{fingerprint(model)}.onnx"
-    if path.is_file():
+    note = f"graph-{path.stem}.json"  # of the file: an altered bit of a weight would be a wrong map without a word
+    if path.is_file() and read_note(note).get("sha256") == _digest_of(path):
         os.utime(path)  # used now: the others go first
         return path
     with new_files(path) as part:
         example = torch.zeros(1, model.config.in_bands, *EXAMPLE_PX)
         write_onnx(GraphNetwork(model, "coarse"), example, False, part / path.name, {})
+        keep_note(note, {"sha256": _digest_of(part / path.name)})
     for old in sorted(folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime)[:-KEPT_GRAPHS]:
         old.unlink(missing_ok=True)
     return path
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(model: PSPNet) -> str:
