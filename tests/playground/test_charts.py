@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -36,6 +38,26 @@ COLOURS = {"sky": (1, 2, 3), "road": (200, 100, 50)}
 )
 def test_axes_have_round_marks(top: float, marks: list[float]) -> None:
     assert charts.round_ticks(top) == marks
+
+
+def test_steps_are_marked_with_whole_numbers() -> None:
+    chart = charts.line_chart("Loss", [charts.Line("training", [(1, 3.0), (2, 2.5)])])
+    assert [mark in chart for mark in (">0.5<", ">1<", ">1.5<", ">step 2<")] == [False, True, False, True]
+
+
+def test_words_in_a_confusion_matrix_can_be_read_in_both_looks() -> None:
+    """At least 4.5 : 1 (WCAG 2.2) on the darkest cell, in the page's colours of words on its panels."""
+    cell = charts.heat_table(Scores(np.array([[5, 0], [0, 5]]), names=("sky", "road")), COLOURS)
+    opacity = max(float(text) for text in re.findall(r"rgb\(13 148 136 / ([\d.]+)\)", cell))
+    for words, panel in (((31, 41, 55), (255, 255, 255)), ((243, 244, 246), (15, 23, 42))):
+        mixed = [opacity * top + (1 - opacity) * below for top, below in zip((13, 148, 136), panel, strict=True)]
+        low, high = sorted((luminance(words), luminance(mixed)))
+        assert (high + 0.05) / (low + 0.05) > 4.5
+
+
+def luminance(colour: Iterable[float]) -> float:
+    parts = [v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
 def test_a_legend_names_classes_and_what_it_leaves_out() -> None:

@@ -57,7 +57,9 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
         )
-    for tick in [step for step in round_ticks(last) if step < 0.86 * last]:  # the last step itself stands at the end
+    for tick in [
+        step for step in round_ticks(last) if step < 0.86 * last and step % 1 == 0
+    ]:  # the last stands at the end
         x, _ = place(tick, 0)
         anchor = "start" if tick == 0 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{tick:g}</text>')
@@ -142,8 +144,8 @@ def heat_table(scores: Scores, colours: Mapping[str, tuple[int, int, int]]) -> s
     rows = []
     for row in here:
         cells = "".join(
-            f'<td style="background:rgb(13 148 136 / {0.06 + 0.84 * shares[row, c]:.2f});'
-            f'{"color:#fff" if shares[row, c] > 0.55 else ""}" title="{escape(scores.names[row])} taken for '
+            f'<td style="background:rgb(13 148 136 / {0.06 + 0.54 * shares[row, c]:.2f})"'  # words in both looks: 4.5 and more
+            f' title="{escape(scores.names[row])} taken for '
             f'{escape(scores.names[c])}: {100 * shares[row, c]:.1f} %">{f"{100 * shares[row, c]:.0f}" if shares[row, c] >= 0.005 else ""}</td>'
             for c in here
         )
