@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -20,6 +22,7 @@ from pspnet.playground.model_tab import ModelPlace, check_weights, hidden, read_
 gr = require("gradio", "playground")
 
 LIMITS_PX, MAX_BATCH = (33, 4096), 256  # what is computed here; a run takes whatever fits
+UNMEASURED = Machine("cpu", {}, 1.0, 0.0)  # rates are put in when times are shown
 _measured: list[tuple[Machine, bool]] = []
 _measuring = threading.Lock()
 
@@ -74,8 +77,14 @@ def summary_of(
     ]
     height, width = size_px(crop, facts)
     machine, rough = machine_rates()
-    info = model_info(config, height, width, max(1, min(int(batch or 8), MAX_BATCH)), machine)
-    return summary_page(info, rough, words)
+    info = _counted(settings, config.model_dump_json(), height, width, max(1, min(int(batch or 8), MAX_BATCH)))
+    return summary_page(replace(info, machine=machine), rough, words)
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(settings: type[ModelConfig], config: str, height: int, width: int, batch: int) -> ModelInfo:
+    """Of a network that somebody looked at a moment ago, or whose page is opened by many: seconds of a core each."""
+    return model_info(settings.model_validate_json(config), height, width, batch, UNMEASURED)
 
 
 def size_px(crop: str, facts: Mapping[str, Any]) -> tuple[int, int]:
