@@ -18,7 +18,7 @@ from pspnet.playground.compare_tab import chosen_pair, comparison_page
 from pspnet.playground.context import Context
 from pspnet.playground.model_tab import as_model_form, model_fields, read_model
 from pspnet.playground.run_views import buttons, curves_page
-from pspnet.playground.train_tab import ASKED, other_fields, settings
+from pspnet.playground.train_tab import ASKED, _refresh, other_fields, settings
 from pspnet.training.run_folder import RunFolder
 from pspnet.weights.checkpoint import ModelCard, save_checkpoint
 
@@ -92,6 +92,18 @@ def test_a_run_is_renamed_and_deleted_only_when_it_is_still(context: Context, ru
     manage_run.delete(context, "better name", True)
     assert context.runs.names() == []
     assert buttons(context, "better name") == buttons(context, None) == {"stop": False, "resume": False}
+
+
+def test_a_look_at_the_old_name_does_not_take_the_new_one_away(context: Context, run: Path) -> None:
+    """The page asks each second for the run that it shows; such a question may be under way while the name changes."""
+    refresh = _refresh(context)
+    before = refresh("first", {})
+    assert before[0]["value"] == "first"
+    manage_run.rename(context, "first", "second")
+    late = refresh("first", before[-1])
+    assert late[0]["choices"] == ["second"]
+    assert "value" not in late[0]
+    assert refresh("second", late[-1])[0]["value"] == "second"
 
 
 def test_models_can_be_downloaded(context: Context, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,7 +255,9 @@ def _refresh(context: Context) -> Any:
             "queue": queue_page(context, names),
         }
         updates |= {key: gr.update(interactive=works) for key, works in buttons(context, name).items()}
-        lists = gr.update(choices=names, value=name) if shown_state.get("names") != updates["names"] else gr.skip()
+        # a name that is gone was perhaps changed a moment ago: what stands in the field now is left alone
+        value = {"value": name} if name in names or not name else {}
+        lists = gr.update(choices=names, **value) if shown_state.get("names") != updates["names"] else gr.skip()
         pages = changed(updates, shown_state, ("status", "curves", "picture", "queue", "log", "stop", "resume"))
         return [lists, *pages, updates]
 
