@@ -7,6 +7,7 @@ import errno
 import gc
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -30,7 +31,7 @@ from pspnet.config.differences import differences, flattened
 from pspnet.config.encoders import OWN_NAMES, SUGGESTED_ENCODERS, encoder_family
 from pspnet.data import open_dataset
 from pspnet.errors import ConfigError, PspnetError, ServiceError, TrainingError
-from pspnet.playground import form
+from pspnet.playground import form, model_summary
 from pspnet.playground.allowed_paths import Roots
 from pspnet.playground.app import check_port, create_app, make_context
 from pspnet.playground.context import Context
@@ -177,6 +178,8 @@ class TestForm:
 
     def test_every_field_has_a_description(self) -> None:
         assert [f.name for f in FIELDS if not f.about] == []
+        assert [f.name for f in [*FIELDS, *form.fields_of(TrainConfig)] if re.search(r"\bNone\b", f.info)] == []
+        assert "Empty: from epochs" in form.fields_of(TrainConfig, ["steps"])[0].info
         assert sum(map(len, grouped(FIELDS).values())) == len(FIELDS)
         assert set(GROUPS) == set(grouped(FIELDS))
 
@@ -268,6 +271,10 @@ class TestForm:
         other = summary_of(ModelConfig, {**small, "num_classes": 7}, facts, "", 2)
         assert "7 classes and 4 bands, 96 × 128 px" in other
         assert "num_classes = 7 is set, the chosen data has 11" in other
+        before = model_summary._counted.cache_info().misses
+        again = summary_of(ModelConfig, small, facts, "64, 80", 2)  # by another person: nothing is counted again
+        assert model_summary._counted.cache_info().misses == before
+        assert again.split("GFLOP/s")[0].count("GFLOP") == page.split("GFLOP/s")[0].count("GFLOP")
         assert size_px("1", {}) == (33, 33)
         assert size_px("", {}) == (473, 473)
 

@@ -184,6 +184,7 @@ class Visit:
     def choose(self, name: str, choice: str) -> None:
         self.page.locator(f"#{name} input").first.click()
         self.page.get_by_role("option", name=choice, exact=True).click()
+        self.page.get_by_role("option").first.wait_for(state="detached")  # the list fades out
 
     def holds(self, name: str, text: str) -> None:
         """Waits until a field holds a text."""
@@ -219,8 +220,9 @@ class Visit:
         """Nothing sticks out at the side, no words are cut off, and all can be read on what lies behind them."""
         wide = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"the page is {wide} px wider than the window"
-        assert self.page.evaluate(FAINT_WORDS) == []
-        assert self.page.evaluate(CUT_WORDS) == []
+        faint, cut = self.page.evaluate(FAINT_WORDS), self.page.evaluate(CUT_WORDS)
+        assert not faint, faint
+        assert not cut, cut
 
     def keep(self, name: str) -> None:
         """Keeps a picture where PSPNET_PICTURES asks for it (PSPNET_WHOLE_PAGES=1: as long as the page)."""

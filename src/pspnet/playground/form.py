@@ -36,6 +36,13 @@ class Field:
     def label(self) -> str:
         return self.name.rpartition(".")[2].replace("_", " ")
 
+    @property
+    def info(self) -> str:
+        """What it is about, in a form's words: there no value is an empty field, or a choice of its own."""
+        return re.sub(r"\bNone\b", UNSET if self.kind == "choice" else "empty", self.about).replace(
+            ". empty:", ". Empty:"
+        )
+
     def shown(self, value: Any) -> Any:
         """A setting's value as its component takes it."""
         if self.kind == "choice":
@@ -117,7 +124,7 @@ def component(field: Field, prefix: str = "", suggestions: Sequence[str] | None 
     values that can be taken from a list instead of being written."""
     common: dict[str, Any] = {
         "label": field.label,
-        "info": field.about,
+        "info": field.info,
         "elem_classes": ["field"],
         "elem_id": f"{prefix}-{field.name.replace('.', '-').replace('_', '-')}",
     }
@@ -190,7 +197,7 @@ def update(field: Field, visible: bool, fault: str | None) -> dict[str, Any]:
     """How a component changes: whether it applies, and a fault in place of its description."""
     return gr.update(
         visible=visible,
-        info=f"⚠ {fault}" if fault else field.about,
+        info=f"⚠ {fault}" if fault else field.info,
         elem_classes=["field", "wrong"] if fault else ["field"],
     )
 

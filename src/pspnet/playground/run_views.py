@@ -34,7 +34,7 @@ def buttons(context: Context, name: str | None) -> dict[str, bool]:
 def watch(context: Context, name: str | None) -> dict[str, str]:
     """A run as the page shows it: status, curves, picture (HTML) and log (text)."""
     if not name:
-        return {"status": charts.note("No run yet. Start one at the left."), "curves": "", "picture": "", "log": ""}
+        return {"status": charts.note("No run yet. Start one with the form."), "curves": "", "picture": "", "log": ""}
     try:
         state = context.runs.state(name)
         folder = RunFolder(state.path)

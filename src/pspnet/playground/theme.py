@@ -49,6 +49,8 @@ def theme() -> Any:
         block_info_text_size="12.5px",
         input_background_fill="white",
         input_background_fill_dark="*neutral_800",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         input_border_width="1px",
         input_border_color="*neutral_400",
         input_border_color_dark="*neutral_600",
