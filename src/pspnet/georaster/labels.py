@@ -47,7 +47,7 @@ class RasterLabels:
         classes = dict(zip(label_space.codes, label_space.names, strict=True))
         nodata = dataset.nodata if holds == "codes" else None
         # what the class table calls a class and the file 'no data', such as "0 (background)"; "" for nothing
-        self.hidden_class = f"{nodata:g} ({classes[nodata]})" if nodata in classes else ""  # type: ignore[index]
+        self.hidden_class = f"{nodata:g} ({classes[nodata]})" if nodata in classes else ""
         kinds = {np.dtype(kind).kind for kind in dataset.dtypes}
         if not kinds <= set("iubf"):
             raise LabelError(f"'{self.path}' holds {dataset.dtypes[0]} values; labels are whole numbers")

@@ -109,7 +109,8 @@ def read_label_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> LabelP
             alpha = bands[..., -1] if image.mode != "RGB" else None
             values = bands[..., 0] if image.mode == "LA" else bands[..., :3]
             if alpha is None:
-                return LabelPicture(np.ascontiguousarray(values), *_transparent_values(image, values))
+                alpha, by_value = _transparent_values(image, values)
+                return LabelPicture(np.ascontiguousarray(values), alpha, by_value=by_value)
             return LabelPicture(np.ascontiguousarray(values), None if (alpha == 255).all() else alpha.copy())
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F"):
             raise LabelError(

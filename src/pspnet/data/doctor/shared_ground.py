@@ -38,7 +38,7 @@ def shared_ground(split: str, scored: Dataset, other: str, trained: Dataset) -> 
     share = float(np.average(shares, weights=shapely.area(areas)))
     if share < _LEAST:
         return []
-    names = list(dict.fromkeys(ours[index][0] for index in np.flatnonzero(shares > _LEAST)))
+    names = list(dict.fromkeys(ours[index][0] for index in np.flatnonzero(shares > _LEAST).tolist()))
     return [
         Fault(
             "warning",

@@ -109,7 +109,7 @@ def _rows(table: Path) -> list[Mapping[str, str]]:
     columns, rows = csv_table(read_text(table), str(table), "image,labels[,split]")
     if not rows or not {"image", "labels"} <= set(columns):
         raise DataError(f"'{table}' must have the columns image,labels[,split] and a line for each raster")
-    records = [{"split": "", **dict(zip(columns, row, strict=False))} for _, row in rows]
+    records: list[Mapping[str, str]] = [{"split": "", **dict(zip(columns, row, strict=False))} for _, row in rows]
     refuse_half_divided(table, [record["split"] for record in records])
     return records
 
