@@ -71,7 +71,8 @@ def test_a_numbered_name_is_a_number_in_the_file() -> None:
     names = ("band_3", "band_2", "band_1")
     assert find_bands(info("", "", "", ""), names) == (3, 2, 1)
     with pytest.warns(UserWarning, match=r"by their numbers alone \(band_3, .*a\.tif' calls them blue, green, red"):
-        assert find_bands(info("red", "green", "blue"), names) == (3, 2, 1)
+        assert find_bands(info("red", "green", "blue"), names, (3, 2, 1)) == (3, 2, 1)
+    assert find_bands(info("red", "green", "blue"), names) == (3, 2, 1)  # named by hand
     with pytest.raises(RasterError, match="1 to 3"):
         find_bands(info("", "", ""), ("band_4", "band_2", "band_1"))
 

@@ -189,3 +189,7 @@ def test_features_drawn_across_180_degrees_are_told(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_features(write(tmp_path / "b.geojson", [shapely.box(3, 0, 4, 1)], crs="EPSG:4326"), UTM)
+        halves = shapely.MultiPolygon([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)])
+        read_features(
+            write(tmp_path / "c.gpkg", [halves], crs="EPSG:4326", geometry_type="MultiPolygon"), CRS.from_epsg(4326)
+        )

@@ -202,7 +202,7 @@ def find_bands(
                 f"'{info.path}' has the bands 1 to {info.count}; the model reads {listed}: give bands=..."
             )
         said = [name for n in found_numbers if (name := info.names[n - 1]) and not NUMBERED.fullmatch(name)]
-        if said:
+        if said and numbers:  # trained on files that named nothing; who names numbers by hand knows what they mean
             warnings.warn(
                 f"the model knows its bands by their numbers alone ({listed}), and '{info.path}' calls them {', '.join(said)}. Make "
                 "sure that they stood in this order in training; else give bands=... with their numbers",

@@ -213,7 +213,8 @@ class BandReader:
         self.dtype = np.result_type(*kinds)
         self.fill = np.array([_within(f, self.dtype) for f in fill], self.dtype)
         # GDAL itself takes an alpha band for a mask only as the last of two or four, of whole numbers, without nodata
-        alpha = [i for i, kind in enumerate(colours_of(dataset), start=1) if kind == "alpha"]
+        # one that is read as a band is no mask: programs call near infrared so
+        alpha = [i for i, kind in enumerate(colours_of(dataset), start=1) if kind == "alpha" and i not in self.indexes]
         self.alpha = alpha[-1] if alpha else None
         flags = [set(dataset.mask_flag_enums[i - 1]) for i in indexes]
         self.masked = any(enums.MaskFlags.per_dataset in f and enums.MaskFlags.alpha not in f for f in flags)

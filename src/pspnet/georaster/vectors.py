@@ -206,9 +206,10 @@ def _tell_crossing(geometries: NDArray[Any], crs: Any, name: str) -> None:
     shapely = require("shapely", "raster")
     if crs is None or not (crs.is_geographic or crs.is_projected) or not len(geometries):
         return
-    boxes = shapely.bounds(geometries)
+    parts, of = shapely.get_parts(geometries, return_index=True)  # cut at 180 degrees, its two halves are no fault
+    boxes = shapely.bounds(parts)
     half = np.pi / crs.units_factor[1] if crs.is_geographic else 20_037_508 / crs.linear_units_factor[1]
-    wide = int((boxes[:, 2] - boxes[:, 0] > half).sum())
+    wide = len(np.unique(of[boxes[:, 2] - boxes[:, 0] > half]))
     if wide:
         warnings.warn(
             f"'{name}': {wide} feature{'s reach' if wide > 1 else ' reaches'} more than half around the Earth and count as drawn. "

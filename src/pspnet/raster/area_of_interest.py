@@ -35,12 +35,14 @@ def area_of_interest(aoi: Path | tuple[float, float, float, float], aoi_crs: str
 def on_grid(area: Any, grid: Grid) -> Any:
     """An area where a grid's own longitudes are: 170 west is 190 degrees east on a grid of 179 to 191. What lies nowhere on
     the grid is returned as it is."""
-    shapely, parts = require("shapely", "raster"), []
-    for turn in turns_of(grid):
-        if shapely.intersects(area, shapely.box(*turn.bounds)):
-            shift = grid.transform.c - turn.transform.c
-            parts.append(shapely.transform(area, lambda points, by=shift: np.add(points, (by, 0))) if shift else area)
-    return shapely.union_all(parts) if parts else area
+    shapely, turns, parts = require("shapely", "raster"), turns_of(grid), []
+    if not any(shapely.intersects(area, shapely.box(*turn.bounds)) for turn in turns[1:]):
+        return area
+    for turn in turns:
+        shift = grid.transform.c - turn.transform.c
+        part = shapely.intersection(area, shapely.box(*turn.bounds))
+        parts.append(shapely.transform(part, lambda points, by=shift: np.add(points, (by, 0))))
+    return shapely.union_all(parts)
 
 
 def window_of(area: Any, grid: Grid, name: str) -> Window:

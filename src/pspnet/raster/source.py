@@ -71,7 +71,8 @@ def examine(
         grid = grid_of(dataset)
         info = BandInfo.of(file)
         indexes = find_bands(info, card.band_names, card.band_numbers, config.bands)
-        for doubt in (alpha_doubt(file), *gap_doubts(file, indexes, config.nodata)):
+        alpha = "" if set(info.alpha) & set(indexes) else alpha_doubt(file)
+        for doubt in (alpha, *gap_doubts(file, indexes, config.nodata)):
             if doubt:
                 warnings.warn(f"'{name}' {doubt}", stacklevel=3)
         met = Met(name).stored(info, tuple(indexes))

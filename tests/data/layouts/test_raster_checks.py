@@ -102,7 +102,12 @@ def test_near_infrared_that_is_called_opacity(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"a\.tif' calls band 4 opacity.*bands=\[1,2,3,4\].*-colorinterp_4 undefined"):
         dataset = open_dataset("raster", root, "all", window_px=64)
     assert dataset.bands == 3
-    assert open_dataset("raster", root, "all", window_px=64, bands=[1, 2, 3, 4]).bands == 4  # warnings are errors here
+    with rasterio.open(root / "images/a.tif", "r+") as file:
+        file.write(np.eye(64, dtype=np.uint8)[None] * 90, [4])
+    dataset = open_dataset("raster", root, "all", window_px=64, bands=[1, 2, 3, 4])  # warnings are errors here
+    assert dataset.bands == 4
+    assert (dataset[0].labels != IGNORE).all(), "a band that is named is no mask: its zeros are measurements"
+    write_raster(root / "images/a.tif", scene(64, 64, bands=4), ALPHA="YES")
     faults = check_splits("folder", root, splits=("all",)).warnings
     assert [fault.kind for fault in faults if "opacity" in str(fault)] == ["measured_alpha"]
 
