@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -57,6 +58,35 @@ def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_p
     assert f"{largest:20s} {result.shares()[largest]:6.1%}" in done.stdout
     with pytest.raises(CheckpointError, match="ends with labels"):
         Segmenter.load(tmp_path / "labels.onnx")
+
+
+def test_a_photograph_is_brought_to_the_trained_size_inside(tmp_path: Path) -> None:
+    """As Segmenter.segment does: shrunk, enlarged, or left alone where it is near; labels at the photograph's own size, equal
+    but for borders (the module says why)."""
+    source = tiny_segmenter(trained_size=(64, 80))
+    session = {}
+    for name, own_scale in (("trained", True), ("native", False)):
+        path = tmp_path / f"{name}.onnx"
+        export_labels(source, path, own_scale=own_scale)
+        session[name] = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    small = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    for height, width, least in (
+        (64, 80, 0.9995),
+        (70, 88, 0.9995),
+        (160, 200, 0.97),
+        (121, 301, 0.97),
+        (30, 41, 0.9),
+    ):
+        image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+        (labels,) = session["trained"].run(["labels"], {"images": image[None]})
+        assert labels.shape == (1, height, width)
+        assert (labels[0] == source.segment(image).labels).mean() >= least, (height, width)
+        (native,) = session["native"].run(["labels"], {"images": image[None]})
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        assert (native[0] == source.labels(planes[None])[0]).mean() > 0.9995
+    pair = np.stack([image, image[::-1]])
+    (labels,) = session["trained"].run(["labels"], {"images": pair})
+    assert labels.shape == (2, 30, 41)
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

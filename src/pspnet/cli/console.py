@@ -28,8 +28,15 @@ def options_of(texts: list[str] | None) -> dict[str, Any]:
 
 
 def each(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """A bar's function as the callback (done, total) that long jobs call after each item."""
-    return lambda _done, _total: advance(1)
+    """A bar's function as the callback (done, total) that long jobs call after each item, or again for none."""
+    last = 0
+
+    def advance_to(done: int, _total: int) -> None:
+        nonlocal last
+        advance(done - last)
+        last = done
+
+    return advance_to
 
 
 LINE_EVERY_S = 60.0  # where no bar can be drawn: a log file, a batch system

@@ -58,8 +58,8 @@ def export(
     size: Annotated[
         str | None,
         typer.Option(
-            help="With --output labels: the graph is for images of HEIGHTxWIDTH px only; else any. With --for deepness: the "
-            "side of a tile, 512 unless said."
+            help="With --output labels: the graph is for images of HEIGHTxWIDTH px only; native: any size, seen as it is; unless "
+            "said, any size, brought to the trained one inside and back. With --for deepness: the side of a tile, 512 unless said."
         ),
     ] = None,
     argmax: Annotated[
@@ -126,7 +126,8 @@ def export(
         equal = export_labels(
             segmenter,
             out,
-            size=None if size is None else sides_of(size),
+            size=None if size in (None, "native") else sides_of(size),
+            own_scale=size != "native",
             inputs=model_files(model),
             overwrite=overwrite,
         )

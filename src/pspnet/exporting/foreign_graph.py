@@ -44,6 +44,7 @@ def write_agreeing(
     extra: Mapping[str, str] | None = None,
     inputs: Sequence[str | Path] = (),
     overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
 ) -> float:
     """Writes the graph with the card and a digest inside; returns the least share of labels equal to the source's.
 
@@ -57,6 +58,7 @@ def write_agreeing(
         extra: Further entries of the file's metadata.
         inputs: Files that must not be replaced.
         overwrite: Whether another file may be.
+        finish: Changes the file once it is known to agree.
 
     Raises ExportError where fewer than 99.95 % of the labels of one size are equal, OutputError where the file cannot be
     written: then nothing is.
@@ -66,7 +68,6 @@ def write_agreeing(
     with new_files(path, inputs=inputs, overwrite=overwrite) as folder:
         part = folder / path.name
         write_onnx(network, example, len(sizes) == 1, part, metadata)
-        add_digest(part)
         session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
         shares = []
         for height, width in sizes:
@@ -76,6 +77,9 @@ def write_agreeing(
         if min(shares) < LEAST_EQUAL:
             asked = f"{LEAST_EQUAL:.2%} is asked. Nothing was written"
             raise ExportError(f"'{path}': {min(shares):.4%} of the labels are equal to the source's; {asked}")
+        if finish is not None:
+            finish(part)
+        add_digest(part)
     return min(shares)
 
 

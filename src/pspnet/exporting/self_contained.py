@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pspnet.errors import ConfigError
 from pspnet.exporting.foreign_graph import check_request, write_agreeing
+from pspnet.exporting.own_scale import add_own_scale
 from pspnet.nn.graphs import EXAMPLE_PX, GraphNetwork
 from pspnet.predict.segmenter import Segmenter
 
@@ -23,14 +24,16 @@ def export_labels(
     path: str | Path,
     *,
     size: tuple[int, int] | None = None,
+    own_scale: bool = True,
     inputs: Sequence[str | Path] = (),
     overwrite: bool = False,
 ) -> float:
     """Writes an .onnx that takes "images" (B, H, W, bands) uint8 and gives "labels" (B, H, W) uint8. Returns the least share
     of labels that are equal to the source's, over some sizes.
 
-    size: (height, width) of every image; None: any. `examples/onnx_labels.py` runs such a file. Raises ConfigError for
-    another ending, a model whose images are not 8-bit, and a PointRend model without a size; ExportError where fewer than
+    size: (height, width) of every image; None: any. own_scale: whether a graph for any size brings a photograph to the size
+    that the model was trained at, as `Segmenter.segment` does, and the labels back to the photograph's; models without one are
+    left as they are. `examples/onnx_labels.py` runs such a file. Raises ConfigError for another ending, a model whose images are not 8-bit, and a PointRend model without a size; ExportError where fewer than
     99.95 % of the labels are equal, OutputError where the file cannot be written: then nothing is.
     """
     path = Path(path)
@@ -42,7 +45,9 @@ def export_labels(
     network = GraphNetwork(segmenter.model, "photo_labels")
     example = torch.zeros(1, *(size or EXAMPLE_PX), segmenter.config.in_bands, dtype=torch.uint8)
     sizes = [size] if size else TRIAL_PX
-    return write_agreeing(segmenter, network, example, path, _run, sizes, None, inputs, overwrite)
+    trained = segmenter.card.trained_size if own_scale and size is None else None
+    finish = None if trained is None else lambda part: add_own_scale(part, trained)
+    return write_agreeing(segmenter, network, example, path, _run, sizes, None, inputs, overwrite, finish)
 
 
 def _run(session: onnxruntime.InferenceSession, image: NDArray[np.uint8]) -> NDArray[np.integer]:
