@@ -2,6 +2,7 @@
 
     python tools/readme_pictures.py scenes
     python tools/readme_pictures.py aerial DIR      # the Dubai set: images and labels of its split val
+    python tools/readme_pictures.py failures DUBAI COAST
 
 Written into docs/pictures. Colours are those of models/facts, so that they agree with the cards.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import yaml
 from model_pictures import coloured, legend_entries, save_jpeg, side_by_side
 from PIL import Image
@@ -19,11 +22,18 @@ from PIL import Image
 from pspnet import Segmenter
 from pspnet.data.catalog import open_dataset
 from pspnet.data.scenes import Scenes, Waterside
+from pspnet.explorer import explore
+from pspnet.explorer.page import Picture, views_of
 from pspnet.labels import LabelSpace
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 AERIAL, SCENE = "tile4_part007", 29  # the parts of the sets that are shown
+FAILURES = (  # the explorer's kind, labelled as, taken for
+    ("mismatched", "water", "land"),
+    ("confusable", "vegetation", "water"),
+    ("inconspicuous", "road", "land"),
+)
 
 
 def aerial(data: Path) -> Path:
@@ -43,6 +53,33 @@ def aerial(data: Path) -> Path:
     path = PICTURES / "aerial.jpg"
     save_jpeg(side_by_side(panels, legend_entries(space, [predicted, sample.labels]), 330), path, quality=82)
     return path
+
+
+def failures(dubai: Path, coast: Path) -> Path:
+    """A real error of each of the paper's three kinds, as the explorer sorts them: photograph, a person's labels, the model's."""
+    rows = []
+    for model, data, errors in (("coast", coast, FAILURES[:1]), ("aerial-dubai", dubai, FAILURES[1:])):
+        segmenter = Segmenter.load(model, device="cpu", precision="fp32")
+        space = _natural(segmenter.card.label_space, model)
+        dataset = open_dataset("folder", data, "val")
+        with tempfile.TemporaryDirectory() as folder:
+            report = explore(segmenter, dataset, Path(folder) / "page.html")
+        for kind, true, wrong in errors:
+            same = [
+                e
+                for e in report.kind(kind).examples
+                if (space.names[e.label], space.names[e.predicted]) == (true, wrong)
+            ]
+            sample = dataset[same[0].index]
+            assert sample.labels is not None
+            predicted = segmenter.segment(sample.image, confidence=False).labels
+            views = views_of(Picture(sample.image, sample.labels, predicted), same[0].box, space)
+            print(f"{kind}: {true} taken for {wrong} in {sample.name}; {same[0].note}", flush=True)
+            panels = zip((kind, f"a person: {true}", f"{model}: {wrong}"), views, strict=True)
+            rows.append(side_by_side(list(panels), legend_entries(space, [sample.labels, predicted]), 286))
+    for folder in (PICTURES, ROOT / "src" / "pspnet" / "demo"):  # the demo's page shows it from a wheel, too
+        save_jpeg(np.vstack(rows), folder / "failures.jpg", quality=80)
+    return PICTURES / "failures.jpg"
 
 
 def scenes() -> Path:
@@ -77,5 +114,6 @@ def _natural(space: LabelSpace, model: str) -> LabelSpace:
 
 
 if __name__ == "__main__":
-    written = scenes() if sys.argv[1:] == ["scenes"] else aerial(Path(sys.argv[2]))
+    draw = {"scenes": scenes, "aerial": aerial, "failures": failures}[sys.argv[1]]
+    written = draw(*map(Path, sys.argv[2:]))
     print(f"{written}: {written.stat().st_size / 1024:.0f} KiB")

@@ -2,6 +2,7 @@
 
     python tools/release_check.py                          # the wheel with every extra alone: GBs and many minutes
     python tools/release_check.py --extras base,raster     # these alone; --extras none: what needs no installation
+    python tools/release_check.py --python 3.13            # under another Python, found or fetched by uv
     python tools/release_check.py --torch ""               # PyTorch from the usual index (with CUDA), where its own is out of reach
 
 Builds sdist and wheel (the wheel from the sdist), looks at versions, metadata, files and sizes, then installs the wheel with each extra
@@ -119,13 +120,13 @@ def sizes(dist: Path) -> str:
     return facts
 
 
-def installs(extra: str, torch: str) -> Callable[[Path], str]:
-    """A point: the wheel with this extra alone, in a new environment, with this build of PyTorch ("": the usual index's)."""
+def installs(extra: str, torch: str, interpreter: str) -> Callable[[Path], str]:
+    """A point: the wheel with this extra alone, in a new environment, this build of PyTorch ("": the usual index's) and Python."""
     backend = ["--torch-backend", torch] if torch else []
 
     def check(dist: Path) -> str:
         folder = dist / f"env-{extra}"
-        run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)])
+        run(["uv", "venv", "--quiet", "--python", interpreter, str(folder)])
         python, program = folder / "bin" / "python", folder / "bin" / "pspnet"
         wanted = str(wheel(dist)) + ("" if extra == "base" else f"[{extra}]")
         run(["uv", "pip", "install", "--quiet", "--python", str(python), *backend, wanted])
@@ -166,6 +167,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--torch", default="cpu", help="PyTorch's build, as uv's --torch-backend; empty: the usual index's"
     )
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter of the environments, a path or a version"
+    )
     given = parser.parse_args(arguments)
     chosen = [name for name in given.extras.split(",") if name != "none"]
     if unknown := set(chosen) - set(IMPORTS):
@@ -181,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
             metadata,
             files,
             sizes,
-            *(installs(extra, given.torch) for extra in chosen),
+            *(installs(extra, given.torch, given.python) for extra in chosen),
         ):
             try:
                 print(f"ok      {check.__doc__}  [{check(dist)}]", flush=True)

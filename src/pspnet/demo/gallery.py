@@ -103,7 +103,7 @@ def opposite(facts: Facts) -> Facts:
 def photograph(image: NDArray[np.uint8], caption: str) -> GalleryImage:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=90, subsampling=0)
-    return GalleryImage(_uri("jpeg", buffer), caption, True)
+    return GalleryImage(uri("jpeg", buffer.getvalue()), caption, True)
 
 
 def label_map(labels: NDArray[np.uint8], caption: str) -> GalleryImage:
@@ -111,8 +111,9 @@ def label_map(labels: NDArray[np.uint8], caption: str) -> GalleryImage:
     indexed.putpalette(SCENE_CLASSES.palette[: SCENE_CLASSES.num_classes].tobytes())
     buffer = io.BytesIO()
     indexed.save(buffer, "PNG", optimize=True)
-    return GalleryImage(_uri("png", buffer), caption, False)
+    return GalleryImage(uri("png", buffer.getvalue()), caption, False)
 
 
-def _uri(kind: str, buffer: io.BytesIO) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def uri(kind: str, content: bytes) -> str:
+    """A picture within the page, which then needs no other file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

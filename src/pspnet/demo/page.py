@@ -52,6 +52,7 @@ def write_page(report: DemoReport) -> None:
         "kinds": "".join(_kind(report, kind, picked[kind]) for kind in AMBIGUOUS),
         "counterfactuals": "".join(_row(gallery.counterfactual(report, i), "row four") for i in counterfactuals),
         "worst": _row(gallery.row(report, gallery.least_helped(report))),
+        "real": gallery.uri("jpeg", (resources.files("pspnet.demo") / "failures.jpg").read_bytes()),
         "settings": _settings(report),
     }
     write_text(report.page, Template(template).substitute(fields))
