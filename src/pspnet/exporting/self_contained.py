@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def export_labels(
     example = torch.zeros(1, *(size or EXAMPLE_PX), segmenter.config.in_bands, dtype=torch.uint8)
     sizes = [size] if size else TRIAL_PX
     trained = segmenter.card.trained_size if own_scale and size is None else None
-    finish = None if trained is None else lambda part: add_own_scale(part, trained)
+    finish = None if trained is None else functools.partial(add_own_scale, trained=trained)
     return write_agreeing(segmenter, network, example, path, _run, sizes, None, inputs, overwrite, finish)
 
 

@@ -46,12 +46,12 @@ def pick(
 
     Raises DataError where nothing can be looked at, ConfigError for a count above the number of candidates, or an exported model.
     """
-    segmenter, labelled = Segmenter.of(segmenter), [Path(path) for path in labelled]
+    segmenter, files, with_labels = Segmenter.of(segmenter), [*map(Path, paths)], [*map(Path, labelled)]
     failures: dict[str, str] = {}
-    known_paths = {path.resolve() for path in labelled}
+    known_paths = {path.resolve() for path in with_labels}
     known: list[Candidate] = []
     candidates: list[Candidate] = []
-    todo = [*labelled, *(path for path in map(Path, paths) if path.resolve() not in known_paths)]
+    todo = [*with_labels, *(path for path in files if path.resolve() not in known_paths)]
     for done, (path, of_file) in enumerate(look_at(segmenter, todo, tile_px, failures), start=1):
         (known if path.resolve() in known_paths else candidates).extend(of_file)
         progress(done)
