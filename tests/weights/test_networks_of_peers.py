@@ -17,7 +17,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from pspnet.config.encoders import OWN_NAMES
-from pspnet.config.model import ModelConfig
+from pspnet.config.model import DECODER_FACTS, ModelConfig
 from pspnet.nn import PSPNet, TrainOutputs
 from pspnet.nn.decoders import DECODERS
 from pspnet.nn.swin import SwinTransformer
@@ -116,7 +116,9 @@ def no_drop_path(model: PSPNet) -> None:
 def unread(model: PSPNet) -> set[str]:
     """Parameters that only features nobody reads depend on: Swin norms each stage's output, and not all are used."""
     config, count = model.config, len(model.encoder.channels)
-    finest = {"bilinear": count - 1, "progressive": count - 1, "fcn": 1, "fpn": 0, "unet": 0}[config.decoder]
+    reads_from = DECODER_FACTS[config.decoder].reads_from
+    strides = model.encoder.strides
+    finest = count - 1 if reads_from is None else next(i for i, s in enumerate(strides) if s >= reads_from)
     read = set(range(finest, count))  # Swin's strides are 4, 8, 16, 32
     if config.auxiliary != "none":
         read.add(count + model.auxiliary_stage)
