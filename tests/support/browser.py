@@ -102,7 +102,11 @@ class Program:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.words.close()
+            raise
 
     def start(self) -> None:
         """Starts it, again after `kill`, and waits until it answers."""
