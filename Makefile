@@ -40,9 +40,9 @@ test: $(READY)  ## the tests, under 6 minutes on 2 cores
 test-all: $(READY)  ## also the slow ones
 	$(TEST) -m "not browser"
 
-test-browser: $(READY)  ## the playground's story in a real browser; installs Debian's chromium when it is missing
+test-browser: $(READY)  ## the playground, and a parsed video, in a real browser; installs Debian's chromium when it is missing
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
-	$(TEST) -m browser
+	$(TEST) -m browser $$(grep -rl mark.browser tests --include=test_*.py)
 
 # what the libraries may use of the processor: a plain one, AVX2 only, AVX-512 without bfloat16, and all there is
 PROCESSORS = ATEN_CPU_CAPABILITY=default,ONEDNN_MAX_CPU_ISA=SSE41 \
