@@ -163,8 +163,8 @@ class Visit:
             print(f"the page as it was: {picture}\nconsole: {self.complaints}\nserver: {self.program.said()[-3000:]}")
         self.context.close()
         if kind is None:
-            assert self.outside == []
-            assert self.complaints == []
+            assert not self.outside, self.outside
+            assert not self.complaints, self.complaints
 
     def _route(self, route: Any) -> None:
         if route.request.url.startswith((self.program.url, "data:", "blob:")):
