@@ -222,3 +222,11 @@ def test_tiles_of_one_name_in_sub_folders(tmp_path: Path) -> None:
         (tmp_path / part / "a.tif").unlink()
     dataset = open_dataset("raster", tmp_path, "all", window_px=64, sampling="grid")
     assert [int(dataset[index].labels.max()) for index in range(2)] == [0, 1]
+
+
+def test_what_opening_tells_is_in_the_report(tmp_path: Path) -> None:
+    """The page and the API show the report of the check, where a warning of Python's is seen by nobody."""
+    town(tmp_path, transform=from_origin(HERE[0] + 1, HERE[1] - 0.5, 2, 2))
+    report = check_splits("raster", tmp_path, options={"window_px": 32})  # warnings are errors here
+    (fault,) = [fault for fault in report.warnings if fault.kind == "opening"]
+    assert "lie between the pixels of their image" in str(fault)

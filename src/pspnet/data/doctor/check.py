@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,10 +50,15 @@ def check_splits(
     faults: list[Fault] = []
     opened: dict[str, Dataset] = {}
     for split in names:
-        try:
-            opened[split] = open_unchecked(format, root, split, **(options or {}))
-        except DataError as error:
-            faults.append(Fault("error", "missing", str(root), str(error), ""))
+        # what a layout says when it is opened is a fault of the report too: a page shows no warnings of Python's
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                opened[split] = open_unchecked(format, root, split, **(options or {}))
+            except DataError as error:
+                faults.append(Fault("error", "missing", str(root), str(error), ""))
+        spoken = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+        faults += [Fault("warning", "opening", str(root), text.rstrip("."), "") for text in spoken]
     if not names:
         faults.append(
             Fault(
