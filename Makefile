@@ -10,7 +10,7 @@ COMPILED = $(addprefix $(VENV)/lib/python*/site-packages/,torch torchvision timm
 # one thread for each of pytest's two workers: two workers with two threads each would wait for one another
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help install demo test test-all test-browser test-processors test-floors test-pythons check bench faults docs clean requirements release-check
+.PHONY: help install demo test test-all test-types test-browser test-processors test-floors test-pythons check bench faults docs clean requirements release-check
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -39,6 +39,9 @@ test: $(READY)  ## the tests, under 6 minutes on 2 cores
 
 test-all: $(READY)  ## also the slow ones
 	$(TEST) -m "not browser"
+
+test-types: $(READY)  ## the tests with every annotation checked while they run: types, and shapes in the network
+	PSPNET_CHECK_TYPES=1 $(TEST) -n 2 --dist worksteal -m "not slow and not browser and not wrong_types"
 
 test-browser: $(READY)  ## the playground, and a parsed video, in a real browser; installs Debian's chromium when it is missing
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)

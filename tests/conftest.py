@@ -22,6 +22,11 @@ torch.set_num_threads(1)
 # in_child does). Exporting puts a stand-in for CUDA in place, so that must not come first.
 torch.zeros(1, requires_grad=True).sum().backward()
 
+if os.environ.get("PSPNET_CHECK_TYPES"):  # make test-types
+    from support.checked_types import install
+
+    install()
+
 SHARED = Path(os.environ.get("PSPNET_SHARED", Path(__file__).parents[2] / "shared"))
 
 

@@ -165,6 +165,7 @@ def test_scores_round_trip_and_table() -> None:
     assert "left out" in text
 
 
+@pytest.mark.wrong_types
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="allowed are exclude, zero"):
         Scores(np.zeros((2, 2), np.int64), "skip")  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet.arcgis.arguments import BACKBONES, METRICS, learning_rates, loss_settings, metrics_of, refuse
 from pspnet.arcgis.data import TrainingData
@@ -197,9 +198,7 @@ class PSPNetClassifier:
             values, ["precision", "recall", "f1"], [space.names[i] for i in counted_classes]
         )
 
-    def predict(
-        self, source: str | Path | np.ndarray[Any, Any], target: str | Path | None = None, **settings: Any
-    ) -> Any:
+    def predict(self, source: str | Path | NDArray[Any], target: str | Path | None = None, **settings: Any) -> Any:
         """An image or array -> Segmentation; with a target, a whole raster -> a GeoTIFF of class values (RasterReport).
 
         settings: fields of RasterConfig, such as tile_px or polygons.

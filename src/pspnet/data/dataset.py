@@ -87,6 +87,18 @@ class Dataset(Protocol):
             return None, [fault_of(error, f"sample {index}")]
 
 
+@runtime_checkable
+class GivenDataset(Protocol):
+    """What a class of a user's own must have; `as_dataset` supplies the rest. Every Dataset has it."""
+
+    label_space: LabelSpace
+    bands: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
 def as_dataset(given: Any) -> Dataset:
     """`given` itself where it has all that a Dataset has, else `given` with the defaults of what it lacks.
 

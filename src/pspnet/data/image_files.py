@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ class ImageReading:
 Valid = NDArray[np.bool_] | None  # (H, W): where there is data; None: everywhere
 
 
+@runtime_checkable
 class ImageFiles(Protocol):
     """bands: how many. band_numbers: from 1, in the files; empty for photographs."""
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pspnet.data.dataset import Dataset, Ground, Sample, as_dataset
+from pspnet.data.dataset import Dataset, GivenDataset, Ground, Sample, as_dataset
 from pspnet.data.faults import Fault
 from pspnet.errors import ConfigError, DataError, OutputError
 from pspnet.files import own_folder, write_bytes
@@ -34,7 +34,7 @@ MEMORY_FRACTION = 0.6  # of what is free; the rest is the network's
 class View(Dataset):
     """Samples of one or more data sets. `locate` is the one thing that a view must say; one part is looked through."""
 
-    def __init__(self, parts: Sequence[Dataset]) -> None:
+    def __init__(self, parts: Sequence[GivenDataset]) -> None:
         self.parts = tuple(as_dataset(part) for part in parts)
         first = self.parts[0]
         self.label_space, self.bands = first.label_space, first.bands
@@ -72,7 +72,7 @@ class View(Dataset):
 class Joined(View):
     """Data sets end to end. Raises ConfigError where their classes, bands or names of bands differ."""
 
-    def __init__(self, parts: Sequence[Dataset]) -> None:
+    def __init__(self, parts: Sequence[GivenDataset]) -> None:
         super().__init__(parts)
         for what, values in (
             ("class tables", {part.label_space.names for part in self.parts}),
@@ -95,7 +95,7 @@ class Joined(View):
 class Subset(View):
     """Some samples of a data set, by their numbers, in the order given."""
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: GivenDataset, indices: Sequence[int]) -> None:
         super().__init__([dataset])
         self.indices = list(indices)
 
@@ -119,7 +119,7 @@ class Renamed(View):
     """A data set in which some classes have other names. names: by the class's code. Raises ConfigError for a code that
     no class has."""
 
-    def __init__(self, dataset: Dataset, names: Mapping[int, str]) -> None:
+    def __init__(self, dataset: GivenDataset, names: Mapping[int, str]) -> None:
         super().__init__([dataset])
         space = self.label_space
         unknown = sorted(set(names) - set(space.codes))
@@ -132,8 +132,8 @@ class Renamed(View):
         )
 
 
-def cached(dataset: Dataset, cache: Cache, folder: Path | None = None) -> Dataset:
-    """The same data set, decoded once. memory: all samples, now. disk: each one when it is first read, in a folder that
+def cached(dataset: Any, cache: Cache, folder: Path | None = None) -> Any:
+    """The same data set, decoded once; with cache "off" itself, a class of a user's own too. memory: all samples, now. disk: each one when it is first read, in a folder that
     is removed when the process ends; `folder` is where that one is made (None: the system's for temporary files)."""
     if cache == "off" or len(dataset) == 0:
         return dataset
@@ -146,7 +146,7 @@ class InMemory(View):
     decoded: called after each sample. Raises ConfigError where the memory is too small.
     """
 
-    def __init__(self, dataset: Dataset, decoded: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, dataset: GivenDataset, decoded: Callable[[], None] = lambda: None) -> None:
         super().__init__([dataset])
         self.samples: list[Sample] = []
         for index in range(len(dataset)):
@@ -171,7 +171,7 @@ class InMemory(View):
 class OnDisk(View):
     """Samples of a data set, decoded, in a folder of this process. All loading processes share it."""
 
-    def __init__(self, dataset: Dataset, folder: Path | None = None) -> None:
+    def __init__(self, dataset: GivenDataset, folder: Path | None = None) -> None:
         super().__init__([dataset])
         try:
             self.folder = own_folder(folder or tempfile.gettempdir(), "decoded")

@@ -71,8 +71,8 @@ def check_results_folder(folder: str | Path, inputs: Iterable[str | Path], withi
                 sources.setdefault(_identity(near), os.fspath(given))
     for path in map(Path, dict.fromkeys((folder, *within))):
         with suppress(OSError, ValueError):  # not there yet
-            if (given := sources.get(_identity(path))) is not None:
-                among = "" if given == str(path) else f" ('{given}')"
+            if (source := sources.get(_identity(path))) is not None:
+                among = "" if source == str(path) else f" ('{source}')"
                 raise OutputError(
                     f"results in '{path}' would lie among the inputs{among}, where the next run takes them for such; give "
                     f"them a folder of their own, such as '{Path(folder) / 'results'}'",

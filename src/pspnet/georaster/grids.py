@@ -58,14 +58,14 @@ class Grid:
         x, y = self.to_map(window.left, window.top)
         return Grid(self.crs, type(self.transform)(a, b, float(x), d, e, float(y)), window.height, window.width)
 
-    def to_map(self, columns: ArrayLike, rows: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Corners of pixels (column 0.5 is a pixel's middle) -> x and y in the grid's CRS."""
+    def to_map(self, columns: ArrayLike, rows: ArrayLike) -> tuple[Any, Any]:
+        """Corners of pixels (column 0.5 is a pixel's middle) -> x and y in the grid's CRS; numbers give numbers (float64)."""
         a, b, c, d, e, f = self.transform[:6]
         columns, rows = np.asarray(columns, np.float64), np.asarray(rows, np.float64)
         return a * columns + b * rows + c, d * columns + e * rows + f
 
-    def to_pixels(self, xs: ArrayLike, ys: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The other way: x and y -> columns and rows."""
+    def to_pixels(self, xs: ArrayLike, ys: ArrayLike) -> tuple[Any, Any]:
+        """The other way: x and y -> columns and rows; numbers give numbers."""
         a, b, c, d, e, f = self.transform[:6]
         xs, ys = np.asarray(xs, np.float64) - c, np.asarray(ys, np.float64) - f
         area = a * e - b * d

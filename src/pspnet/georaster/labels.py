@@ -7,7 +7,7 @@ vector file is burned (vector_labels.py). What lies outside of it, or where it h
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pspnet.labels import IGNORE, LabelSpace
 from pspnet.tiling import Window
 
 
+@runtime_checkable
 class LabelSource(Protocol):
     """Labels that lie somewhere on the Earth, in the file `path`."""
 

@@ -159,7 +159,10 @@ class Tracer:
 
 
 def _pick(sums: tuple[NDArray[Any], ...], which: NDArray[np.bool_], corners: Corners) -> Outlines:
-    label, pixels, area_m2, confidence = (part[which] for part in sums)
+    label, *others = (part[which] for part in sums)
+    pixels, area_m2, confidence = (
+        np.asarray(part, np.float64) for part in others
+    )  # bincount of nothing counts in int64
     return Outlines(label, pixels, area_m2, confidence, corners)
 
 

@@ -7,7 +7,7 @@ PyTorch it is numpy, and on a GPU nothing but labels leaves the card.
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ Array = Any  # a numpy array or a torch.Tensor: a union would have to import PyT
 Device = Any  # a text, or a torch.device
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Anything that turns images into logits.
 

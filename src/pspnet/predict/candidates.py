@@ -67,7 +67,7 @@ def crowded(coarse: Floats, pixels: int, rounding: np.float32) -> bool:
     classes, height, width = coarse.shape
     sample = sorted({height * part // 8 for part in (1, 3, 5, 7)})
     mean = sum(_candidates(coarse, range(row, row + 1), rounding).sum() for row in sample) / (len(sample) * width)
-    return pixels < 2 * height * width or (mean - 1) * WORTH_IT > classes
+    return bool(pixels < 2 * height * width or (mean - 1) * WORTH_IT > classes)
 
 
 def fill_rows(
