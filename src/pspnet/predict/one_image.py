@@ -17,7 +17,8 @@ from pspnet.predict.segmentation import Segmentation
 if TYPE_CHECKING:
     from pspnet.predict.segmenter import Segmenter
 
-Labels, Confidence = NDArray[np.uint8], NDArray[np.float32]
+Labels = NDArray[np.uint8]
+Confidence = NDArray[np.float32]
 
 
 def segment_pixels(

@@ -76,7 +76,7 @@ def _sweep(config: TrainConfig, data: DataSets, steps: int) -> tuple[NDArray[np.
         if number > steps // 10 and current > DIVERGED * lowest:
             break
         optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         optimizer.step()
     if len(rates) < 5:
         raise TrainingError(
