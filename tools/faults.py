@@ -319,6 +319,7 @@ def readers(work: Path, tries: int, chosen: Sequence[str] = ()) -> list[Row]:
     from pspnet.images import image_size, read_image, read_label
     from pspnet.predict.exported import open_exported
     from pspnet.weights.checkpoint import load_checkpoint
+    from pspnet.weights.export_digest import add_digest
     from pspnet.weights.torch_files import read_file
 
     def encoded(kind: str, mode: str = "RGB") -> bytes:
@@ -360,8 +361,10 @@ def readers(work: Path, tries: int, chosen: Sequence[str] = ()) -> list[Row]:
         ".dlpk": ([archive.getvalue()], ".dlpk", read_package),
         "rasters": ([(work / "good.tif").read_bytes()], ".tif", pixels),
     }
-    onnx = (ROOT / "src/pspnet/models/scenes.int8.onnx").read_bytes()
-    bare = onnx[: onnx.rindex(b"\x72\x51\x0a\x0dpspnet_digest")]  # what other programs write has no digest
+    shutil.copyfile(ROOT / "src/pspnet/models/scenes.int8.onnx", work / "good.onnx")
+    bare = (work / "good.onnx").read_bytes()  # it comes along without a digest, as other programs' files do
+    add_digest(work / "good.onnx")
+    onnx = (work / "good.onnx").read_bytes()
     kinds |= {
         ".onnx": ([onnx], ".onnx", open_exported),
         ".onnx without its digest": ([bare], ".onnx", open_exported),

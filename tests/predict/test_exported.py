@@ -23,6 +23,16 @@ def test_a_graph_that_takes_something_else(tmp_path: Path) -> None:
         open_exported(tmp_path / "a.onnx")
 
 
+def test_a_damaged_graph_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_graph(tmp_path / "a.onnx")
+    data = (tmp_path / "a.onnx").read_bytes()
+    for damaged in (data[:100], data.replace(b"Conv", b"C\xd5nv"), b"", b"no graph"):
+        (tmp_path / "a.onnx").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"cannot be opened by onnxruntime|no pspnet header"):
+            open_exported(tmp_path / "a.onnx")
+    assert capsys.readouterr().out == ""
+
+
 def test_weights_of_other_files_are_not_read(tmp_path: Path) -> None:
     """ONNX may keep weights in files beside it, by names that lead anywhere."""
     import onnx

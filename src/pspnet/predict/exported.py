@@ -42,7 +42,10 @@ class OnnxEngine:
         options.intra_op_num_threads = thread_count()
         options.log_severity_level = 3
         try:
-            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            # without its fallback: there is no other provider, and it prints a banner to standard output first
+            self._session = runtime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
             self.header: str | None = self._session.get_modelmeta().custom_metadata_map.get("pspnet")
             output = self._session.get_outputs()[0].name
             inputs = [one.name for one in self._session.get_inputs()]
