@@ -92,7 +92,7 @@ def segment(
     """Parse images: NAME.png with a class per pixel, NAME_overlay.jpg, and summary.json with class shares.
 
     A broken image does not stop the rest; the exit code is then 1. Results of an earlier run are replaced, and no other
-    file without --overwrite.
+    file without --overwrite. Results get a folder of their own, which may lie below that of the photographs.
 
     A video clip becomes a video with the classes' colours, a table (CSV) of each frame's class shares, and a legend.
 
