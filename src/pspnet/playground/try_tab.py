@@ -235,7 +235,7 @@ def viewer(results: list[tuple[str, Segmentation]]) -> str:
 def downloads(results: list[tuple[str, Segmentation]], stem: str) -> list[str]:
     """Mask (labels with a palette) and overlay of each model, as files of this page's own folder."""
     folder = Path(tempfile.mkdtemp(prefix="parsed-", dir=upload_folder()))
-    files: list[str] = []
+    files: list[Path] = []
     with plain_words(folder):
         for number, (name, result) in enumerate(results, start=1):
             base = short_name(f"{_file_name(stem)}_{_file_name(_short(name))}")
