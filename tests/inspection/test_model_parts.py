@@ -188,6 +188,9 @@ def test_the_table_names_parts_units_and_machine() -> None:
     assert "encoder 5, stride 8  512 x 6 x 8" in text
     assert "training step, 4 x 48 x 64 px" in text
     assert "auxiliary            (training only)" in text
+    assert "pyramid: 4 levels (1, 2, 3, 6) of 128 channels each, beside the input's 512" in text
+    assert "5 levels (1, 2, 3, 4, 6) of 102 channels each" in str(info(encoder="resnet18", bins=(1, 2, 3, 4, 6)))
+    assert "pyramid: " not in str(info(encoder="resnet18", bins=()))
     assert "GFLOP" in text
     assert "MiB" in text
     assert "test: 1 GFLOP/s, 1.0 GB/s" in text

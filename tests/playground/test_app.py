@@ -267,6 +267,7 @@ class TestForm:
         page = summary_of(ModelConfig, small, facts, "64, 80", 2)
         assert "11 classes and 4 bands, 64 × 80 px" in page
         assert "2 images in a step" in page
+        assert "Pyramid: 4 levels (1, 2, 3, 6) of 32 channels each, beside the input&#x27;s 128. Estimated" in page
         assert "refuse" not in page
         other = summary_of(ModelConfig, {**small, "num_classes": 7}, facts, "", 2)
         assert "7 classes and 4 bands, 96 × 128 px" in other

@@ -16,6 +16,7 @@ from pspnet.inspection.calls import CallLedger
 from pspnet.inspection.costs import Cost, forward_cost, training_cost
 from pspnet.inspection.rates import Machine, measure_machine
 from pspnet.nn import PSPNet
+from pspnet.nn.pyramid import PyramidPooling
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Stage:
 @dataclass(frozen=True)
 class ModelInfo:
     """What `model_info` counted. `segment` is one image's forward pass, `train` a step of `batch` images with momentum SGD
-    in float32. Memory is what the process grows by, without the ~0.8 GB of Python and PyTorch before a network is made."""
+    in float32. Memory is what the process grows by, without the ~0.8 GB of Python and PyTorch before a network is made.
+    pyramid: its levels and their channels in words; empty without."""
 
     config: ModelConfig
     height: int
@@ -42,6 +44,7 @@ class ModelInfo:
     segment: Cost
     train: Cost
     machine: Machine
+    pyramid: str = ""
 
     def __str__(self) -> str:
         rows = [("part", "output", "parameters", "GFLOP")]
@@ -54,6 +57,7 @@ class ModelInfo:
             f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
             for row in rows
         ]
+        lines += [self.pyramid] if self.pyramid else []
         size = f"{self.height} x {self.width} px"
         for name, cost in ((f"one image, {size}", self.segment), (f"training step, {self.batch} x {size}", self.train)):
             lines.append(
@@ -78,7 +82,17 @@ def model_info(
         stages, segment = _stages(network, height, width), forward_cost(network, height, width)
         parameters = sum(p.numel() for p in network.parameters())
         train = training_cost(network, batch, height, width)
-    return ModelInfo(config, height, width, batch, stages, parameters, segment, train, machine or measure_machine())
+    rates = machine or measure_machine()
+    words = pyramid_words(network.pyramid)
+    return ModelInfo(config, height, width, batch, stages, parameters, segment, train, rates, words)
+
+
+def pyramid_words(pyramid: PyramidPooling) -> str:
+    """How many channels each level has: the input's, divided by the number of levels and rounded down, unless set."""
+    if not pyramid.bins:
+        return ""
+    bins = ", ".join(map(str, pyramid.bins))
+    return f"pyramid: {len(pyramid.bins)} levels ({bins}) of {pyramid.width} channels each, beside the input's {pyramid.in_channels}"
 
 
 @contextmanager

@@ -123,13 +123,13 @@ def summary_page(info: ModelInfo, rough: bool = False, words: Sequence[str] = ()
         f'<td class="n">{stage.parameters:,}</td><td class="n">{stage.flops / 1e9:.2f}</td></tr>'
         for stage in info.stages
     )
-    config = info.config
+    config, levels = info.config, escape(f"{info.pyramid.capitalize()}. " if info.pyramid else "")
     return charts.panel(
         "Summary",
         "".join(charts.note(text, bad=True) for text in words)
         + f'{cards}<h4>Stages</h4><div class="scroll"><table class="plain"><thead><tr><th>part</th><th class="n">output</th>'
         f'<th class="n">parameters</th><th class="n">GFLOP</th></tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="quiet">Estimated for {config.num_classes} classes and {config.in_bands} bands, {info.height} × {info.width} px '
+        f'<p class="quiet">{levels}Estimated for {config.num_classes} classes and {config.in_bands} bands, {info.height} × {info.width} px '
         f"(the crop in the place Train) and {info.batch} images in a step, in float32 on this machine: {escape(str(info.machine))}"
         f"{', roughly, since it computes other things now' if rough else ''}.</p>",
     )
