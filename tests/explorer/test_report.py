@@ -14,6 +14,7 @@ from pspnet.errors import DataError
 from pspnet.explorer import explore
 from pspnet.explorer.failures import Findings, Region, look_at
 from pspnet.labels import LabelSpace
+from pspnet.predict.segmenter import Segmenter
 from pspnet.weights.checkpoint import ModelCard
 from support.paths import ROOT
 
@@ -55,7 +56,7 @@ class Scenes:
         return Sample(image.clip(0, 255).astype(np.uint8), labels, f"scene_{index}")
 
 
-class Predicted:
+class Predicted(Segmenter):
     """Stands in for a Segmenter: it recognises an image and gives its made-up prediction."""
 
     card = ModelCard(SPACE)
