@@ -169,6 +169,19 @@ def test_two_lengths_end_the_connection(served: Running) -> None:
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/v1/segment"])
+def test_a_broken_body_is_answered_once(served: Running, path: str) -> None:
+    """The head's request is in work when uvicorn answers 400 for what follows: its own answer comes too late."""
+    start = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    link = connect(served, start + b"zz\r\nabc\r\n0\r\n\r\n")
+    answer = b"".join(iter(lambda: link.recv(65536), b""))  # it has no length: the connection closes
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 400")
+    time.sleep(0.2)
+    assert not [line for line in served.log if "Exception" in str(line)]
+    assert is_answered(served)
+
+
 def test_sigterm_ends_it_although_clients_hang() -> None:
     with sleeping(0.0, drain_s=1.0, stall_s=30, deadline_s=60) as running:
         wake(running)

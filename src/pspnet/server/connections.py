@@ -100,6 +100,18 @@ class Connection(H11Protocol):
         self.moved = self.since = self.loop.time()
         super().on_response_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Behind a request's head came what is no HTTP: uvicorn answers by itself, and the request in work no more. Where its
+        answer has begun there is no second one."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
     def resume_writing(self) -> None:
         self.moved = self.loop.time()
         super().resume_writing()
