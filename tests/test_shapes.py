@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 from jaxtyping import install_import_hook
 with install_import_hook("pspnet.nn", "beartype.beartype"):
@@ -30,6 +32,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_annotated_shapes_hold() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "done", done.stderr

@@ -34,6 +34,7 @@ def run(gpu: Any, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.slow
 def test_every_part_gives_figures(
     gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

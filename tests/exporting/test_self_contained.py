@@ -31,7 +31,9 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("size", [None, (64, 80)], ids=["any size", "one size"])
+@pytest.mark.parametrize(
+    "size", [pytest.param(None, marks=pytest.mark.slow, id="any size"), pytest.param((64, 80), id="one size")]
+)
 def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_path: Path) -> None:
     source = tiny_segmenter()
     checkpoint = source.save(tmp_path / "model.safetensors")
@@ -64,11 +66,8 @@ def test_a_photograph_is_brought_to_the_trained_size_inside(tmp_path: Path) -> N
     """As Segmenter.segment does: shrunk, enlarged, or left alone where it is near; labels at the photograph's own size, equal
     but for borders (the module says why)."""
     source = tiny_segmenter(trained_size=(64, 80))
-    session = {}
-    for name, own_scale in (("trained", True), ("native", False)):
-        path = tmp_path / f"{name}.onnx"
-        export_labels(source, path, own_scale=own_scale)
-        session[name] = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    export_labels(source, tmp_path / "labels.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "labels.onnx"), providers=["CPUExecutionProvider"])
     small = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     for height, width, least in (
         (64, 80, 0.9995),
@@ -78,14 +77,11 @@ def test_a_photograph_is_brought_to_the_trained_size_inside(tmp_path: Path) -> N
         (30, 41, 0.9),
     ):
         image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        (labels,) = session["trained"].run(["labels"], {"images": image[None]})
+        (labels,) = session.run(["labels"], {"images": image[None]})
         assert labels.shape == (1, height, width)
         assert (labels[0] == source.segment(image).labels).mean() >= least, (height, width)
-        (native,) = session["native"].run(["labels"], {"images": image[None]})
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        assert (native[0] == source.labels(planes[None])[0]).mean() > 0.9995
     pair = np.stack([image, image[::-1]])
-    (labels,) = session["trained"].run(["labels"], {"images": pair})
+    (labels,) = session.run(["labels"], {"images": pair})
     assert labels.shape == (2, 30, 41)
 
 

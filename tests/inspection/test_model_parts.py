@@ -154,6 +154,7 @@ def test_parts_add_up_and_tensors_without_memory_tell_what_real_ones_do(values: 
     assert tensors == pytest.approx(held + repeated.heap.peak_bytes, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_switch_for_deterministic_algorithms_changes_no_prediction() -> None:
     values: dict[str, Any] = {"encoder": "mobilenetv2", "pointrend": True, "pointrend_options": {"points": 64}}
     usual = info(**values).segment

@@ -595,6 +595,7 @@ class TestServed:
         assert "size: 64" in sizes["hers"]
         assert "size: 32" in sizes["his"]
 
+    @pytest.mark.slow
     def test_the_whole_story(self, served: Served) -> None:
         """Data, model, a run that is stopped and resumed, a second one, both compared, an image parsed, an export."""
         person, runs = Person(served), served.context.runs

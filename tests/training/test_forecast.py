@@ -25,6 +25,7 @@ def told(data: DataSets | None = None, **changes: Any) -> Forecast:
     return forecast(resolve(toy_run(Path("x"), **{"augmentation": {"crop": 129}} | changes), data), data)
 
 
+@pytest.mark.slow
 def test_what_makes_a_run_larger_is_counted() -> None:
     base = told()
     weights = 2 * 2**20  # the toy network has 0.6 million; each value kept for each of them takes 4 bytes
