@@ -149,6 +149,7 @@ def test_the_grid_is_run_gone_on_with_and_written(tmp_path: Path, untrained: lis
     assert len(said) == 14
 
 
+@pytest.mark.slow
 def test_tables_5_and_6_have_ours_where_the_data_is_theirs(tmp_path: Path, untrained: list[TrainConfig]) -> None:
     recipe = RECIPE.model_dump(exclude_unset=True)
     texts = {}

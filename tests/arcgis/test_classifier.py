@@ -236,6 +236,7 @@ def test_a_saved_model_is_read_back_from_each_of_its_files(trained: PSPNetClassi
         PSPNetClassifier.from_model(folder / "landcover.dlpk")
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_saved_model(trained: PSPNetClassifier, tmp_path: Path) -> None:
     again = PSPNetClassifier(
         trained.data, pretrained_path=trained.save(tmp_path / "first", compute_metrics=False), **TINY

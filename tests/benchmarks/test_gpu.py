@@ -59,6 +59,7 @@ def test_every_part_gives_figures(
     assert all(name in shown for _, name in rows)
 
 
+@pytest.mark.slow
 def test_fused_by_hand_is_the_same_network(gpu: Any) -> None:
     from gpu_bench import TINY, Bench
     from gpu_fused import fused

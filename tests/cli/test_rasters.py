@@ -51,6 +51,7 @@ def test_one_raster_with_polygons_and_an_area(model: str, tmp_path: Path, capsys
     assert "overlap_px = 20 by --set, 12 by --overlap" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_warnings_are_one_line_and_empty_maps_are_told(model: str, tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", np.zeros((3, 40, 40), np.uint8), nodata=0, crs=None)
     command = ["raster", model, str(source), str(tmp_path / "map.tif"), *OPTIONS]
@@ -92,6 +93,7 @@ def test_chips_are_cut_and_exports_repaired(tmp_path: Path, capsys: pytest.Captu
     assert "nothing is missing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_damaged_mosaic_is_told_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "a.vrt").write_bytes(b'<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBa\xa1d')
     command = [

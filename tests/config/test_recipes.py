@@ -97,7 +97,15 @@ FEW_CLASSES = "ignore:.*(no pixel of the class|which no training image|of the gr
 
 
 @pytest.mark.filterwarnings(FEW_CLASSES)
-@pytest.mark.parametrize("recipe", [path for path in RECIPES if not any(deep in path.stem for deep in DEEP)], **names)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if "resnet50" in path.stem else [])
+        for path in RECIPES
+        if not any(deep in path.stem for deep in DEEP)
+    ],
+    **names,
+)
 def test_three_steps(recipe: Path, tmp_path: Path) -> None:
     config = shrunk(recipe, tmp_path)
     data = open_data(config.data, check=True)

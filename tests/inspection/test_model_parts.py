@@ -105,6 +105,7 @@ def test_the_known_cost_of_pspnet_50(fusion: str, gflop: float) -> None:
     )  # forward, to the inputs, to the weights; auxiliary head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

@@ -179,6 +179,7 @@ def test_compiled_engine_is_equal(model: PSPNet) -> None:
         assert (compiled.logits(picture(*size)) - plain.logits(picture(*size))).abs().max() < 2e-4
 
 
+@pytest.mark.slow
 def test_the_network_has_no_graph_breaks() -> None:
     """What torch.compile sees is one graph, at inference and in training."""
     net = network()

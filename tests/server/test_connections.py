@@ -105,6 +105,7 @@ def test_bodies_of_four_bytes_take_nobodys_place(served: Running) -> None:
     assert f"no byte came for {STALL_S:g} s".encode() in answer
 
 
+@pytest.mark.slow
 def test_bodies_share_their_memory_and_the_idlest_leaves() -> None:
     with sleeping(0.0, queue=3, stall_s=20, deadline_s=30, queue_mib=2, max_mib=1) as running:
         wake(running)

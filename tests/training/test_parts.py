@@ -135,6 +135,7 @@ class TestBatches:
         with pytest.raises(ImageError, match=r"^'toy.png' is cut off$"):
             next(iter(training_loader(samples, BatchPlan(12, 2, 1, 0), 0, workers, False)))
 
+    @pytest.mark.slow
     def test_unlike_sizes_name_the_setting(self) -> None:
         vary = Augmentation(AugmentConfig.none(crop=None), (80, 80, 80))
         loader = training_loader(TrainingSamples(Toys(uneven=True), vary, 0), BatchPlan(12, 6, 1, 0), 0, 0, False)
