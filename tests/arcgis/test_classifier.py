@@ -196,6 +196,7 @@ def test_scores_are_evaluates(trained: PSPNetClassifier) -> None:
     assert len(trained.show_results(rows=2).axes) == 4
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_read_back_from_each_of_its_files(trained: PSPNetClassifier, tmp_path: Path) -> None:
     emd = trained.save(tmp_path / "landcover")
     folder = emd.parent

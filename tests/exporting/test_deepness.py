@@ -28,6 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Segmenter, Path]
     return source, folder / "model.onnx"
 
 
+@pytest.mark.slow
 def test_the_plugin_finds_the_models_labels(exported: tuple[Segmenter, Path]) -> None:
     source, path = exported
     small = np.random.default_rng(1).integers(0, 256, (7, 7, 4), dtype=np.uint8)
@@ -38,6 +39,7 @@ def test_the_plugin_finds_the_models_labels(exported: tuple[Segmenter, Path]) ->
     assert (actual == wanted).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_the_plugin_is_told_everything(exported: tuple[Segmenter, Path]) -> None:
     reader = DeepnessReader(exported[1])
     assert reader.classes == ["sea", "land", "sky"]
@@ -51,6 +53,7 @@ def test_the_plugin_is_told_everything(exported: tuple[Segmenter, Path]) -> None
     }
 
 
+@pytest.mark.slow
 def test_probabilities_are_the_models(exported: tuple[Segmenter, Path]) -> None:
     source, path = exported
     image = np.random.default_rng(2).integers(0, 256, (1, 3, 96, 96)).astype(np.float32)
@@ -59,6 +62,7 @@ def test_probabilities_are_the_models(exported: tuple[Segmenter, Path]) -> None:
     np.testing.assert_allclose(probabilities, source.probabilities(image), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_is_not_taken_for_a_model_with_logits(exported: tuple[Segmenter, Path]) -> None:
     with pytest.raises(CheckpointError, match="ends with probabilities"):
         Segmenter.load(exported[1])
@@ -80,6 +84,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "deepness or model-server" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_onnx_file_names_its_classes_for_others(exported: tuple[Segmenter, Path]) -> None:
     facts = onnxruntime.InferenceSession(str(exported[1])).get_modelmeta().custom_metadata_map
     assert json.loads(facts["class_names"]) == {"0": "sea", "1": "land", "2": "sky"}

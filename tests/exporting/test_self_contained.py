@@ -62,6 +62,7 @@ def test_the_example_gives_the_models_labels(size: tuple[int, int] | None, tmp_p
         Segmenter.load(tmp_path / "labels.onnx")
 
 
+@pytest.mark.slow
 def test_a_photograph_is_brought_to_the_trained_size_inside(tmp_path: Path) -> None:
     """As Segmenter.segment does: shrunk, enlarged, or left alone where it is near; labels at the photograph's own size, equal
     but for borders (the module says why)."""

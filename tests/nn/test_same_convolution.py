@@ -35,6 +35,7 @@ def test_the_numbers_are_timms(height: int, width: int, kernel: int, stride: int
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_names_the_rule_and_holds_at_odd_and_even_sizes(tmp_path: Path) -> None:
     network = nn.Sequential(Conv2dSame(3, 4, 3, stride=2, bias=False), Conv2dSame(4, 4, 5, stride=2, groups=4)).eval()
     exportable(network)
