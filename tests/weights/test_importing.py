@@ -452,7 +452,12 @@ def test_a_folder_of_save_pretrained(small: State, tmp_path: Path) -> None:
     model, _, report = import_checkpoint(tmp_path, "smp")
     assert model.config.dropout == 0.35
     assert "activation 'softmax2d' is left out" in str(report)
-    assert pspnet.Segmenter.from_pretrained(tmp_path, device="cpu").config.dropout == 0.35
+    for precision, dtype in (
+        ("fp32", torch.float32),
+        ("bf16", torch.bfloat16),
+    ):  # "auto" is one of them on any processor
+        opened = pspnet.Segmenter.from_pretrained(tmp_path, device="cpu", precision=precision)
+        assert (opened.config.dropout, opened.engine.dtype) == (0.35, dtype)
     (tmp_path / "config.json").write_text(json.dumps(config | {"_model_class": "Unet"}))
     with pytest.raises(CheckpointError, match=r"describes smp's Unet; only its PSPNet"):
         import_checkpoint(tmp_path, "smp")

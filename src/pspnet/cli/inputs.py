@@ -1,4 +1,4 @@
-"""What a command reads: its outputs must not be among it, and what it leaves out is told."""
+"""What a command reads: its outputs must not be among it, and it names the files that it leaves out."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def run(out_dir: Path, plan: DemoPlan, quiet: bool, overwrite: bool = False) -> 
     outcomes = []
     for number, contender in enumerate(CONTENDERS, 1):
         bins = ", ".join(map(str, contender.bins)) or "none"
-        console.print(f"[bold]{number} of {len(CONTENDERS)}: {contender.title}[/bold]  bins: {bins}", highlight=False)
+        console.print(f"{number} of {len(CONTENDERS)}: {contender.title}  bins: {bins}", style="bold", highlight=False)
         run_dir = out_dir / "runs" / contender.key
         shutil.rmtree(run_dir, ignore_errors=True)
         began = time.perf_counter()

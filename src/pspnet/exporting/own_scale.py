@@ -23,6 +23,8 @@ from pspnet.predict.scale import NEAR, Size
 
 RESIZE_SINCE = 18  # the opset from which Resize can shrink with means instead of single pixels
 
+GRAPH_NAMES = ("images", "images_seen", "labels", "labels_seen", "")
+
 
 def add_own_scale(path: Path, trained: Size) -> None:
     """Rewrites an .onnx of "images" (B, H, W, bands) uint8 and "labels" (B, H, W) uint8.
@@ -62,18 +64,12 @@ def _nodes(trained: Size) -> tuple[list[Any], list[Any], list[Any]]:
     }
     constants = [numpy_helper.from_array(np.asarray(value), f"own_scale_{name}") for name, value in values.items()]
 
+    def full(name: str) -> str:
+        return name if name in GRAPH_NAMES else f"own_scale_{name}"
+
     def node(kind: str, inputs: str, output: str, **attributes: Any) -> Any:
-        full = {
-            "images": "images",
-            "images_seen": "images_seen",
-            "labels": "labels",
-            "labels_seen": "labels_seen",
-            "": "",
-        }
-        name = [full.get(one, f"own_scale_{one}") for one in inputs.split(" ")]
-        return helper.make_node(
-            kind, name, [full.get(output, f"own_scale_{output}")], f"own_scale_{output}", **attributes
-        )
+        names = [full(name) for name in inputs.split(" ")]  # an empty one is an input left out
+        return helper.make_node(kind, names, [full(output)], f"own_scale_{output}", **attributes)
 
     before = [
         node("Shape", "images", "shape"),

@@ -154,7 +154,7 @@ class Segmenter:
         from pspnet.weights.importing import import_checkpoint
 
         imported = import_checkpoint(file.parent, "smp")
-        return cls(imported.model, imported.card, device=device)
+        return cls(imported.model, imported.card, device=device, precision=precision, engine=engine)
 
     @property
     def model(self) -> PSPNet:
