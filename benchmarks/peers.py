@@ -216,7 +216,7 @@ def main() -> None:
     facts = {"size": given.size, "threads": given.threads, "rounds": given.rounds, "model": given.model}
     facts |= {"load_per_core_after": load_per_core(), "lines": rows}
     print(f"{machine}\n\n{table(rows, given.rounds)}")
-    kind = f"peers-{given.model}" if given.model else f"peers-{given.precision}"
+    kind = f"peers-{given.model or given.precision}-{given.threads}-threads"
     print(f"-> {save_result(given.out, kind, machine, facts)}")
 
 
