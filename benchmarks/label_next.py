@@ -56,7 +56,7 @@ def trained(root: Path, names: list[str], seed: int, steps: int, folder: Path, s
 def chosen(way: str, model: Path, root: Path, start: list[str], rest: list[str], count: int, seed: int) -> list[str]:
     """`count` of the rest, and the start."""
     from pspnet import Segmenter
-    from pspnet.picking import greedy_choice, look_at
+    from pspnet.picking import class_balanced, greedy_choice, look_at
 
     if way == "random":
         order = np.random.default_rng([seed, 1]).permutation(len(rest))[:count].tolist()
@@ -66,9 +66,8 @@ def chosen(way: str, model: Path, root: Path, start: list[str], rest: list[str],
     candidates = [one for _, several in by_image for one in several]
     assert not failures
     features = np.stack([one.feature for one in candidates])
-    unsure = np.array([one.uncertainty for one in candidates], np.float32)
+    unsure = class_balanced(candidates[len(start) :])
     before, after = features[: len(start)], features[len(start) :]
-    unsure = unsure[len(start) :]
     if way == "uncertainty":
         order = np.argsort(-unsure)[:count].tolist()
     else:

@@ -15,7 +15,7 @@ from pspnet import LabelSpace, ModelConfig, PSPNet, Segmenter
 from pspnet.cli import _run
 from pspnet.errors import ConfigError, DataError
 from pspnet.images import image_size
-from pspnet.picking import greedy_choice, pick, save_choice
+from pspnet.picking import Candidate, class_balanced, greedy_choice, pick, save_choice
 from pspnet.picking.candidates import described
 from pspnet.predict.engines import TorchEngine
 from pspnet.weights.checkpoint import ModelCard
@@ -125,8 +125,20 @@ def test_uncertainty_is_that_of_the_pixels_with_data(seg: Segmenter) -> None:
     entropy = -(probabilities * np.log2(probabilities)).sum(0)
     side = entropy.shape[0]
     expected = entropy[: side // 2, side // 4 :].mean()
-    assert described(seg, pixels, valid)[1] == pytest.approx(expected, rel=1e-4)
-    assert described(seg, pixels, None)[1] == pytest.approx(entropy.mean(), rel=1e-4)
+    assert described(seg, pixels, valid)[2].sum() == pytest.approx(expected, rel=1e-4)
+    assert described(seg, pixels, None)[2].sum() == pytest.approx(entropy.mean(), rel=1e-4)
+
+
+def test_every_class_counts_alike() -> None:
+    rng = np.random.default_rng(2)
+    shares = rng.dirichlet([30, 5, 0.5], 7).astype(np.float32)
+    doubts = (shares * rng.random((7, 3))).astype(np.float32)
+    candidates = [Candidate(Path(str(i)), np.ones(1, np.float32), shares[i], doubts[i]) for i in range(7)]
+    for i, weight in enumerate(class_balanced(candidates)):
+        by_class = [doubts[i, k] / max(sum(share[k] for share in shares) / 7, 1e-3) for k in range(3)]
+        assert weight == pytest.approx(sum(by_class) / 3, rel=1e-5)
+    never = [Candidate(one.path, one.feature, np.float32([1, 0]), np.float32([0.2, 1e-9])) for one in candidates]
+    assert class_balanced(never) == pytest.approx(0.1, rel=1e-3)  # a class that is nowhere decides nothing
 
 
 def test_rasters_of_two_systems_share_a_layer(seg: Segmenter, tmp_path: Path) -> None:

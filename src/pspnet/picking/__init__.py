@@ -3,6 +3,6 @@
 from pspnet.picking.candidates import Candidate, look_at
 from pspnet.picking.greedy import greedy_choice
 from pspnet.picking.results import save_choice
-from pspnet.picking.run import LabellingChoice, pick
+from pspnet.picking.run import LabellingChoice, class_balanced, pick
 
-__all__ = ["Candidate", "LabellingChoice", "greedy_choice", "look_at", "pick", "save_choice"]
+__all__ = ["Candidate", "LabellingChoice", "class_balanced", "greedy_choice", "look_at", "pick", "save_choice"]

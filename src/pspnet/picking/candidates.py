@@ -27,14 +27,21 @@ LEAST_DATA = 0.5  # a tile with less of it is left out
 
 @dataclass(frozen=True)
 class Candidate:
-    """feature: (C,) of unit length. uncertainty: mean entropy of the probabilities, 0 (certain) to 1 (any class alike).
-    window, grid: a raster's tile, in pixels of the file and on the Earth; None for photographs."""
+    """feature: (C,) of unit length. shares: (K,) the mean probability of each class, 1 together. doubts: (K,) the same, each
+    pixel weighted by its entropy, 0 (certain) to 1 (any class alike). window, grid: a raster's tile, in pixels of the file
+    and on the Earth; None for photographs."""
 
     path: Path
     feature: NDArray[np.float32]
-    uncertainty: float
+    shares: NDArray[np.float32]
+    doubts: NDArray[np.float32]
     window: Window | None = None
     grid: Grid | None = None
+
+    @property
+    def uncertainty(self) -> float:
+        """The mean entropy of the probabilities, 0 (certain) to 1 (any class alike)."""
+        return min(float(self.doubts.sum()), 1.0)
 
 
 def look_at(
@@ -92,15 +99,18 @@ def _tiles(segmenter: Segmenter, path: Path, tile_px: int) -> list[Candidate]:
 
 def described(
     segmenter: Segmenter, pixels: NDArray[np.float32], valid: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.float32], float]:
-    """(bands, h, w) -> feature (C,) of unit length, and the mean entropy where the pixels are valid, 0..1."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """(bands, h, w) -> the feature, shares and doubts of a Candidate, the latter two where the pixels are valid."""
     assert isinstance(segmenter.engine, TorchEngine)
     feature, probabilities = segmenter.engine.describe(pixels[None], segmenter.card.temperature)
-    entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(0) / np.log(max(len(probabilities), 2))
+    classes, height, width = probabilities.shape
+    counted = np.ones((height, width), bool)
     if valid is not None:
-        rows = np.arange(entropy.shape[0]) * valid.shape[0] // entropy.shape[0]
-        columns = np.arange(entropy.shape[1]) * valid.shape[1] // entropy.shape[1]
-        counted = valid[np.ix_(rows, columns)]
-        entropy = entropy[counted] if counted.any() else entropy
-    length = np.float32(max(float(np.linalg.norm(feature)), 1e-12))
-    return np.asarray(feature / length, np.float32), float(entropy.mean())
+        rows = np.arange(height) * valid.shape[0] // height
+        columns = np.arange(width) * valid.shape[1] // width
+        counted = valid[np.ix_(rows, columns)] if valid[np.ix_(rows, columns)].any() else counted
+    seen = probabilities[:, counted]  # (K, pixels)
+    entropy = -(seen * np.log(np.maximum(seen, 1e-12))).sum(0) / np.log(max(classes, 2))
+    length = max(float(np.linalg.norm(feature)), 1e-12)
+    shares, doubts = seen.mean(1), (seen * entropy).mean(1)
+    return np.asarray(feature / length, np.float32), np.asarray(shares, np.float32), np.asarray(doubts, np.float32)

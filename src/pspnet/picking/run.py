@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet.errors import DataError
 from pspnet.picking.candidates import Candidate, look_at
@@ -23,6 +24,28 @@ class LabellingChoice:
     distances: tuple[float, ...]
     candidates: int
     failures: dict[str, str]
+
+
+LEAST_SHARE = 1e-3  # a class that the model finds nowhere must not make one stray pixel the best choice
+
+
+def class_balanced(candidates: Sequence[Candidate]) -> NDArray[np.float32]:
+    """(N,) the uncertainty of each candidate, every class counting alike: doubts over the class's share of all candidates.
+
+    By pixels alone road, sky and trees decide, and the few pixels of signs and cyclists, on which a mean IoU rests as much,
+    hardly count. A candidate as doubtful as the mean of all, in every class, has their mean entropy.
+
+    >>> shares = np.float32([0.95, 0.05])                         # road and cyclists, in both pictures
+    >>> road = Candidate(Path("road.jpg"), np.float32([1, 0]), shares, np.float32([0.19, 0]))
+    >>> cyclist = Candidate(Path("cyclist.jpg"), np.float32([0, 1]), shares, np.float32([0.095, 0.04]))
+    >>> round(road.uncertainty, 3), round(cyclist.uncertainty, 3)
+    (0.19, 0.135)
+    >>> class_balanced([road, cyclist])                           # of cyclists it doubts at 0.8, of the road at 0.1 or 0.2
+    array([0.1 , 0.45], dtype=float32)
+    """
+    shares = np.mean([one.shares for one in candidates], axis=0)
+    doubts = np.stack([one.doubts for one in candidates])
+    return np.asarray((doubts / np.maximum(shares, LEAST_SHARE)).mean(1), np.float32)
 
 
 def pick(
@@ -59,9 +82,8 @@ def pick(
         reason = next(iter(failures.values()), "all of them are labelled, or hold no data")
         raise DataError(f"none of {len(paths)} images can be chosen: {reason}")
     features = np.stack([candidate.feature for candidate in candidates])
-    uncertainty = np.array([candidate.uncertainty for candidate in candidates], np.float32)
     before = np.stack([candidate.feature for candidate in known]) if known else None
-    order, distances = greedy_choice(features, uncertainty, count, before)
+    order, distances = greedy_choice(features, class_balanced(candidates), count, before)
     return LabellingChoice(
         tuple(candidates[i] for i in order.tolist()), tuple(distances.tolist()), len(candidates), failures
     )
