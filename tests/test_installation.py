@@ -43,6 +43,7 @@ def command(monkeypatch: pytest.MonkeyPatch, direct: object, checkout: bool = Fa
     return installation.install_command("train")
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("direct", "words"),
     [
@@ -66,6 +67,7 @@ def test_each_way_of_installing(direct: object, words: str, monkeypatch: pytest.
     assert command(monkeypatch, direct, pip=False) == f"uv pip install --python {sys.executable} {words}"
 
 
+@pytest.mark.wrong_types
 def test_a_source_checkout_on_the_path_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command(monkeypatch, None, checkout=True).endswith(f"-e '{ROOT}[train]'")
 

@@ -72,6 +72,7 @@ def test_everything_works_without_linux_names(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
+@pytest.mark.wrong_types
 def test_a_port_belongs_to_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows by the exclusive option; everywhere a second program is refused."""
     asked: list[tuple[int, int, int]] = []

@@ -39,6 +39,7 @@ def test_no_name_came_or_went_unnoticed() -> None:
     assert set(pspnet.__all__) == PUBLIC
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_takes_the_model_first(name: str) -> None:
     first, second, *_ = parameters(getattr(pspnet, name))

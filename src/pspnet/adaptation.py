@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import Dataset, GivenDataset, as_dataset
 from pspnet.errors import ConfigError, DataError
 from pspnet.labels import IGNORE
 from pspnet.metrics import fit_temperature
@@ -24,7 +24,12 @@ from pspnet.predict.segmenter import Segmenter
 
 
 def adapt_batch_norm(
-    segmenter: Segmenter | str | Path, dataset: Dataset, *, prior: float = 16.0, batch_size: int = 4, passes: int = 2
+    segmenter: Segmenter | str | Path,
+    dataset: GivenDataset,
+    *,
+    prior: float = 16.0,
+    batch_size: int = 4,
+    passes: int = 2,
 ) -> Segmenter:
     """A copy of the model whose batch-norm statistics are moved towards a data set's: for a shifted domain, such as
     another camera, season or sensor. Labels are not used; the given model is not changed.
@@ -43,7 +48,7 @@ def adapt_batch_norm(
     Raises ConfigError for an exported model (its statistics are part of its weights), a model without batch norm, or
     numbers out of range; DataError for an empty data set.
     """
-    segmenter = Segmenter.of(segmenter)
+    segmenter, dataset = Segmenter.of(segmenter), as_dataset(dataset)
     if not isinstance(segmenter.engine, TorchEngine):
         raise ConfigError(f"a model that runs on {segmenter.engine.name} cannot be adapted; adapt it before its export")
     if prior < 0 or batch_size < 1 or passes < 1:
@@ -105,7 +110,7 @@ class _Tracker:
 
 
 def calibrate(
-    segmenter: Segmenter | str | Path, dataset: Dataset, *, pixels_per_image: int = 1000, seed: int = 0
+    segmenter: Segmenter | str | Path, dataset: GivenDataset, *, pixels_per_image: int = 1000, seed: int = 0
 ) -> Segmenter:
     """The same model with a temperature fitted to labelled images it was not trained on (Guo et al. 2017).
 
@@ -119,7 +124,7 @@ def calibrate(
 
     Raises DataError where labels are missing.
     """
-    segmenter = Segmenter.of(segmenter)
+    segmenter, dataset = Segmenter.of(segmenter), as_dataset(dataset)
     refuse_unlike(segmenter.card, dataset)
     translation = label_translation(segmenter.card.label_space, dataset.label_space)
     rng = np.random.default_rng(seed)

@@ -75,6 +75,7 @@ def test_data_is_prepared_by_the_public_names(chips: Path, tmp_path: Path) -> No
     assert not prepare_data(chips, transforms=False).augmentation.scale
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -107,6 +107,7 @@ class TestPaths:
             Roots([tmp_path / "nowhere"])
 
 
+@pytest.mark.wrong_types
 class TestGuard:
     @pytest.mark.parametrize(
         ("status", "path", "headers"),
@@ -507,6 +508,7 @@ class Person:
         return self.client.predict(**values, api_name=f"/{api}")
 
 
+@pytest.mark.wrong_types  # Gradio's listeners, reached through classes of ours, do not keep their own annotations
 # gradio and its client leave sockets and event loops to the garbage collector
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 class TestServed:

@@ -138,6 +138,7 @@ def test_the_newest_run_is_compared_with_its_predecessor() -> None:
     assert chosen_pair([], "a", "b", ["a", "b"]) == (None, None)
 
 
+@pytest.mark.wrong_types
 def test_largest_losses_are_losses() -> None:
     difference: Any = SimpleNamespace(value=0.1, low=0.05, high=0.15, better=0.9)
     images = [("up", 0.4), ("better", 0.2), ("same", 0.0), ("worse", -0.3)]

@@ -123,6 +123,7 @@ def test_links_are_no_runs(context: Context, tmp_path: Path) -> None:
         context.runs.state("linked")
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("name", ["../x", "", ".", "..", "/etc", "a/b", "a\0b", "x" * 4000, None, 7, ["a"]])
 def test_names_that_are_none_are_told(context: Context, name: object) -> None:
     for ask in (context.runs.state, context.runs.stop, context.runs.resume):

@@ -130,7 +130,7 @@ class Tile(Dataset):
 
 def init_from(segmenter: Segmenter, dataset: Dataset, folder: Path) -> None:
     segmenter.save(folder / "m.safetensors", overwrite=True)
-    resolve(toy_run(folder / "run", init_from=folder / "m.safetensors"), DataSets(dataset, None))
+    resolve(toy_run(folder / "run", init_from=folder / "m.safetensors"), DataSets.given(dataset, None))
 
 
 DOORS: dict[str, Callable[[Segmenter, Dataset, Path], object]] = {

@@ -344,6 +344,7 @@ def test_a_coco_file_of_somebody_else_stays(seg: Segmenter, tmp_path: Path) -> N
         list(segment_files(seg, files, tmp_path / "out", options=ImageOptions(polygons="coco")))
 
 
+@pytest.mark.wrong_types
 def test_options_that_are_none() -> None:
     with pytest.raises(ConfigError, match="polygons = shp: geojson, coco or yolo"):
         ImageOptions(polygons="shp")  # type: ignore[arg-type]

@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import sys
 import typing
 from pathlib import Path
+from typing import IO
 
-from beartype import BeartypeConf
+import torch
+from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
 from support.paths import ROOT
 
 SHAPED = "pspnet.nn"  # whose annotations hold shapes
-# int where float is written is right, as for mypy; variables are mypy's alone
-CONF = BeartypeConf(is_pep484_tower=True, claw_is_pep526=False, claw_skip_package_names=(SHAPED,))
+# whole numbers are symbols while a graph is traced; no real file is one of `typing`'s, though mypy calls them so
+OVERRIDES = {
+    int: int | torch.SymInt,
+    IO[bytes]: IO[bytes] | io.BufferedIOBase,
+    IO[str]: IO[str] | io.TextIOBase,
+}
+CONF = BeartypeConf(
+    is_pep484_tower=True,  # int where float is written is right, as for mypy
+    claw_is_pep526=False,  # variables are mypy's alone
+    claw_skip_package_names=(SHAPED,),
+    hint_overrides=BeartypeHintOverrides(OVERRIDES),
+)
+checked = beartype(conf=CONF)  # what the hook below names
 
 
 def install() -> None:
@@ -28,7 +42,7 @@ def install() -> None:
     _leave_named_tuples_unchecked()
     sys.UnraisableHookArgs = object  # type: ignore[attr-defined,misc]  # a name that only type checkers know
     beartype_package("pspnet", conf=CONF)
-    install_import_hook(SHAPED, "beartype.beartype")
+    install_import_hook(SHAPED, f"{__name__}.checked")
     for path in sorted((ROOT / "src" / "pspnet").rglob("*.py")):
         _import_for_types(path)
 

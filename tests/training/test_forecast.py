@@ -21,7 +21,7 @@ from support.toys import Toys, toy_run
 
 
 def told(data: DataSets | None = None, **changes: Any) -> Forecast:
-    data = data or DataSets(Toys(), None)
+    data = data or DataSets.given(Toys(), None)
     return forecast(resolve(toy_run(Path("x"), **{"augmentation": {"crop": 129}} | changes), data), data)
 
 
@@ -37,7 +37,7 @@ def test_what_makes_a_run_larger_is_counted() -> None:
     assert told(progressive_resizing=((2.0, 0.3),)).memory_bytes > base.memory_bytes + 5 * 2**20
     crop = {"augmentation": {"crop": 257}, "batch_size": 8}
     assert told(activation_checkpointing=True, **crop).memory_bytes < told(**crop).memory_bytes
-    large = DataSets(Toys(), Toys(1, size=1200))
+    large = DataSets.given(Toys(), Toys(1, size=1200))
     assert told(large).memory_bytes > 4 * base.memory_bytes / 3  # validation sees whole images
     longer = told(steps=60)  # rates are measured anew, on a machine that others use too
     assert longer.total_s == pytest.approx(60 * longer.step_s)
@@ -66,7 +66,7 @@ PROGRAM = textwrap.dedent("""
     changes, side = json.loads(sys.argv[1])
     data = Toys(8, size=side + 20)
     config = toy_run(Path(sys.argv[3]), augmentation={"crop": side}, steps=4, pictures=0, **changes)
-    told = forecast(resolve(config, DataSets(data, None)), DataSets(data, None)).memory_bytes
+    told = forecast(resolve(config, DataSets.given(data, None)), DataSets.given(data, None)).memory_bytes
 
     def now(kind):
         return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(kind))

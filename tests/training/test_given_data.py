@@ -51,6 +51,7 @@ ODD = {
 }
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_no_sample_is_named(name: str, tmp_path: Path) -> None:
     odd, words = ODD[name]
@@ -71,15 +72,16 @@ def test_the_one_check_is_run(tmp_path: Path) -> None:
         "Empty", (Toys,), {"__getitem__": lambda self, i: Sample(np.zeros((9, 9, 3), np.uint8), None, str(i))}
     )()
     with pytest.raises(DataError, match="no image has labels"):
-        data_of(run, DataSets(empty, None))
+        data_of(run, DataSets.given(empty, None))
     with pytest.warns(UserWarning, match=r"the same picture as|9 more of this kind \(duplicate\)"):
-        data_of(run, DataSets(Toys(), Toys()))
-    assert data_of(run.changed(check_data=False), DataSets(Toys(), Toys())).val is not None
+        data_of(run, DataSets.given(Toys(), Toys()))
+    assert data_of(run.changed(check_data=False), DataSets.given(Toys(), Toys())).val is not None
     big = Toys(5000)
-    data_of(run, DataSets(big, None))
+    data_of(run, DataSets.given(big, None))
     assert big.reads <= 100
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("given", [[(np.zeros((9, 9, 3)), np.zeros((9, 9)))], {"image": 1}, object()])
 def test_what_is_no_data_set_is_named(given: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is no data set: it has no label_space, bands.*pspnet\.data\.Dataset"):
@@ -97,7 +99,9 @@ def test_the_means_of_photographs_are_not_put_on_other_values(top: float, by_dat
 
     model = ModelConfig(encoder="resnet18", encoder_weights="imagenet")
     assert normalises_by_data(model, Scaled()) == by_data
-    results = resolve(toy_run(tmp_path / "run", model=model.changed(num_classes=3)), DataSets(Scaled(), None)).model
+    results = resolve(
+        toy_run(tmp_path / "run", model=model.changed(num_classes=3)), DataSets.given(Scaled(), None)
+    ).model
     assert results.mean is not None
     assert (abs(results.mean[0] - 123.675) > 1) == by_data
     assert 0.1 * top < max(results.mean) < top

@@ -237,6 +237,7 @@ class TestFolder:
 
 
 class TestExactness:
+    @pytest.mark.wrong_types  # whoever checks types draws random numbers of Python's too
     def test_training_leaves_the_callers_random_numbers(self, tmp_path: Path) -> None:
         def draw() -> tuple[float, float, float]:
             return random.random(), float(np.random.rand()), float(torch.rand(()))

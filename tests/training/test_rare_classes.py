@@ -27,7 +27,7 @@ class Uneven(Toys):
 
 def resolved(folder: Path, data: Toys, **changes: object) -> tuple[TrainConfig, list[str]]:
     messages: list[str] = []
-    return resolve(toy_run(folder, **changes), DataSets(data, None), messages.append), messages
+    return resolve(toy_run(folder, **changes), DataSets.given(data, None), messages.append), messages
 
 
 def test_off_is_off(tmp_path: Path) -> None:

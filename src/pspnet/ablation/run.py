@@ -13,7 +13,7 @@ from pspnet.ablation.runs import AblationCell, cells_of
 from pspnet.ablation.tables import check_tables, write_tables
 from pspnet.config.ablation import AblationConfig
 from pspnet.config.evaluation import EvaluationConfig
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import Dataset, GivenDataset
 from pspnet.errors import ConfigError, RunInterrupted
 from pspnet.evaluation import assess
 from pspnet.files import write_bytes
@@ -26,8 +26,8 @@ Say = Callable[[str], None]
 def ablate(
     config: AblationConfig,
     *,
-    train_data: Dataset | None = None,
-    val_data: Dataset | None = None,
+    train_data: GivenDataset | None = None,
+    val_data: GivenDataset | None = None,
     say: Say = print,
     quiet: bool = False,
     inputs: Iterable[str | Path] = (),
@@ -55,7 +55,7 @@ def ablate(
     if train_data is None:
         sets = open_data(config.recipe.data, config.recipe.check_data)
     else:
-        sets = DataSets(train_data, val_data)
+        sets = DataSets.given(train_data, val_data)
     if sets.val is None:
         raise ConfigError("the grid scores every network on a validation split: set data.val_split, or give val_data")
     cells = cells_of(config, tables)

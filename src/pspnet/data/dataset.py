@@ -99,7 +99,7 @@ class GivenDataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
-def as_dataset(given: Any) -> Dataset:
+def as_dataset(given: GivenDataset) -> Dataset:
     """`given` itself where it has all that a Dataset has, else `given` with the defaults of what it lacks.
 
     The one door for data sets of a user's own: behind it nobody asks what a data set can do. Raises ConfigError for what

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Dataset, Sample, threads_will_read
+from pspnet.data.dataset import GivenDataset, Sample, threads_will_read
 from pspnet.labels import IGNORE, LabelSpace
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
@@ -51,7 +51,9 @@ class Statistics:
         return self.ignored_pixels / total if total else 0.0
 
 
-def dataset_statistics(dataset: Dataset, progress: Progress | None = None, workers: int | None = None) -> Statistics:
+def dataset_statistics(
+    dataset: GivenDataset, progress: Progress | None = None, workers: int | None = None
+) -> Statistics:
     """Reads every sample once. Raises ImageError or LabelError for the first file that cannot be read.
 
     The result does not depend on `workers` (threads; None: one for each core).

@@ -110,7 +110,7 @@ class Subset(View):
         return len(self.indices)
 
 
-def evenly(dataset: Dataset, count: int) -> Subset:
+def evenly(dataset: GivenDataset, count: int) -> Subset:
     """At most `count` samples, evenly spread over a data set."""
     return Subset(dataset, range(0, len(dataset), max(1, -(-len(dataset) // count))))
 

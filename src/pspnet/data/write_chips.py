@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.data.chip_texts import ChipCounts, chip_texts
-from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.data.dataset import Dataset, GivenDataset, as_dataset
 from pspnet.data.layouts.arcgis_chips import pair_up
 from pspnet.data.layouts.arcgis_metadata import read_metadata
 from pspnet.errors import ConfigError, DataError, require
@@ -26,7 +26,7 @@ SUFFIXES = {"TIFF": ".tif", "PNG": ".png", "JPEG": ".jpg"}
 
 
 def write_tiles(
-    dataset: Dataset,
+    dataset: GivenDataset,
     folder: str | Path,
     layout: Literal["classified_tiles", "folder"] = "classified_tiles",
     *,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol, find_protocol
 from pspnet.data.class_faults import class_faults
-from pspnet.data.dataset import Dataset, Sample, threads_will_read
+from pspnet.data.dataset import Dataset, GivenDataset, Sample, as_dataset, threads_will_read
 from pspnet.errors import DataError
 from pspnet.evaluation.objects import Objects, objects_beside
 from pspnet.evaluation.report import Evaluation
@@ -45,7 +45,7 @@ _READ_AHEAD = 4  # images decoded ahead of the network
 
 def evaluate(
     segmenter: Segmenter | str | Path,
-    dataset: Dataset,
+    dataset: GivenDataset,
     protocol: str | Protocol | None = None,
     absent: Absent = "exclude",
 ) -> Scores:
@@ -64,7 +64,7 @@ def evaluate(
 
 def assess(
     segmenter: Segmenter | str | Path,
-    dataset: Dataset,
+    dataset: GivenDataset,
     config: EvaluationConfig | None = None,
     *,
     protocol: str | Protocol | None = None,
@@ -87,7 +87,7 @@ def assess(
 
     Raises ConfigError when the model's and the data set's classes do not match, DataError when a sample has no labels.
     """
-    segmenter, config = Segmenter.of(segmenter), config or EvaluationConfig()
+    segmenter, dataset, config = Segmenter.of(segmenter), as_dataset(dataset), config or EvaluationConfig()
     chosen = protocol_of(segmenter.card, protocol or config.protocol)
     refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)
@@ -140,7 +140,7 @@ def assess(
 
 def predict_dataset(
     segmenter: Segmenter,
-    dataset: Dataset,
+    dataset: GivenDataset,
     keep: Keep,
     config: EvaluationConfig | None = None,
     *,
@@ -148,7 +148,7 @@ def predict_dataset(
 ) -> None:
     """Predicts every sample, labelled or not, and hands it on: keep(sample, labels), (H, W) uint8 in the data set's
     classes. Raises what `assess` raises."""
-    config = config or EvaluationConfig()
+    dataset, config = as_dataset(dataset), config or EvaluationConfig()
     chosen = protocol_of(segmenter.card, config.protocol)
     refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, dataset.label_space)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pspnet.config.evaluation import EvaluationConfig
 from pspnet.config.protocol import Protocol
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import GivenDataset, as_dataset
 from pspnet.display import image_for_display
 from pspnet.evaluation.run import Progress, predict_all, read_ahead
 from pspnet.explorer.failures import Findings, look_at
@@ -21,7 +21,7 @@ __all__ = ["Findings", "Report", "explore"]
 
 def explore(
     segmenter: Segmenter | str | Path,
-    dataset: Dataset,
+    dataset: GivenDataset,
     out: str | Path,
     *,
     protocol: str | Protocol | None = None,
@@ -48,7 +48,7 @@ def explore(
     before the work where `out` exists, without overwrite.
     """
     check_output(out, overwrite=overwrite)
-    segmenter = Segmenter.of(segmenter)
+    segmenter, dataset = Segmenter.of(segmenter), as_dataset(dataset)
     space, chosen = dataset.label_space, protocol_of(segmenter.card, protocol)
     refuse_unlike(segmenter.card, dataset, chosen)
     translation = class_translation(segmenter.card.label_space, space)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from pspnet.config.evaluation import EvaluationConfig
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import GivenDataset
 from pspnet.errors import ExportError
 from pspnet.evaluation import assess
 from pspnet.metrics import compare as compare_scores
@@ -106,7 +106,7 @@ def compare(
     return exported.engine.name, tuple(comparisons)
 
 
-def quality_of(segmenter: Segmenter, path: Path, dataset: Dataset) -> Quality:
+def quality_of(segmenter: Segmenter, path: Path, dataset: GivenDataset) -> Quality:
     """Both evaluated in float32's and the export's own precision, every image seen whole."""
     with _trusted():
         exported = Segmenter.load(path)

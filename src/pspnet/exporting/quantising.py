@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet.config.evaluation import EvaluationConfig
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import GivenDataset
 from pspnet.data.views import Subset
 from pspnet.evaluation import assess
 from pspnet.metrics import PerImage, mean_of_known
@@ -61,7 +61,7 @@ def write_openvino(
 class QualityJudge:
     """What NNCF asks: (a compiled model, places of samples) -> mean IoU of all, and of each image by itself."""
 
-    def __init__(self, segmenter: Segmenter, dataset: Dataset, max_drop: float) -> None:
+    def __init__(self, segmenter: Segmenter, dataset: GivenDataset, max_drop: float) -> None:
         self.segmenter, self.dataset, self.max_drop = segmenter, dataset, max_drop
 
     def __call__(self, compiled: Any, places: Iterable[int]) -> tuple[float, list[float]]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import Dataset, GivenDataset, as_dataset
 from pspnet.errors import ConfigError, ExportError
 from pspnet.exporting.class_metadata import for_onnx, model_info
 from pspnet.exporting.onnx_precision import write_onnx_precision
@@ -78,7 +78,7 @@ def export(
     argmax: bool = False,
     bound: float | None = None,
     check: bool = True,
-    dataset: Dataset | None = None,
+    dataset: GivenDataset | None = None,
     max_drop: float | None = None,
     accuracy_aware: bool = False,
     inputs: Sequence[str | Path] = (),
@@ -112,6 +112,7 @@ def export(
     not exist, OutputError where the file cannot be written, ExportError when the parity check fails; then nothing is.
     """
     segmenter, path = Segmenter.of(segmenter), Path(path)
+    dataset = None if dataset is None else as_dataset(dataset)
     suffix = path.suffix.lower()
     _check_request(segmenter, path, precision, images, argmax)
     _check_quality_request(suffix, precision, argmax, check, dataset, max_drop, accuracy_aware)

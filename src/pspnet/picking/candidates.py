@@ -109,8 +109,8 @@ def described(
         rows = np.arange(height) * valid.shape[0] // height
         columns = np.arange(width) * valid.shape[1] // width
         counted = valid[np.ix_(rows, columns)] if valid[np.ix_(rows, columns)].any() else counted
-    seen = probabilities[:, counted]  # (K, pixels)
-    entropy = -(seen * np.log(np.maximum(seen, 1e-12))).sum(0) / np.log(max(classes, 2))
+    visible = probabilities[:, counted]  # (K, pixels)
+    entropy = -(visible * np.log(np.maximum(visible, 1e-12))).sum(0) / np.log(max(classes, 2))
     length = max(float(np.linalg.norm(feature)), 1e-12)
-    shares, doubts = seen.mean(1), (seen * entropy).mean(1)
+    shares, doubts = visible.mean(1), (visible * entropy).mean(1)
     return np.asarray(feature / length, np.float32), np.asarray(shares, np.float32), np.asarray(doubts, np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet.config.train import TrainConfig
-from pspnet.data.dataset import Dataset
+from pspnet.data.dataset import GivenDataset
 
 if TYPE_CHECKING:
     from pspnet.training.callbacks import Callback
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def train(
     config: TrainConfig,
     *,
-    train_data: Dataset | None = None,
-    val_data: Dataset | None = None,
+    train_data: GivenDataset | None = None,
+    val_data: GivenDataset | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Path:
@@ -48,8 +48,8 @@ def resume(
     run_dir: str | Path,
     *,
     settings: Sequence[str] = (),
-    train_data: Dataset | None = None,
-    val_data: Dataset | None = None,
+    train_data: GivenDataset | None = None,
+    val_data: GivenDataset | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Path:
@@ -74,7 +74,7 @@ def resume(
 
 
 def find_learning_rate(
-    config: TrainConfig, *, train_data: Dataset | None = None, steps: int = 100, plot: str | Path | None = None
+    config: TrainConfig, *, train_data: GivenDataset | None = None, steps: int = 100, plot: str | Path | None = None
 ) -> RateSearch:
     """Tries `steps` growing learning rates, each for one batch, and suggests the one at which the loss falls fastest.
 
@@ -85,7 +85,7 @@ def find_learning_rate(
     return search_rate(config, _sets(train_data, None), steps, None if plot is None else Path(plot))
 
 
-def _sets(train_data: Dataset | None, val_data: Dataset | None) -> DataSets | None:
+def _sets(train_data: GivenDataset | None, val_data: GivenDataset | None) -> DataSets | None:
     from pspnet.training.resolve import DataSets
 
-    return None if train_data is None else DataSets(train_data, val_data)
+    return None if train_data is None else DataSets.given(train_data, val_data)

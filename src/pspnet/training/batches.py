@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from pspnet.config.train import TrainConfig
-from pspnet.data.dataset import Dataset, Sample
+from pspnet.data.dataset import Dataset, GivenDataset, Sample
 from pspnet.data.transforms import Augmentation
 from pspnet.errors import ConfigError, DataError, PspnetError
 
@@ -96,7 +96,7 @@ class TrainingSamples(TorchDataset[Any]):
     exception would reach the user as a page of traceback instead of its one line.
     """
 
-    def __init__(self, dataset: Dataset, vary: Vary, seed: int) -> None:
+    def __init__(self, dataset: GivenDataset, vary: Vary, seed: int) -> None:
         self.dataset, self.vary, self.seed = dataset, vary, seed
 
     def __getitem__(self, position: Place) -> tuple[Tensor, Tensor] | PspnetError:

@@ -14,7 +14,7 @@ from pspnet.config.data import DataConfig
 from pspnet.config.model import ModelConfig
 from pspnet.config.train import TrainConfig
 from pspnet.data.catalog import available_splits, open_unchecked
-from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.data.dataset import Dataset, GivenDataset, as_dataset
 from pspnet.data.dataset_bands import unlike_bands
 from pspnet.data.doctor import check_opened
 from pspnet.data.faults import DataReport
@@ -39,14 +39,15 @@ CHECKED_SAMPLES = 100  # of a data set that Python gives, evenly spread: drawing
 
 @dataclass(frozen=True)
 class DataSets:
-    """What is trained on and what is validated on; the latter may be missing. A user's own classes are completed."""
+    """What is trained on and what is validated on; the latter may be missing."""
 
     train: Dataset
     val: Dataset | None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "train", as_dataset(self.train))
-        object.__setattr__(self, "val", None if self.val is None else as_dataset(self.val))
+    @classmethod
+    def given(cls, train: GivenDataset, val: GivenDataset | None) -> DataSets:
+        """From Python: a user's own classes are completed."""
+        return cls(as_dataset(train), None if val is None else as_dataset(val))
 
 
 def open_data(config: DataConfig, check: bool, progress: Progress | None = None) -> DataSets:
@@ -192,7 +193,7 @@ def _with_data(config: TrainConfig, data: DataSets, say: Callable[[str], None]) 
     )  # resumed from anywhere
 
 
-def normalises_by_data(model: ModelConfig, dataset: Dataset) -> bool:
+def normalises_by_data(model: ModelConfig, dataset: GivenDataset) -> bool:
     """Whether mean and deviation come from the data: weights that were made on photographs expect ImageNet's, which are of
     values of 8 bits. Reflectance up to 10000 or fractions of 1 would all be white or black with them."""
     if model.mean is not None or model.std is not None:
@@ -200,7 +201,7 @@ def normalises_by_data(model: ModelConfig, dataset: Dataset) -> bool:
     return model.encoder_weights == "random" or dataset.bands != 3 or not _like_photographs(dataset)
 
 
-def _like_photographs(dataset: Dataset) -> bool:
+def _like_photographs(dataset: GivenDataset) -> bool:
     """Whether values are of 8 bits, whatever type they are stored in, by three samples."""
     for index in sorted({0, len(dataset) // 2, len(dataset) - 1}):
         image = dataset[index].image

@@ -291,8 +291,12 @@ def test_codes_that_use_zero_are_renumbered_for_arcgis(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back[index].labels, scenes[index].labels)
         np.testing.assert_array_equal(back[index].image, scenes[index].image)
     assert (folder / "images" / "000000011.png").is_file()
+
+
+@pytest.mark.wrong_types
+def test_tiles_are_no_gif(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="image_format"):
-        write_tiles(scenes, tmp_path / "x", image_format="GIF")  # type: ignore[arg-type]
+        write_tiles(open_dataset("scenes", split="val", count=2), tmp_path / "x", image_format="GIF")  # type: ignore[arg-type]
 
 
 def test_chips_of_another_type(tmp_path: Path) -> None:

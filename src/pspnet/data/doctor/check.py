@@ -10,7 +10,7 @@ from typing import Any
 
 from pspnet.data.catalog import available_splits, layout_of, open_unchecked
 from pspnet.data.class_faults import Role, role_of
-from pspnet.data.dataset import Dataset, as_dataset
+from pspnet.data.dataset import Dataset, GivenDataset, as_dataset
 from pspnet.data.doctor.between_splits import faults_between_splits
 from pspnet.data.doctor.sample_facts import SampleFacts, facts_of
 from pspnet.data.doctor.within_split import faults_within_split
@@ -19,14 +19,15 @@ from pspnet.data.statistics import Progress, map_samples
 from pspnet.errors import DataError
 
 
-def check_dataset(dataset: Dataset, progress: Progress | None = None, workers: int | None = None) -> DataReport:
+def check_dataset(dataset: GivenDataset, progress: Progress | None = None, workers: int | None = None) -> DataReport:
     """Decodes every image and label of a data set and reports all faults together. Never raises for a faulty file.
 
     Found: pairs that lack a half, files that cannot be read, codes and colours outside the class table, labels of
     another size than their image, an empty data set, and what `check_splits` finds within one split.
     `report.raise_errors()` turns errors into one DataError.
     """
-    name = _listing(as_dataset(dataset))[0]
+    dataset = as_dataset(dataset)
+    name = _listing(dataset)[0]
     return check_opened(name, {name: dataset}, {name: "look"}, progress, workers)
 
 
