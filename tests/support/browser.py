@@ -77,6 +77,15 @@ CUT_WORDS = """() => [...document.querySelectorAll(".gradio-container *")].filte
 }).map((one) => `${one.tagName} ${one.className}: ${one.innerText.slice(0, 60)}`)"""
 
 
+def faint_words(page: Any) -> list[str]:
+    """What FAINT_WORDS finds once nothing fades in any more: Gradio dims what it is about to replace."""
+    for _ in range(60):
+        if not (faults := page.evaluate(FAINT_WORDS)):
+            return []
+        page.wait_for_timeout(500)
+    return list(faults)
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
@@ -229,7 +238,7 @@ class Visit:
         """Nothing sticks out at the side, no words are cut off, and all can be read on what lies behind them."""
         wide = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"the page is {wide} px wider than the window"
-        faint, cut = self.page.evaluate(FAINT_WORDS), self.page.evaluate(CUT_WORDS)
+        faint, cut = faint_words(self.page), self.page.evaluate(CUT_WORDS)
         assert not faint, faint
         assert not cut, cut
 
