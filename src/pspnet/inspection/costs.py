@@ -16,11 +16,10 @@ from pspnet.nn import PSPNet
 PASSES = 3  # in which the allocator's holes are found: the first pass begins with an empty heap
 # what a process takes beside tensors, as measured (docs/log/encoders.md): pages of libraries and kernels that a first pass
 # loads, and freed blocks that the C library's allocator keeps
-LOADED_BYTES, ALLOCATOR_BYTES = 25 * 2**20, 32 * 2**20
-# of what the tensors of a training step take: holes in the heap and what operations take inside. Over six encoders, two sizes, two
-# precisions, 11 and 150 classes a process took 0.94 to 1.43 times what tensors alone foretell; with this 0.82 to 1.21
-# (benchmarks/forecast_memory.py, the table in docs/log/encoders.md)
-TRAINING_HOLES = 0.2
+LOADED_BYTES, ALLOCATOR_BYTES = 25 * 2**20, 16 * 2**20
+# of what the tensors of a training step take: holes in the heap and what operations take inside. Without it a process took up to 1.43
+# times what was foretold (docs/log/encoders.md, benchmarks/forecast_memory.py)
+TRAINING_HOLES = 0.15
 
 
 @dataclass(frozen=True)
