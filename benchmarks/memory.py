@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 
@@ -48,6 +46,7 @@ def measured(engine: str, precision: str, height: int, width: int) -> int:
     import torch
 
     from pspnet import Segmenter
+    from pspnet.bench.process_memory import forget_peak, memory_mib
     from pspnet.config import ModelConfig
     from pspnet.nn.pspnet import PSPNet
 
@@ -57,15 +56,10 @@ def measured(engine: str, precision: str, height: int, width: int) -> int:
     random = np.random.default_rng(0)
     seg.segment(random.integers(0, 256, (256, 256, 3), np.uint8), size="native")
     picture = random.integers(0, 256, (height, width, 3), np.uint8)
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    forget_peak()
+    before = memory_mib("VmRSS")
     seg.segment(picture, size="native")
-    return round((status("VmHWM") - before) / 1024)
-
-
-def status(name: str) -> int:
-    """KiB."""
-    return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))  # type: ignore[union-attr]
+    return round(memory_mib("VmHWM") - before)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ PROGRAM = textwrap.dedent("""
     sys.path.insert(0, sys.argv[2])
     from pathlib import Path
     import lightning_fabric, torch._dynamo, torch.utils.tensorboard
+    from pspnet.bench.process_memory import MIB, forget_peak, memory_mib
     from pspnet.training import train
     from pspnet.training.forecast import forecast
     from pspnet.training.resolve import DataSets, resolve
@@ -68,13 +69,10 @@ PROGRAM = textwrap.dedent("""
     config = toy_run(Path(sys.argv[3]), augmentation={"crop": side}, steps=4, pictures=0, **changes)
     told = forecast(resolve(config, DataSets.given(data, None)), DataSets.given(data, None)).memory_bytes
 
-    def now(kind):
-        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(kind))
-
-    open("/proc/self/clear_refs", "w").write("5")  # forget the peak of the imports
-    base = now("VmRSS")
+    forget_peak()  # of the imports
+    base = memory_mib("VmRSS")
     train(config, train_data=data, quiet=True)
-    print((now("VmHWM") - base) / told)
+    print((memory_mib("VmHWM") - base) * MIB / told)
 """)
 
 

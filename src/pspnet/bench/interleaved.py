@@ -13,11 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import IO, Any, NoReturn
 
-MIB = 2**20
+from pspnet.bench.process_memory import forget_peak, memory_mib
+
 QUIET_LOAD = 0.15  # of a core, over a minute: what an idle system and this program's own start need
 
 
@@ -192,40 +192,16 @@ def serve(prepare: Callable[[], tuple[Callable[[], Any], dict[str, Any]]]) -> No
     except Exception as error:  # the parent shows it in its table
         _answer(answers, failure=f"{type(error).__name__}: {error}".splitlines()[0])
         sys.exit(1)
-    _forget_peak()
-    _answer(answers, ready_mib=_status_mib("VmRSS"), about=about)
+    forget_peak()
+    _answer(answers, ready_mib=round(memory_mib("VmRSS"), 1), about=about)
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
         work()
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        _answer(answers, wall_s=wall, processor_s=processor, peak_mib=_status_mib("VmHWM"))
+        _answer(answers, wall_s=wall, processor_s=processor, peak_mib=round(memory_mib("VmHWM"), 1))
     sys.exit(0)
 
 
 def _answer(stream: IO[str], **values: Any) -> None:
     stream.write(json.dumps(values) + "\n")
     stream.flush()
-
-
-def _forget_peak() -> None:
-    """Linux then counts the peak from here, not from the loading of libraries and the making of graphs."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _status_mib(name: str) -> float:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024, 1)
-    except OSError:  # not Linux: the peak of the whole life, in bytes on macOS
-        return round(_peak_mib(), 1)
-
-
-def _peak_mib() -> float:
-    try:
-        import resource
-    except ImportError:  # Windows does not tell
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)

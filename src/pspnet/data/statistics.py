@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet.data.dataset import GivenDataset, Sample, threads_will_read
+from pspnet.data.dataset import GivenDataset, Sample, as_dataset, threads_will_read
 from pspnet.labels import IGNORE, LabelSpace
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
@@ -58,15 +58,13 @@ def dataset_statistics(
 
     The result does not depend on `workers` (threads; None: one for each core).
     """
-    parts = list(
-        map_samples(
-            lambda index: _part(dataset[index], dataset.label_space.num_classes), len(dataset), progress, workers
-        )
-    )
+    samples = as_dataset(dataset)
+    classes = samples.label_space.num_classes
+    parts = list(map_samples(lambda index: _part(samples[index], classes), len(samples), progress, workers))
     if not parts:
         nothing = (0, 0, 0)
-        zeros = (0,) * dataset.label_space.num_classes
-        return Statistics(dataset.label_space, 0, 0, (), (), zeros, zeros, 0, nothing, nothing)
+        zeros = (0,) * classes
+        return Statistics(samples.label_space, 0, 0, (), (), zeros, zeros, 0, nothing, nothing)
     pixels = sum(part.height * part.width for part in parts)
     mean = np.sum([part.sums for part in parts], axis=0) / pixels
     # about the common mean, part by part, so that nothing cancels where values are large
@@ -79,7 +77,7 @@ def dataset_statistics(
     )
     counts = np.array([part.counts for part in parts])
     return Statistics(
-        label_space=dataset.label_space,
+        label_space=samples.label_space,
         images=len(parts),
         labelled=sum(part.labelled for part in parts),
         mean=tuple(mean.tolist()),

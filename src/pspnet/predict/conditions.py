@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pspnet.class_tables import same_names
 from pspnet.config.protocol import Protocol, find_protocol
-from pspnet.data.dataset import Dataset, GivenDataset, Sample, as_dataset
+from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.faults import DataReport
 from pspnet.errors import ConfigError, DataError
 from pspnet.georaster.bands import BandInfo, compare_bands
@@ -159,13 +159,10 @@ def size_doubt(card: ModelCard, size_seen: Size) -> str:
     )
 
 
-def refuse_unlike(
-    card: ModelCard, dataset: GivenDataset, protocol: Protocol | None = None, *, listing: bool = True
-) -> None:
+def refuse_unlike(card: ModelCard, dataset: Dataset, protocol: Protocol | None = None, *, listing: bool = True) -> None:
     """Raises DataError for an empty data set, ConfigError for one that the model's answers cannot be right for; warns where
     they may be wrong, by its first sample, and of what its listing left out. protocol: how its images will be looked at,
     where that is known. listing: False where a check of the data set has told its faults."""
-    dataset = as_dataset(dataset)
     if listing:
         DataReport(dataset.name, len(dataset), tuple(dataset.faults)).warn()
     if len(dataset) == 0:
