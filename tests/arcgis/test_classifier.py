@@ -448,9 +448,14 @@ def test_pixels_are_classified_by_the_documented_function(tmp_path: Path) -> Non
     many = classify_pixels([source], emd, output_name=tmp_path / "maps", process_all_raster_items=True)
     assert many == [tmp_path / "maps" / "a.tif"]
     for arguments, said in (
-        ({"gis": object()}, "no image service"),
         ({"model_arguments": {"threshold": 1}}, "no entry 'threshold'"),
         ({"context": {"outSR": 4326}}, "no entry 'outSR'"),
     ):
         with pytest.raises(ConfigError, match=said):
             classify_pixels(source, emd, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.wrong_types
+def test_there_is_no_image_service(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no image service"):
+        classify_pixels(tmp_path / "a.tif", tmp_path / "m.emd", gis=object())  # type: ignore[arg-type]

@@ -142,6 +142,7 @@ class TestBatches:
         with pytest.raises(DataError, match=r"unlike sizes, .*: set augmentation.crop"):
             next(iter(loader))
 
+    @pytest.mark.wrong_types  # the first check of a type takes seconds
     def test_waiting_is_measured(self) -> None:
         import time
 
