@@ -165,6 +165,7 @@ def trained(group: str, name: str, seed: int, root: Path, out: Path) -> tuple[Pa
             "pictures": 0,
             "workers": 0,
             "check_data": False,
+            "rare_classes": "off",
         }
     )
     start = time.process_time()

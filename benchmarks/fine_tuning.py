@@ -57,6 +57,7 @@ def recipe(model: str, start: str, root: Path, steps: int, run: Path) -> dict[st
         "steps": steps,
         "ema": 0.98,
         "check_data": False,
+        "rare_classes": "off",
         "pictures": 0,
         "run_dir": str(run),
     }

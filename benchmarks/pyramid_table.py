@@ -54,6 +54,7 @@ def recipe(dataset: str, root: str, bins: list[int], seed: int, steps: int) -> d
         "ema": 0.99,
         "seed": seed,
         "check_data": False,
+        "rare_classes": "off",
         "pictures": 0,
     }
 

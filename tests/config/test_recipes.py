@@ -83,6 +83,7 @@ def test_recipe(recipe: Path) -> None:
     config = loaded(recipe)
     assert config.name == recipe.stem
     assert config.run_dir is None  # a run's place is the user's choice
+    assert config.rare_classes == "off"  # their figures were measured so
     assert config.model.encoder_weights in ("random", "imagenet")
     classes = {"scenes": 13, "camvid": 11, "ade20k": 150, "voc": 21, "cityscapes": 19}.get(config.data.format, 7)
     with torch.device("meta"):  # shapes without numbers: a PSPNet-269 in a second
@@ -218,6 +219,18 @@ def test_yaml_of_strangers_is_refused_in_words_and_at_once(tmp_path: Path, text:
     with pytest.raises(ConfigError, match=r"r\.yaml|recipe") as caught:
         TrainConfig.from_yaml(path)
     assert len(str(caught.value)) < 2000
+
+
+def test_only_true_and_false_are_booleans(tmp_path: Path) -> None:
+    """`off` is a word of ours, "no" a name of theirs; a switch takes yes, no, on and off as before."""
+    (tmp_path / "r.yaml").write_text(
+        "names: [yes, no, On, true]\nrare_classes: off\naugmentation: {mirror: no, blur: on}"
+    )
+    assert read_yaml(tmp_path / "r.yaml")["names"] == ["yes", "no", "On", True]
+    (tmp_path / "r.yaml").write_text("rare_classes: off\ndata: {cache: off}\naugmentation: {mirror: no, blur: on}")
+    config = TrainConfig.from_yaml(tmp_path / "r.yaml")
+    assert (config.rare_classes, config.data.cache) == ("off", "off")
+    assert (config.augmentation.mirror, config.augmentation.blur) == (False, True)
 
 
 def test_an_anchor_may_be_used_again(tmp_path: Path) -> None:

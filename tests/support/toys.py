@@ -80,6 +80,7 @@ def toy_run(folder: Path, **changes: Any) -> TrainConfig:
         "log_every": 1,
         "precision": "fp32",
         "check_data": False,  # many tests count what is read
+        "rare_classes": "off",
         "optimizer": {"learning_rate": 0.005},
     }
     return TrainConfig(**values | changes)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pspnet import train
-from pspnet.config import AugmentConfig, LossConfig, TrainConfig
+from pspnet.config import AugmentConfig, LossConfig, TrainConfig, with_overrides
 from pspnet.data.dataset import Sample
 from pspnet.training.resolve import DataSets, resolve
 from pspnet.weights.checkpoint import read_header
@@ -28,6 +28,11 @@ class Uneven(Toys):
 def resolved(folder: Path, data: Toys, **changes: object) -> tuple[TrainConfig, list[str]]:
     messages: list[str] = []
     return resolve(toy_run(folder, **changes), DataSets.given(data, None), messages.append), messages
+
+
+def test_help_comes_unless_a_word_switches_it_off() -> None:
+    assert TrainConfig().rare_classes == "auto"
+    assert TrainConfig(**with_overrides({}, ["rare_classes=off"])).rare_classes == "off"
 
 
 def test_off_is_off(tmp_path: Path) -> None:

@@ -327,6 +327,7 @@ class PSPNetClassifier:
             data=data.config,
             augmentation=data.augmentation,
             loss=self.loss,
+            rare_classes="off",  # `class_balancing` says it in that workflow
             optimizer=OptimizerConfig(name="adamw", **rates),
             schedule=ScheduleConfig(name="one_cycle" if one_cycle else "constant"),
             epochs=epochs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
@@ -50,10 +51,25 @@ MOST_YAML = 2**20  # characters of a recipe
 DEEPEST_YAML, MOST_ALIASES = 50, 64
 
 
+def _words() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
+    """PyYAML's table, by first letter, of what a bare word may mean: with true and false as the only booleans."""
+    tag = "tag:yaml.org,2002:bool"
+    table = {
+        letter: [(name, pattern) for name, pattern in meanings if name != tag]
+        for letter, meanings in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for letter in "tTfF":
+        table.setdefault(letter, []).append((tag, re.compile("^(?:true|True|TRUE|false|False|FALSE)$")))
+    return table
+
+
 class _BoundedLoader(yaml.SafeLoader):
     """YAML of strangers: no deeper than DEEPEST_YAML, few aliases, and none inside of what an anchor names. References
-    to references grow beyond all memory when they are looked at."""
+    to references grow beyond all memory when they are looked at. Only true and false are booleans (YAML 1.2): `off` is a
+    word of our settings, and "no" may be the name of a class; a setting that is a boolean still takes yes, no, on, off.
+    """
 
+    yaml_implicit_resolvers = _words()
     _depth = _anchored = _aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:

@@ -121,7 +121,7 @@ class TrainConfig(Settings):
     )
     loss: LossConfig = Field(default_factory=LossConfig, description="What is minimised, class weights included.")
     rare_classes: Literal["off", "auto", "weights", "crops"] = Field(
-        "off",
+        "auto",
         description="Help for classes with few pixels, chosen from the training data and said at the start: class weights "
         "(tempered), crops that look for them (half of all), or auto: both. off: nothing. Settings that are given stay.",
     )

@@ -39,6 +39,7 @@ def training_config(plan: DemoPlan, contender: Contender, run_dir: Path | None) 
         name=f"demo-{contender.key}",
         run_dir=run_dir,
         model=model,
+        rare_classes="off",  # the three may differ by their pyramids alone
         steps=plan.steps,
         batch_size=plan.batch_size,
         augmentation=AugmentConfig(scale=False, rotate=False, blur=False, mirror=True, crop=None),
