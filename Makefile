@@ -64,7 +64,8 @@ ON_RELEASES = tests/config tests/nn tests/losses tests/weights/test_importing.py
 	tests/predict tests/georaster tests/raster/test_segment_raster.py tests/exporting tests/training/test_parts.py \
 	tests/data/test_prepare.py tests/cli/test_program.py tests/server/test_app.py
 OTHER = .venv-other
-IN_OTHER = PYTHONPATH=src OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -m "not slow and not browser" $(ON_RELEASES)
+IN_OTHER = PYTHONPATH=src OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n 2 --dist worksteal -W "ignore:Benchmarks are" \
+	-m "not slow and not browser" $(ON_RELEASES)
 
 test-floors: $(READY)  ## with the lowest releases that pyproject.toml allows, in an environment of its own (7 GB)
 	$(PY) -m uv venv --quiet --clear --python 3.11 $(OTHER)

@@ -15,7 +15,7 @@ from pspnet.errors import MissingExtraError, require
 from support.paths import ROOT
 
 REQUIRES = [
-    "numpy>=1.26",
+    "numpy>=2.0",
     "torch>=2.8; extra == 'torch'",
     "pspnet[torch]; extra == 'train'",
     "tensorboard>=2.19; extra == 'train'",

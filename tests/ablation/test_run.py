@@ -228,6 +228,9 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:.*no pixel of the class", "ignore:.*which no training image"
+)  # two images of 13 classes
 def test_the_grid_with_real_training(tmp_path: Path) -> None:
     path = ablate(config(tmp_path, tables=("T2",), seeds=1, pictures=0), **DATA, say=lambda _: None, quiet=True)
     assert "| weight 0.4 |" in path.read_text()

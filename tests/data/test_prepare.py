@@ -127,8 +127,8 @@ def test_no_archive_replaces_another_one(tmp_path: Path) -> None:
 
 def test_a_member_without_a_name_is_a_fault_of_the_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
-        zipped.writestr(zipfile.ZipInfo(""), b"e")  # zipfile itself stumbles over it, with an IndexError
-    with pytest.raises(DataError, match=r"a.zip' cannot be unpacked \("):
+        zipped.writestr(zipfile.ZipInfo(""), b"e")  # Python 3.11's zipfile stumbles over it, with an IndexError
+    with pytest.raises(DataError, match=r"a.zip' (cannot be unpacked|is refused: its member '')"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 

@@ -24,6 +24,11 @@ PICTURE = encode_png(np.full((20, 30, 3), 90, np.uint8))
 PRIVATE = b"TOP SECRET 0815\n"
 
 
+def _listens_to_ctrl_c() -> None:
+    """A shell's background jobs, these tests perhaps, ignore SIGINT, and so would their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Playground:
     """`pspnet playground` in a process of its own."""
 
@@ -33,7 +38,9 @@ class Playground:
             self.port = probe.getsockname()[1]
         self.log = (root.parent / "page.log").open("wb")
         command = [sys.executable, "-m", "pspnet", "playground", "--root", str(root), "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=root)
+        self.process = subprocess.Popen(
+            command, stdout=self.log, stderr=self.log, cwd=root, preexec_fn=_listens_to_ctrl_c
+        )
         until = time.monotonic() + 300
         while self.ask("GET", "/healthz")[0] != 200:
             assert self.process.poll() is None, (root.parent / "page.log").read_text()

@@ -26,6 +26,7 @@ from pspnet.predict.folders import FolderReport, find_images, run_files
 from pspnet.predict.image_results import ImageFile, ImageOptions
 from pspnet.weights.checkpoint import ModelCard
 from support.folders import segment_files
+from support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,9 @@ class Slow:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing() -> None:
+def test_a_killed_worker_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))  # Ray's processes import this file for `Slow`
     killed: list[int] = []
 
     def kill_one() -> None:
