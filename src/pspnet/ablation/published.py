@@ -26,13 +26,16 @@ def published_tables(config: AblationConfig, tables: Sequence[GridTable], cells:
         if row is None:
             lines += [f"Ours: none, since the data is {here}, not {table['format']}.", ""]
         if name == "T5":
-            iou = {} if row is None else by_seed(config, cells, row)
-            lines += ["| method | mean IoU |", "| --- | ---: |"]
-            lines += [f"| {method} | {value:.1f} |" for method, value in table["methods"].items()]
-            lines += [f"| ours ({config.recipe.data.val_split}) | {_mean(iou)} |"] if iou else []
-            ours = {} if row is None else per_class(config, cells, row)
-            lines += ["", "| class | the paper's PSPNet | ours |", "| --- | ---: | ---: |"]
-            lines += [f"| {one} | {value:.1f} | {_number(ours.get(one))} |" for one, value in table["classes"].items()]
+            lines += [
+                f"| method | {' | '.join(table['classes'])} | mean |",
+                "| --- |" + " ---: |" * (len(table["classes"]) + 1),
+            ]
+            lines += [f"| {method} | {_cells(values)} |" for method, values in table["methods"].items()]
+            if row is not None:
+                ours = per_class(config, cells, row)
+                cell = [_number(ours.get(name)) for name in table["classes"]]
+                mean = _mean(by_seed(config, cells, row))
+                lines.append(f"| ours ({config.recipe.data.val_split}) | {' | '.join(cell)} | {mean} |")
         else:
             heads = " | ".join(FOUR_SCORES.values())
             lines += [f"| method | {heads} |", "| --- |" + " ---: |" * len(FOUR_SCORES)]
