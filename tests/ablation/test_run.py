@@ -175,8 +175,9 @@ def test_table_5_has_the_classes_of_voc() -> None:
         assert len(iou) == 20
         # the mean is over background, too, which the paper does not list; a wrong digit would show in it
         assert 90 < 21 * mean - sum(iou) < 97, method
-    beside = {"FCN": 91.2, "PSPNet": 95.3, "PSPNet +": 96.2}
-    assert beside == {m: pytest.approx(21 * table["methods"][m][-1] - sum(table["methods"][m][:-1])) for m in beside}
+    background = {"FCN": 91.2, "PSPNet": 95.3, "PSPNet +": 96.2}
+    rows = {method: table["methods"][method] for method in background}
+    assert background == {method: pytest.approx(21 * row[-1] - sum(row[:-1])) for method, row in rows.items()}
 
 
 def test_the_depth_curve_is_drawn(tmp_path: Path, untrained: list[TrainConfig]) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import shapely
 import torch
+from affine import Affine
+from rasterio import features
 from rasterio.transform import from_origin
 from torch import Tensor
 
@@ -123,3 +126,13 @@ def broken(path: Path) -> Path:
         raw.seek(offset)
         raw.write(b"\xff" * 40)
     return path
+
+
+UP = Affine(1, 0, 0, 0, -1, 0)  # rows as negative y, as `upright_pixels` has them
+
+
+def outlines(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas of a label map as rasterio sees them: (polygons, labels)."""
+    shapes, values = zip(*features.shapes(labels.astype(np.uint8), connectivity=4, transform=UP), strict=True)
+    polygons = [shapely.remove_repeated_points(shapely.geometry.shape(shape)) for shape in shapes]
+    return np.array(polygons, object), np.array(values, int)

@@ -77,7 +77,7 @@ class RasterConfig(Settings):
     )
     regularize: tuple[str, ...] = Field(
         (),
-        description="Classes whose polygons get right angles, such as building. They may lie over their neighbours.",
+        description="Classes whose polygons get right angles, such as building. Neighbours are cut and filled to fit.",
     )
     overwrite: bool = Field(
         False, description="Replaces files that exist, and discards the unfinished work of another run."

@@ -2,8 +2,7 @@
 
 All works on the polygons of a whole map at once, in pixels (x: columns, y: rows downwards as negative numbers), so that
 neighbours keep a common border: it is simplified once, for both (Visvalingam and Whyatt 1993, "Line generalisation by
-repeated elimination of points", through GEOS' coverage simplification). Classes with right angles are drawn for
-themselves and may lie over their neighbours.
+repeated elimination of points", through GEOS' coverage simplification). Right angles: right_angles.py.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from pspnet.georaster.grids import Grid
 from pspnet.georaster.ground import resolution_m
 from pspnet.outlines.corners import Outlines
 from pspnet.outlines.rings import polygons as polygons_of
+from pspnet.raster.right_angles import TOLERANCE_PX, squared
 
 Geometries = NDArray[Any]
-LIKENESS = 0.7  # intersection over union that right angles must keep; else the outline stays as it is
-TOLERANCE_PX = 1.5  # of right angles: stairs of pixels are one pixel deep
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,10 @@ class Cleaning:
         tolerance = self.simplify_m / (resolution_m(grid) or float(np.sqrt(pixel_m2.mean())))
         if self.simplify_m:
             shapes = simplify(shapes, tolerance)
-        for index in np.flatnonzero(np.isin(label, self.squared)):
-            shapes[index] = square(shapes[index], max(TOLERANCE_PX, tolerance))
+        if self.squared:
+            shapes = shapes if self.simplify_m else with_junctions(shapes)
+            shapes, origin = squared(shapes, np.isin(label, self.squared), max(TOLERANCE_PX, tolerance))
+            label, confidence, pixel_m2 = label[origin], confidence[origin], pixel_m2[origin]
         on_map = shapely.transform(shapes, lambda points: np.column_stack(grid.to_map(points[:, 0], -points[:, 1])))
         return Polygons(on_map, label, shapely.area(shapes) * pixel_m2, confidence)
 
@@ -165,63 +165,3 @@ def with_junctions(polygons: Geometries) -> Geometries:
     whole = np.concatenate([corner, more])[order] + points.min(axis=0)
     ring_of = np.concatenate([of_ring, of_ring[after]])[order]
     return np.asarray(shapely.polygons(shapely.linearrings(whole.astype(float), indices=ring_of), indices=of_polygon))
-
-
-def square(polygon: Any, tolerance_px: float = TOLERANCE_PX) -> Any:
-    """A polygon with right angles in its own main direction; as it was where that would be another shape."""
-    shapely = require("shapely", "raster")
-    angle = _main_direction(shapely.get_coordinates(shapely.get_exterior_ring(polygon)))
-    upright = _turned(polygon, -angle)
-    rings = [_right_angled(ring, tolerance_px) for ring in (upright.exterior, *upright.interiors)]
-    if rings[0] is None:
-        return polygon
-    squared = _turned(shapely.Polygon(rings[0], [ring for ring in rings[1:] if ring is not None]), angle)
-    if not squared.is_valid or squared.is_empty:
-        return polygon
-    union = shapely.union(squared, polygon).area
-    return squared if shapely.intersection(squared, polygon).area >= LIKENESS * union else polygon
-
-
-def _main_direction(points: NDArray[np.float64]) -> float:
-    """Angle in radians, -45 to 45 degrees, of the sides of the smallest rectangle around a ring."""
-    shapely = require("shapely", "raster")
-    rectangle = shapely.minimum_rotated_rectangle(shapely.MultiPoint(points))
-    corners = shapely.get_coordinates(rectangle)
-    if len(corners) < 4:
-        return 0.0
-    x, y = corners[1] - corners[0]
-    quarter = np.pi / 2
-    return float((np.arctan2(y, x) + quarter / 2) % quarter - quarter / 2)
-
-
-def _turned(geometry: Any, angle: float) -> Any:
-    cosine, sine = np.cos(angle), np.sin(angle)
-    turn = np.array([[cosine, sine], [-sine, cosine]])
-    return require("shapely", "raster").transform(geometry, lambda points: points @ turn)
-
-
-def _right_angled(ring: Any, tolerance_px: float) -> NDArray[np.float64] | None:
-    """A ring of level and upright sides alternately; None where fewer than four are left.
-
-    Sides that follow each other in one direction become one, at their mean by length; corners lie where two meet.
-    """
-    points = np.array(ring.simplify(tolerance_px).coords)[:-1]
-    if len(points) < 4:
-        return None
-    side = np.roll(points, -1, axis=0) - points
-    level = np.abs(side[:, 0]) >= np.abs(side[:, 1])
-    turns = np.flatnonzero(level != np.roll(level, 1))
-    if len(turns) < 4:
-        return None
-    lines = []  # (level?, its y or x)
-    for start, stop in zip(turns, np.roll(turns, -1), strict=True):
-        group = np.arange(start, stop if stop > start else stop + len(points)) % len(points)
-        axis = 1 if level[start] else 0
-        middle = points[group, axis] + side[group, axis] / 2
-        weight = np.abs(side[group, 1 - axis])
-        lines.append((bool(level[start]), float(np.average(middle, weights=weight) if weight.sum() else middle.mean())))
-    corners = [
-        (after, before) if is_level else (before, after)
-        for (is_level, before), (_, after) in zip(lines, lines[1:] + lines[:1], strict=True)
-    ]
-    return np.array(corners)
