@@ -291,9 +291,14 @@ def test_runs_are_managed(browser: Any, program: Program, folder: Path) -> None:
         assert not (folder / "runs" / "renamed").exists()
 
 
-def test_two_runs_compared(browser: Any, program: Program) -> None:
+LOOKS = pytest.mark.parametrize(("viewport", "dark"), [(DESK, False), (PHONE, True)], ids=["desk_light", "phone_dark"])
+
+
+@LOOKS
+def test_two_runs_compared(browser: Any, program: Program, viewport: dict[str, int], dark: bool) -> None:
     """Newest against its predecessor by itself; settings that differ are marked; images, matrices, kinds of failure."""
-    with Visit(browser, program, DESK) as visit:
+    look = "phone_dark" if dark else "light"
+    with Visit(browser, program, viewport, dark) as visit:
         page = visit.page
         visit.go("Compare")
         page.wait_for_selector("#compare-table [data-run=newer] td.differs")
@@ -309,15 +314,18 @@ def test_two_runs_compared(browser: Any, program: Program) -> None:
         assert page.locator("#compare-found table.heat").count() == 2
         page.evaluate("window.scrollTo(0, 0)")
         visit.fits()
-        visit.keep("compare_light")
+        visit.keep(f"compare_{look}")
         page.click("#compare-failures")
         page.frame_locator("iframe.explorer").get_by_text("Inconspicuous", exact=False).first.wait_for()
-        visit.keep("compare_failures")
+        visit.keep(f"compare_failures_{look}")
 
 
-def test_an_image_is_tried(browser: Any, program: Program, tmp_path: Path) -> None:
+@LOOKS
+def test_an_image_is_tried(
+    browser: Any, program: Program, tmp_path: Path, viewport: dict[str, int], dark: bool
+) -> None:
     """Hover tells class and confidence; opacity, swipe, keys, another size, downloads; and a file that is no image."""
-    with Visit(browser, program, DESK) as visit:
+    with Visit(browser, program, viewport, dark) as visit:
         page = visit.page
         visit.go("Try")
         page.wait_for_function("() => document.querySelector('#try-first input').value.startsWith('run: ')")
@@ -345,7 +353,7 @@ def test_an_image_is_tried(browser: Any, program: Program, tmp_path: Path) -> No
         canvas.hover(position={"x": 200, "y": 130})
         page.evaluate("window.scrollTo(0, 0)")
         visit.fits()  # the tip is among what can be read
-        visit.keep("try_light")
+        visit.keep("try_phone_dark" if dark else "try_light")
         assert page.locator("#try-files a").count() >= 4
         visit.write("try-size", "48")
         page.keyboard.press("Enter")
