@@ -58,7 +58,7 @@ def line_chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
             f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
         )
     for tick in [
-        step for step in round_ticks(last) if step < 0.86 * last and step % 1 == 0
+        step for step in round_ticks(last) if step < 0.78 * last and step % 1 == 0
     ]:  # the last stands at the end
         x, _ = place(tick, 0)
         anchor = "start" if tick == 0 else "middle"

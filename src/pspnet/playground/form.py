@@ -56,7 +56,10 @@ class Field:
     def given(self, shown: Any) -> Any:
         """The inverse: what a component holds as a setting's value. What cannot be read is left to the settings' check."""
         if self.kind == "choice":
-            return None if shown in (UNSET, None) else next((c for c in self.choices if _word(c) == shown), shown)
+            if shown in (UNSET, None):
+                return None
+            choice = [c for c in self.choices if _word(c) == shown]
+            return choice[0] if choice else _parsed(str(shown).strip(), self.listed, self.default)
         if self.kind == "number":
             return int(shown) if isinstance(shown, float) and shown.is_integer() else shown
         if self.kind == "text":
@@ -226,8 +229,9 @@ def _plain(value: Any) -> Any:
 def _parsed(text: str, listed: bool, default: Any) -> Any:
     if not text:
         return None if default is None else [] if listed else default
-    if not listed and (default is None or isinstance(default, str)) and not re.fullmatch(r"[\d.,\s\[\]-]+", text):
+    if not listed and (default is None or isinstance(default, str)) and not re.fullmatch(r"[\d.,eE+\s\[\]-]+", text):
         return text
+    listed = listed or "," in text  # one number for each class, where a word may stand too
     try:
         return parse_yaml(f"[{text.strip('[]() ')}]" if listed else text)
     except Exception:  # whatever its text makes the parser raise: the settings' own check says what is wrong with it
