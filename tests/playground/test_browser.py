@@ -327,15 +327,7 @@ def test_an_image_is_tried(
     """Hover tells class and confidence; opacity, swipe, keys, another size, downloads; and a file that is no image."""
     with Visit(browser, program, viewport, dark) as visit:
         page = visit.page
-        visit.go("Try")
-        page.wait_for_function("() => document.querySelector('#try-first input').value.startsWith('run: ')")
-        visit.choose("try-first", "run: newer")
-        page.click("#try-example")
-        page.wait_for_selector("#try-image img")
-        visit.choose("try-second", "run: older")
-        page.click("#try-parse")
-        page.wait_for_selector("parsed-image[data-ready]")
-        canvas = page.locator("parsed-image canvas")
+        canvas = visit.parse_example("run: newer", "run: older")
         canvas.hover(position={"x": 60, "y": 60})
         assert "% sure" in page.inner_text("parsed-image .tip")
         picture = "document.querySelector('parsed-image canvas').toDataURL()"

@@ -234,6 +234,19 @@ class Visit:
     def points(self, chart: int = 0) -> int:
         return int(self.page.locator("#train-curves .chart").nth(chart).get_attribute("data-points") or 0)
 
+    def parse_example(self, first: str, second: str) -> Any:
+        """In the place Try: a validation image under two models, and the canvas that shows it."""
+        page = self.page
+        self.go("Try")
+        page.wait_for_function("() => document.querySelector('#try-first input').value.startsWith('run: ')")
+        self.choose("try-first", first)
+        page.click("#try-example")
+        page.wait_for_selector("#try-image img")
+        self.choose("try-second", second)
+        page.click("#try-parse")
+        page.wait_for_selector("parsed-image[data-ready]")
+        return page.locator("parsed-image canvas")
+
     def fits(self) -> None:
         """Nothing sticks out at the side, no words are cut off, and all can be read on what lies behind them."""
         wide = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

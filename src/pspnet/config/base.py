@@ -51,15 +51,15 @@ MOST_YAML = 2**20  # characters of a recipe
 DEEPEST_YAML, MOST_ALIASES = 50, 64
 
 
-def _words() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
+def _bare_words() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
     """PyYAML's table, by first letter, of what a bare word may mean: with true and false as the only booleans."""
-    tag = "tag:yaml.org,2002:bool"
+    tag, boolean = "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
     table = {
         letter: [(name, pattern) for name, pattern in meanings if name != tag]
         for letter, meanings in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     for letter in "tTfF":
-        table.setdefault(letter, []).append((tag, re.compile("^(?:true|True|TRUE|false|False|FALSE)$")))
+        table.setdefault(letter, []).append((tag, boolean))
     return table
 
 
@@ -69,7 +69,7 @@ class _BoundedLoader(yaml.SafeLoader):
     word of our settings, and "no" may be the name of a class; a setting that is a boolean still takes yes, no, on, off.
     """
 
-    yaml_implicit_resolvers = _words()
+    yaml_implicit_resolvers = _bare_words()
     _depth = _anchored = _aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:

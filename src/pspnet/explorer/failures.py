@@ -29,9 +29,7 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right
 KINDS = ("mismatched", "confusable", "inconspicuous")
 BORDER_PX = 3  # errors this close to a border of the labels are matters of drawing, not of understanding
 SWALLOWED_SHARE = 0.5  # of the surroundings that must have the predicted class
-NEAR_SHARE = (
-    0.15  # of the surroundings: from here on the predicted class lies beside the error, whose border is shifted
-)
+NEAR_SHARE = 0.15  # of the surroundings: with more of the predicted class beside it, only a border was misplaced
 USUAL_NATS = 0.7  # by which the surroundings must favour the true class over the predicted one
 # The last two were set on 36 errors labelled by hand; of 26 others 20 come out right (docs/log/evaluation.md).
 

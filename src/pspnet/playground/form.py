@@ -56,10 +56,7 @@ class Field:
     def given(self, shown: Any) -> Any:
         """The inverse: what a component holds as a setting's value. What cannot be read is left to the settings' check."""
         if self.kind == "choice":
-            if shown in (UNSET, None):
-                return None
-            choice = [c for c in self.choices if _word(c) == shown]
-            return choice[0] if choice else _parsed(str(shown).strip(), self.listed, self.default)
+            return None if shown in (UNSET, None) else next((c for c in self.choices if _word(c) == shown), shown)
         if self.kind == "number":
             return int(shown) if isinstance(shown, float) and shown.is_integer() else shown
         if self.kind == "text":
