@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import Any
 
@@ -48,3 +50,80 @@ def show_any_text() -> None:
         if isinstance(stream, TextIOWrapper):
             with suppress(ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")
+
+
+def duration(seconds: float) -> str:
+    """3725.0 -> '1:02:05'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@contextmanager
+def progress_bar(
+    title: str, total: int | None, unit: str = "images", *, quiet: bool = False
+) -> Iterator[Callable[..., None]]:
+    """A bar with rate and time left; gives a function to advance it. Where no bar can be drawn, a line each minute.
+
+    total: None where nobody knows it yet; the function takes it too, `advance(1, total=20)`. quiet: nothing is shown.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    errors = PlainConsole(stderr=True)
+    if quiet:
+        yield lambda count, total=None: None
+        return
+    if not errors.is_terminal:
+        done, line = 0, minute_lines(title)
+
+        def count_up(count: int, total: int | None = total) -> None:
+            nonlocal done
+            done += count
+            line(f"{done}" + (f" of {total}" if total else "") + f" {unit}")
+
+        yield count_up
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(title, total=total, rate="")
+
+        def advance(count: int, total: int | None = total) -> None:
+            bar.update(task, advance=count, total=total)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.3g} {unit}/s" if speed else "")
+
+        yield advance
+
+
+def each(advance: Callable[..., None]) -> Callable[[int, int], None]:
+    """A bar's function as the callback (done, total) that long jobs call after each item, or again for none."""
+    last = 0
+
+    def advance_to(done: int, total: int) -> None:
+        nonlocal last
+        advance(done - last, total=total)
+        last = done
+
+    return advance_to
+
+
+LINE_EVERY_S = 60.0  # where no bar can be drawn: a log file, a batch system
+
+
+def minute_lines(title: str) -> Callable[[str], None]:
+    """A function that prints "TITLE: TEXT" to standard error, at most once a minute; the first line after a minute."""
+    last = time.monotonic()
+
+    def line(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_EVERY_S:
+            last = time.monotonic()
+            print(printable(f"{title}: {text}"), file=sys.stderr, flush=True)
+
+    return line

@@ -14,7 +14,6 @@ import pytest
 import typer.main
 
 from pspnet.cli import _run, app
-from pspnet.cli.console import progress_bar
 from pspnet.cli.help import GROUPS, first_sentence
 
 ROOT_COMMAND = typer.main.get_command(app)
@@ -112,16 +111,3 @@ def test_a_missing_model_is_named_before_what_else_is_missing(
         stderr = capsys.readouterr().err
         assert model in stderr
         assert "missing.jpg" not in stderr
-
-
-def test_a_line_a_minute_where_there_is_no_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with progress_bar("segmenting", 5) as advance:
-        advance(1)
-    assert capsys.readouterr().err == ""  # short work says nothing
-    monkeypatch.setattr("pspnet.cli.console.LINE_EVERY_S", 0.0)
-    with progress_bar("segmenting", 5) as advance:
-        advance(1)
-        advance(2)
-    assert capsys.readouterr().err.splitlines() == ["segmenting: 1 of 5 images", "segmenting: 3 of 5 images"]

@@ -227,9 +227,10 @@ class TestFolder:
         folder.append_metrics(step=31, val_mean_f1=0.5)
         assert folder.read_metrics() == [*before, {"step": 31, "val_mean_f1": 0.5}]
 
-    def test_a_folder_is_used_once(self, plain: Path) -> None:
+    def test_a_folder_is_used_once(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = (plain / "metrics.csv").read_bytes()
-        with pytest.raises(TrainingError, match=r"already holds a run.*--resume"):
+        with monkeypatch.context() as patch, pytest.raises(TrainingError, match=r"already holds a run.*--resume"):
+            patch.setattr("pspnet.training.launch.data_of", lambda *_: pytest.fail("the data were looked through first"))
             train(toy_run(plain), **toys())
         assert (plain / "metrics.csv").read_bytes() == before
         assert resume(plain, **toys()) == plain / "best.safetensors"  # finished: nothing to do

@@ -11,8 +11,8 @@ from pspnet.arcgis.arguments import METRICS
 from pspnet.config.train import Monitored
 from pspnet.data.dataset import Dataset, Sample
 from pspnet.data.views import View
+from pspnet.terminal import duration
 from pspnet.training.callbacks import TrainingEvent
-from pspnet.training.reporting import duration
 
 
 def shown(figure: Any) -> Any:

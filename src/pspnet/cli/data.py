@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pspnet.cli.console import console, each, options_of, progress_bar
+from pspnet.cli.console import console, options_of
 from pspnet.cli.options import DeviceOption, FormatOption, LayoutOption, ModelArgument, OverwriteOption
+from pspnet.terminal import each, progress_bar
 
 group = typer.Typer(no_args_is_help=True, help="Look at a data set before a model does.", rich_markup_mode=None)
 

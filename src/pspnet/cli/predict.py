@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from pspnet.cli.console import console, each, fail, options_of, progress_bar
+from pspnet.cli.console import console, fail, options_of
 from pspnet.cli.options import (
     DataOption,
     DeviceOption,
@@ -21,6 +21,7 @@ from pspnet.cli.options import (
     SplitOption,
 )
 from pspnet.cli.video import check_video, parse_video
+from pspnet.terminal import each, progress_bar
 
 
 def add_to(app: typer.Typer) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pspnet.cli.console import console, each, fail, minute_lines, options_of, progress_bar
+from pspnet.cli.console import console, fail, options_of
 from pspnet.cli.data import group
 from pspnet.cli.options import AboutOption, DeviceOption, ModelArgument
-from pspnet.terminal import PlainConsole
+from pspnet.terminal import PlainConsole, each, minute_lines, progress_bar
 
 if TYPE_CHECKING:
     from pspnet.config import RasterConfig

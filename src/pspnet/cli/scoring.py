@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pspnet.cli.console import console, each, fail, progress_bar
+from pspnet.cli.console import console, fail
 from pspnet.config import EvaluationConfig
 from pspnet.data.catalog import LAYOUTS, write_submission
 from pspnet.data.dataset import Dataset
@@ -14,6 +14,7 @@ from pspnet.evaluation import Comparison, Evaluation, assess, compare_models, pr
 from pspnet.evaluation.run import Keep
 from pspnet.files import write_bytes
 from pspnet.predict.segmenter import Segmenter
+from pspnet.terminal import each, progress_bar
 
 REPORT_FILES = ("scores.json", "report.txt", "confusion.png", "reliability.png", "comparison.json")
 

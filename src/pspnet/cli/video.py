@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pspnet.cli.console import console, fail, progress_bar
+from pspnet.cli.console import console, fail
+from pspnet.terminal import progress_bar
 
 if TYPE_CHECKING:
     from pspnet.predict.videos import VideoOptions

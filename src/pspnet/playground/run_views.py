@@ -14,7 +14,7 @@ from pspnet.files.path_limits import is_below
 from pspnet.playground import charts
 from pspnet.playground.context import Context
 from pspnet.playground.run_state import RunState
-from pspnet.training.reporting import duration
+from pspnet.terminal import duration
 from pspnet.training.run_folder import RunFolder
 from pspnet.weights.checkpoint import read_header
 

@@ -26,9 +26,9 @@ from pspnet.training.step import diverged
 class StateSaver:
     """Saves the state every few steps or minutes, and when it is told to. A state lies after an update, never within."""
 
-    def __init__(self, folder: RunFolder, config: TrainConfig, step: int) -> None:
+    def __init__(self, folder: RunFolder, config: TrainConfig) -> None:
         self.folder, self.config = folder, config
-        self.saved_step = step  # that the file holds
+        self.saved_step = -1  # that the file holds
         self.saved_at = time.monotonic()
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +13,8 @@ from pspnet.inspection import Cost, forward_cost, measure_machine, training_cost
 from pspnet.machine import free_memory_bytes, is_busy
 from pspnet.nn.pspnet import PSPNet
 from pspnet.predict.windows import WHOLE_PIXELS
+from pspnet.terminal import duration
 from pspnet.training.activation_checkpointing import checkpoint_blocks
-from pspnet.training.reporting import duration
 from pspnet.training.resolve import DataSets
 
 
@@ -77,3 +79,16 @@ def _validation(network: PSPNet, shape: tuple[int, ...]) -> Cost:
     if height * width > WHOLE_PIXELS:
         height, width = int(WHOLE_PIXELS / width) or 1, min(width, WHOLE_PIXELS)
     return forward_cost(network, height, width)
+
+
+def tell_forecast(config: TrainConfig, data: DataSets) -> None:
+    """Prints the forecast to standard error, and warns where memory will not do."""
+    expected = forecast(config, data)
+    print(expected, file=sys.stderr)
+    if not expected.fits:
+        warnings.warn(
+            f"memory will probably not do: {expected.memory_bytes / 2**30:.1f} GiB are needed, {expected.free_bytes / 2**30:.1f} are "
+            f"free. Lower batch_size ({config.batch_size}) and raise accumulate by as much, set activation_checkpointing to "
+            "true, or take a smaller augmentation.crop",
+            stacklevel=2,
+        )

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
 
-from pspnet.config.encoders import encoder_family
 from pspnet.config.train import TrainConfig
-from pspnet.errors import ConfigError, DataError, PspnetError, RunInterrupted, TrainingError, require
+from pspnet.errors import ConfigError, DataError, PspnetError, RunInterrupted, TrainingError
 from pspnet.files import check_results_folder, reason, write_text
 from pspnet.nn.pspnet import PSPNet
-from pspnet.training.callbacks import Callback, TensorBoard
+from pspnet.terminal import each, progress_bar
+from pspnet.training.callbacks import Callback
 from pspnet.training.distributed import RUN_DIR_VARIABLE, is_first, launched, outside_launch, started_by_first
+from pspnet.training.forecast import tell_forecast
 from pspnet.training.initial_weights import first_model
 from pspnet.training.loop import TrainingLoop
-from pspnet.training.reporting import counting
+from pspnet.training.process import interrupted, process_of_a_run
 from pspnet.training.resolve import DataSets, data_of, moved, open_data, resolve
 from pspnet.training.run_folder import RunFolder, new_run_dir
-from pspnet.training.signals import interrupted, remembered_signals
-from pspnet.training.step import callers_random_numbers_kept
 
 
 def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callback], quiet: bool) -> Path:
@@ -38,37 +34,24 @@ def start(config: TrainConfig, data: DataSets | None, callbacks: Sequence[Callba
     first = is_first()
     if outside_launch() is not None and config.run_dir is None:
         raise ConfigError("run_dir is missing: processes that torchrun or SLURM started must be told one common folder")
-    with counting("checking the data", quiet or not first) as progress:
-        sets = data_of(config, data, first, progress)
+    if first and config.run_dir is not None:
+        RunFolder(config.run_dir).check_new()  # before the data are looked through, which may take minutes
+    with progress_bar("checking the data", None, quiet=quiet or not first) as advance:
+        sets = data_of(config, data, first, each(advance))
     resolved = resolve(config, sets, lambda message: None if quiet or not first else print(message, file=sys.stderr))
+    model, source = first_model(resolved, sets.train.label_space)  # before the folder is made: it may not be had
     folder = RunFolder(new_run_dir(resolved))
     parts = [part for part in (sets.train, sets.val) if part is not None]
     inputs = [path for part in parts for path in part.sources()]
     check_results_folder(folder.path, inputs if config.data.root is None else [config.data.root, *inputs])
-    model, source = first_model(resolved, sets.train.label_space)  # before the folder is made: it may not be had
     with ExitStack() as stack:
         if first:
-            folder.check_new()
             stack.enter_context(folder.owned())
             folder.create(resolved.changed(run_dir=folder.path))
             if not quiet:
                 print(source, file=sys.stderr)
-                _tell_forecast(resolved, sets)
+                tell_forecast(resolved, sets)
         return _run(folder, resolved, sets, model, callbacks, quiet)
-
-
-def _tell_forecast(config: TrainConfig, data: DataSets) -> None:
-    from pspnet.training.forecast import forecast
-
-    expected = forecast(config, data)
-    print(expected, file=sys.stderr)
-    if not expected.fits:
-        warnings.warn(
-            f"memory will probably not do: {expected.memory_bytes / 2**30:.1f} GiB are needed, {expected.free_bytes / 2**30:.1f} are "
-            f"free. Lower batch_size ({config.batch_size}) and raise accumulate by as much, set activation_checkpointing to "
-            "true, or take a smaller augmentation.crop",
-            stacklevel=2,
-        )
 
 
 def go_on(
@@ -93,6 +76,8 @@ def go_on(
             root = None if root is None else root.absolute()
             config = config.changed(data=config.data.changed(root=root))
             write_text(folder.config, config.to_yaml())
+        if is_first():
+            folder.preparing(config)
         return _run(folder, moved(config, len(data.train)), data, None, callbacks, quiet)
 
 
@@ -109,10 +94,7 @@ def _run(
     if outside_launch() is None:
         os.environ[RUN_DIR_VARIABLE] = str(folder.path.absolute())
     try:
-        if first:
-            folder.update_state("preparing", now=True, started=round(time.time(), 3), message="", steps=config.steps)
-        data = data or open_data(config.data, check=False)
-        _loop(folder, config, data, model, [TensorBoard(folder.tensorboard), *callbacks], quiet)
+        _loop(folder, config, data or open_data(config.data, check=False), model, callbacks, quiet)
     except RunInterrupted as stop:
         if first:
             folder.update_state("interrupted", now=True, message=str(stop))
@@ -144,13 +126,7 @@ def _loop(
     callbacks: Sequence[Callback],
     quiet: bool,
 ) -> None:
-    with (
-        callers_random_numbers_kept(),
-        _switches(config),
-        _quiet_libraries(),
-        remembered_signals() as interruption,
-        launched(config) as fabric,
-    ):
+    with process_of_a_run(config) as interruption, launched(config) as fabric:
         loop = TrainingLoop(fabric, folder, config, data, model, interruption, callbacks, quiet)
         try:
             loop.run()
@@ -169,50 +145,3 @@ def _loop(
                 ) from error
             raise
         loop.reporter.close(loop.state)
-
-
-@contextmanager
-def _switches(config: TrainConfig) -> Iterator[None]:
-    """The process's switches as the run wants them; the caller's are restored."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    try:
-        if config.deterministic:
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS repeats bit for bit only with a fixed workspace
-        # trying every kernel takes minutes for networks of many depthwise convolutions (H100: EfficientNet-Lite2 had made no
-        # step after 20 s; without it, after 1 s) and begins anew for each size of progressive_resizing
-        tries = config.device == "cuda" and encoder_family(config.model.encoder).name.startswith(("resnet", "swin"))
-        torch.backends.cudnn.benchmark = tries and not config.deterministic
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.backends.cudnn.benchmark = benchmark
-        if config.deterministic:
-            os.environ.pop("CUBLAS_WORKSPACE_CONFIG")
-            if workspace is not None:
-                os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Without the hints that Fabric and torch print for the writers of training loops."""
-    require("lightning_fabric", "train")  # sets its logger's level when it is imported
-    logger = logging.getLogger("lightning_fabric")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for text in (
-            ".*srun.*command is available.*",
-            ".*GPU available but not used.*",
-            ".*The `srun` command.*",
-            ".*This process .* is multi-threaded, use of fork.*",
-            ".*LeafSpec.* is deprecated.*",
-        ):
-            warnings.filterwarnings("ignore", message=text)
-        try:
-            yield
-        finally:
-            logger.setLevel(before)

@@ -18,11 +18,11 @@ from pspnet.training.callbacks import Callback
 from pspnet.training.checkpoint import StateSaver, read_state
 from pspnet.training.distributed import agree, share_batch_norm
 from pspnet.training.initial_weights import first_model, random_model
+from pspnet.training.process import Interruption, interrupted
 from pspnet.training.reporting import Reporter
 from pspnet.training.resolve import DataSets
 from pspnet.training.results import Results
 from pspnet.training.run_folder import RunFolder
-from pspnet.training.signals import Interruption, interrupted
 from pspnet.training.state import BestScore, TrainingState
 from pspnet.training.step import TrainingStep
 from pspnet.training.validation import Validator
@@ -48,6 +48,7 @@ class TrainingLoop:
         self.fabric, self.folder, self.config, self.interruption = fabric, folder, config, interruption
         first = fabric.is_global_zero
         self.reporter = Reporter(folder, config, len(data.train), callbacks, quiet, first)
+        self.saver = StateSaver(folder, config)
         saved, remark = read_state(folder)
         if saved is not None:  # all weights are in the state
             model = random_model(config.model, config.seed)
@@ -58,13 +59,13 @@ class TrainingLoop:
         self.state = TrainingState(model, config, fabric.device)
         if saved is not None:
             self.state.load(saved)
+            self.saver.saved_step = self.state.step
             remark = remark or self._check_best()
         if remark:
             self.reporter.say(remark)
         loss = build_loss(config.loss, config.model.num_classes)
         self.step = fabric.setup_module(TrainingStep(model, config, loss, fabric.global_rank))
         self.results = Results(folder, config, data)
-        self.saver = StateSaver(folder, config, self.state.step if saved is not None else -1)
         self.loader = run_batches(config, data.train, self.state.batches, fabric.global_rank, fabric.world_size)
         self.validator: Validator | None = None
         if data.val is not None:
@@ -73,6 +74,8 @@ class TrainingLoop:
     def run(self) -> None:
         """From the state's step to the last one. Raises RunInterrupted when a signal asked the run to stop."""
         state, config, fabric = self.state, self.config, self.fabric
+        if fabric.is_global_zero:
+            self.folder.forget_after(state.step)
         state.training_mode()
         self.reporter.start(state, fabric.world_size)
         if self.validator is not None and self.validator.due(state):  # the run was stopped in the midst of it

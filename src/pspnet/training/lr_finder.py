@@ -17,8 +17,9 @@ from pspnet.losses import build_loss
 from pspnet.training.batches import run_batches
 from pspnet.training.initial_weights import first_model
 from pspnet.training.optimizer import build_optimizer
+from pspnet.training.process import random_numbers_put_back
 from pspnet.training.resolve import DataSets, data_of, resolve
-from pspnet.training.step import TrainingStep, callers_random_numbers_kept
+from pspnet.training.step import TrainingStep
 
 LOWEST, HIGHEST = 1e-6, 1.0  # of the encoder's rate; the head learns head_lr_factor times as fast
 SMOOTHING = 0.9  # of the running mean of the losses
@@ -43,7 +44,7 @@ def search_rate(config: TrainConfig, data: DataSets | None, steps: int, plot: Pa
     # each batch alone, at its whole size and as it is: the loss is to follow from the rate
     plain = {"accumulate": 1, "mixup": 0.0, "progressive_resizing": (), "compile": False}
     config = resolve(config.changed(steps=steps, epochs=None, devices=1, **plain), sets)
-    with callers_random_numbers_kept():
+    with random_numbers_put_back():
         rates, losses = _sweep(config, sets, steps)
     smoothed = smooth(losses)
     search = RateSearch(rates, smoothed, suggest(rates, smoothed))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from pspnet.config.train import MONITORED, TrainConfig
 from pspnet.metrics import Scores
-from pspnet.terminal import PlainConsole
-from pspnet.training.callbacks import Callback, TrainingEvent
+from pspnet.terminal import PlainConsole, duration
+from pspnet.training.callbacks import Callback, TensorBoard, TrainingEvent
 from pspnet.training.distributed import agree_sum
 from pspnet.training.run_folder import RunFolder
 from pspnet.training.state import TrainingState
@@ -35,7 +34,8 @@ class Reporter:
         quiet: bool,
         first: bool,
     ) -> None:
-        self.folder, self.config, self.samples, self.callbacks = folder, config, samples, callbacks
+        self.folder, self.config, self.samples, self.given = folder, config, samples, tuple(callbacks)
+        self.callbacks: tuple[Callback, ...] = ()  # of a run that has started
         self.quiet, self.first = quiet or not first, first
         self.console = PlainConsole(stderr=True)
         self.bar: Progress | None = None
@@ -45,10 +45,9 @@ class Reporter:
         self._latest: dict[str, float] = {}
 
     def start(self, state: TrainingState, processes: int) -> None:
-        self._mark = (state.clock.images, state.clock.trained_s, state.clock.waiting)
+        self._mark = (state.clock.images, state.clock.training, state.clock.waiting)
         if not self.first:
             return
-        self.folder.forget_after(state.step)
         if not self.quiet and self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -113,7 +112,9 @@ class Reporter:
         state: TrainingState,
         values: Mapping[str, float] | None = None,
     ) -> None:
-        """Hands an event to every callback."""
+        """Hands an event to every callback; nobody is told of the end of what has not started."""
+        if kind == "start":
+            self.callbacks = (TensorBoard(self.folder.tensorboard), *self.given)
         if self.first:
             event = TrainingEvent(kind, state.step, state.steps, self.folder.path, self.config, values or {})
             for callback in self.callbacks:
@@ -184,24 +185,3 @@ class Reporter:
             self.bar.stop()
             self.bar = None
         self.tell("end", state)
-
-
-@contextmanager
-def counting(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function (done, total) that moves a bar on the terminal, where there is one."""
-    console = PlainConsole(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda done, total: None
-        return
-    with Progress(
-        TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), console=console, transient=True
-    ) as bar:
-        task = bar.add_task(title)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def duration(seconds: float) -> str:
-    """3725.0 -> '1:02:05'."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

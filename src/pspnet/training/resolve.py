@@ -131,7 +131,7 @@ def resolve(config: TrainConfig, data: DataSets, say: Callable[[str], None] = la
     """
     if len(data.train) == 0:
         raise DataError("the training split holds no sample; see: pspnet data check")
-    return on_this_machine(_with_data(config, data, say), len(data.train))
+    return _with_data(on_this_machine(config, len(data.train)), data, say)
 
 
 def _with_data(config: TrainConfig, data: DataSets, say: Callable[[str], None]) -> TrainConfig:

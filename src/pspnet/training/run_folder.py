@@ -101,6 +101,11 @@ class RunFolder:
         """Makes the folder. Raises TrainingError where one is that holds a run."""
         self.check_new()  # again: another process may have been quicker
         write_text(self.config, config.to_yaml())
+        self.preparing(config)
+
+    def preparing(self, config: TrainConfig) -> None:
+        """Says in state.json that this process begins with the run, or goes on with it."""
+        self.update_state("preparing", now=True, started=round(time.time(), 3), message="", steps=config.steps)
 
     @contextmanager
     def owned(self) -> Iterator[None]:

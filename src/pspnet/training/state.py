@@ -116,10 +116,10 @@ class TrainingState:
         if config.activation_checkpointing:
             checkpoint_blocks(model.encoder)
         self.networks.to(device)
-        self.optimizer = build_optimizer(model, config.optimizer)
         self.step = self.batches = 0
         self.best = BestScore()
         self.clock = Clock()
+        self.optimizer = build_optimizer(model, config.optimizer)
         self.loss_sums: dict[str, Tensor] = {}  # since the last line of metrics.csv, on the device
         self.loss_count = 0  # batches that went into the sums
 

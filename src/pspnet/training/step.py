@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -117,21 +116,6 @@ def seed_all(seed: int, batch: int, rank: int) -> None:
     torch.manual_seed(int(words[0] >> np.uint64(1)))
     np.random.seed(int(words[1] & np.uint64(0xFFFFFFFF)))
     random.seed(int(words[2]))
-
-
-@contextmanager
-def callers_random_numbers_kept() -> Iterator[None]:
-    """The caller's random generators are as they were when a run is over."""
-    python, numpy, state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(state)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
 
 
 def diverged(config: TrainConfig, step: int) -> TrainingError:
