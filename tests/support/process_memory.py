@@ -32,7 +32,7 @@ def grown_bytes(values: dict[str, Any], mode: str, batch: int, side: int, bf16: 
     from pspnet.losses import SegmentationLoss
     from pspnet.nn import PSPNet
 
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False)  # as we run networks
     warm = torch.nn.Conv2d(3, 8, 3)
     with autocast:
         loss = warm(torch.randn(1, 3, 8, 8)).sum()
