@@ -202,6 +202,15 @@ def test_the_machine_is_measured() -> None:
     assert 0 < machine.seconds_per_call < 1e-2
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_rates_of_a_busy_machine_are_said_to_be_rough(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    monkeypatch.setattr("pspnet.inspection.rates.is_busy", lambda: busy)
+    machine = measure_machine(seconds=0.01)
+    assert ("rough, since the machine is busy" in str(machine)) == busy
+    text = str(model_info(ModelConfig(encoder="resnet18", num_classes=3), 64, 64, machine=machine))
+    assert text.endswith(f"measured just now on {machine}")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="a process's peak memory is read from /proc")
 @pytest.mark.parametrize(

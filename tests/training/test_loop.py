@@ -229,9 +229,10 @@ class TestFolder:
 
     def test_a_folder_is_used_once(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = (plain / "metrics.csv").read_bytes()
-        with monkeypatch.context() as patch, pytest.raises(TrainingError, match=r"already holds a run.*--resume"):
-            patch.setattr("pspnet.training.launch.data_of", lambda *_: pytest.fail("the data were looked through first"))
-            train(toy_run(plain), **toys())
+        with monkeypatch.context() as patch:
+            patch.setattr("pspnet.training.launch.data_of", lambda *_: pytest.fail("the data were looked through"))
+            with pytest.raises(TrainingError, match=r"already holds a run.*--resume"):
+                train(toy_run(plain), **toys())
         assert (plain / "metrics.csv").read_bytes() == before
         assert resume(plain, **toys()) == plain / "best.safetensors"  # finished: nothing to do
         assert (plain / "metrics.csv").read_bytes() == before

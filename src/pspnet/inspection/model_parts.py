@@ -64,7 +64,7 @@ class ModelInfo:
                 f"{name}: {cost.flops / 1e9:.1f} GFLOP, about {cost.memory_bytes / 2**20:.0f} MiB, "
                 f"about {cost.seconds(self.machine):.2g} s"
             )
-        return "\n".join([*lines, f"float32 on {self.machine} (measured just now)"])
+        return "\n".join([*lines, f"float32, measured just now on {self.machine}"])
 
 
 def model_info(

@@ -13,25 +13,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pspnet.inspection.calls import DENSE, DILATED_BACKWARD, GROUPED, GROUPED_BACKWARD, tensor_bytes
+from pspnet.machine import is_busy
 
 
 @dataclass(frozen=True)
 class Machine:
     """Rates measured on a device. flops_per_s: of each kind of call, two for a multiply-add. bytes_per_s: read plus
-    written, into new memory. seconds_per_call: of the smallest call."""
+    written, into new memory. seconds_per_call: of the smallest call. rough: other programs kept the processors at work."""
 
     device: str
     flops_per_s: Mapping[str, float]
     bytes_per_s: float
     seconds_per_call: float
+    rough: bool = False
 
     def __str__(self) -> str:
-        return f"{self.device}: {self.flops_per_s[DENSE] / 1e9:.0f} GFLOP/s, {self.bytes_per_s / 1e9:.1f} GB/s"
+        rates = f"{self.device}: {self.flops_per_s[DENSE] / 1e9:.0f} GFLOP/s, {self.bytes_per_s / 1e9:.1f} GB/s"
+        return f"{rates}; rough, since the machine is busy" if self.rough else rates
 
 
 def measure_machine(device: str = "cpu", seconds: float = 0.4, dtype: torch.dtype = torch.float32) -> Machine:
     """The device's rates, from small runs of what networks are made of; takes about `seconds`."""
     gpu = device.startswith("cuda")
+    rough = not gpu and is_busy()  # before our own runs count as work
     side = 8192 if gpu else 512  # small enough to be finished before another program cuts in
     left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     long = torch.rand(2**28 if gpu else 2**22, device=device).to(dtype)  # on a CPU 16 MiB: as large as feature maps are
@@ -63,6 +67,7 @@ def measure_machine(device: str = "cpu", seconds: float = 0.4, dtype: torch.dtyp
         },
         2 * tensor_bytes(long) / _fastest(lambda: long + 1, device, share),
         _fastest(lambda: tiny + tiny, device, share),
+        rough,
     )
 
 

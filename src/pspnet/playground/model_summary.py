@@ -23,7 +23,7 @@ gr = require("gradio", "playground")
 
 LIMITS_PX, MAX_BATCH = (33, 4096), 256  # what is computed here; a run takes whatever fits
 UNMEASURED = Machine("cpu", {}, 1.0, 0.0)  # rates are put in when times are shown
-_measured: list[tuple[Machine, bool]] = []
+_measured: list[Machine] = []
 _measuring = threading.Lock()
 
 
@@ -76,9 +76,9 @@ def summary_of(
         if number and name in values and values[name] != number
     ]
     height, width = size_px(crop, facts)
-    machine, rough = machine_rates()
+    machine = machine_rates()
     info = _counted(settings, config.model_dump_json(), height, width, max(1, min(int(batch or 8), MAX_BATCH)))
-    return summary_page(replace(info, machine=machine), rough, words)
+    return summary_page(replace(info, machine=machine), words)
 
 
 @functools.lru_cache(maxsize=64)
@@ -95,18 +95,16 @@ def size_px(crop: str, facts: Mapping[str, Any]) -> tuple[int, int]:
     return max(low, min(int(height), high)), max(low, min(int(width), high))
 
 
-def machine_rates() -> tuple[Machine, bool]:
-    """This machine's rates, and whether they are rough: measured while others computed. Then they are measured anew as soon
-    as it is idle."""
+def machine_rates() -> Machine:
+    """This machine's rates; rough ones are measured anew as soon as it is idle."""
     with _measuring:
-        if not _measured or (_measured[0][1] and not is_busy()):
-            busy = is_busy()
-            _measured[:] = [(measure_machine(), busy)]
+        if not _measured or (_measured[0].rough and not is_busy()):
+            _measured[:] = [measure_machine()]
         return _measured[0]
 
 
-def summary_page(info: ModelInfo, rough: bool = False, words: Sequence[str] = ()) -> str:
-    """Stages, parameters, operations, and the estimated memory and time. rough: the machine was busy. words: warnings."""
+def summary_page(info: ModelInfo, words: Sequence[str] = ()) -> str:
+    """Stages, parameters, operations, and the estimated memory and time. words: warnings."""
     image, step = info.segment, info.train
     cards = charts.facts(
         [
@@ -130,8 +128,7 @@ def summary_page(info: ModelInfo, rough: bool = False, words: Sequence[str] = ()
         + f'{cards}<h4>Stages</h4><div class="scroll"><table class="plain"><thead><tr><th>part</th><th class="n">output</th>'
         f'<th class="n">parameters</th><th class="n">GFLOP</th></tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="quiet">{levels}Estimated for {config.num_classes} classes and {config.in_bands} bands, {info.height} × {info.width} px '
-        f"(the crop in the place Train) and {info.batch} images in a step, in float32 on this machine: {escape(str(info.machine))}"
-        f"{', roughly, since it computes other things now' if rough else ''}.</p>",
+        f"(the crop in the place Train) and {info.batch} images in a step, in float32 on this machine: {escape(str(info.machine))}.</p>",
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pspnet.config.train import TrainConfig
 from pspnet.inspection import Cost, forward_cost, measure_machine, training_cost
-from pspnet.machine import free_memory_bytes, is_busy
+from pspnet.machine import free_memory_bytes
 from pspnet.nn.pspnet import PSPNet
 from pspnet.predict.windows import WHOLE_PIXELS
 from pspnet.terminal import duration
@@ -70,7 +70,7 @@ def forecast(config: TrainConfig, data: DataSets) -> Forecast:
         total_s += validation.seconds(machine) * count * -(-config.steps // config.val_every)
         memory = max(memory, validation.memory_bytes + int(4 * values * sum(p.numel() for p in network.parameters())))
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else free_memory_bytes()
-    return Forecast(memory, free, step_s, total_s, device.type == "cpu" and is_busy())
+    return Forecast(memory, free, step_s, total_s, machine.rough)
 
 
 def _validation(network: PSPNet, shape: tuple[int, ...]) -> Cost:
