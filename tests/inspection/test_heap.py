@@ -53,3 +53,10 @@ def test_large_blocks_are_handed_back() -> None:
     heap.give("large")
     assert heap.bytes == rounded(100)
     assert heap.peak_bytes == rounded(MAPPED_BYTES) + rounded(100)
+
+
+def test_what_is_added_is_added_to_the_heap_alone() -> None:
+    heap = Heap(more=0.25)
+    heap.take("large", MAPPED_BYTES)
+    heap.take("small", 1000)
+    assert heap.peak_bytes == rounded(MAPPED_BYTES) + rounded(1000) * 5 // 4

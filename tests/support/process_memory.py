@@ -42,7 +42,7 @@ def grown_bytes(values: dict[str, Any], mode: str, batch: int, side: int, bf16: 
     forget_peak()  # of the imports
     before = memory_mib("VmRSS")
     model, images = PSPNet(ModelConfig(**values)), torch.rand(batch, 3, side, side)
-    if bf16:
+    if bf16 or mode == "segment":  # as the engine and training have them
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(batch, side, side, dtype=torch.int64)

@@ -33,16 +33,16 @@ class CallLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every call that PyTorch makes inside it: operations, traffic, and the memory of tensors alive at once.
 
     For tensors of the meta device, and real ones too, whose fused attention counts as traffic only. What was there
-    before is not counted: only tensors made inside.
+    before is not counted: only tensors made inside. more_heap: see `Heap`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, more_heap: float = 0.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.flops_of: dict[str, int] = defaultdict(int)
         self.part = ""  # whom the operations are put down to
         self.live_bytes = self.peak_bytes = 0
-        self.heap = Heap()  # what the C library's allocator takes for them, holes included
+        self.heap = Heap(more_heap)  # what the C library's allocator takes for them, holes included
         self._alive: dict[int, int] = {}  # address of a storage -> its bytes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
