@@ -135,6 +135,7 @@ def test_the_map_lies_where_the_raster_lies_and_is_cloud_optimised(tmp_path: Pat
         assert after.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert [after.colormap(1)[i][:3] for i in range(3)] == list(SPACE.colours)
         assert after.descriptions == ("class",)
+        assert after.tags()["TIFFTAG_SOFTWARE"] == "pspnet"
         assert json.loads(after.tags()["CLASSES"]) == {"0": "water", "1": "forest", "2": "field"}
         full = after.read(1)
     padded = np.pad(full, ((0, 0), (0, 0)), constant_values=255)

@@ -14,6 +14,7 @@ import numpy as np
 
 from pspnet.config.raster import RasterConfig
 from pspnet.errors import PspnetError, RasterError
+from pspnet.georaster.grids import open_raster
 from pspnet.predict.segmenter import Segmenter
 from pspnet.raster.pipeline import Run, classify
 from pspnet.raster.progress import Watch
@@ -120,6 +121,8 @@ def remove_parts(target: Path) -> None:
 
 def _work(segmenter: Segmenter, job: RasterJob, config: RasterConfig) -> RasterReport | None:
     if job.rows is None:
+        if _is_map_of(Path(job.target), job.source):
+            config = config.changed(overwrite=True)
         return segment_raster(segmenter, job.source, job.target, config)
     check_targets(job.source, Path(job.target), config)
     run = Run.of(segmenter, job.source, config)
@@ -133,6 +136,19 @@ def _work(segmenter: Segmenter, job: RasterJob, config: RasterConfig) -> RasterR
     finally:
         store.close()
     return None
+
+
+def _is_map_of(target: Path, source: str) -> bool:
+    """Whether an attempt before this one made the map and was killed before it could say so: a job whose map is there is not
+    handed in. What it met on the way is not known any more, so the map is made anew."""
+    if not target.exists():
+        return False
+    try:
+        with open_raster(str(target)) as earlier:
+            tags = earlier.tags()
+    except RasterError:
+        return False
+    return tags.get("TIFFTAG_SOFTWARE") == "pspnet" and tags.get("SOURCE") == Path(source).name
 
 
 def _own(config: RasterConfig, job: RasterJob) -> RasterConfig:

@@ -24,8 +24,8 @@ from pspnet.errors import require
 from pspnet.georaster.grids import Grid
 from pspnet.labels import Colour
 
-# tags that GDAL writes for the place on the Earth, its own metadata and nodata
-COPIED = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+# tags that GDAL writes for the software, the place on the Earth, its own metadata and nodata
+COPIED = (305, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
 SIZES = {1: 1, ASCII: 1, SHORT: 2, LONG: 4, 5: 8, 12: 8, LONG8: 8}
 # Tells GDAL that the layout is COG's, and how tiles are framed: their size before them, their last 4 bytes again after
