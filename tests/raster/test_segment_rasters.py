@@ -118,10 +118,10 @@ def test_a_map_whose_maker_was_killed_before_it_could_tell_is_made_anew(tmp_path
     """A cluster hands the job in again. What another program put there in the meantime stays."""
     source = write_raster(tmp_path / "in.tif", scene(90, 60))
     segmenter, job = make_segmenter(), RasterJob(str(source), str(tmp_path / "out.tif"))
-    told = do_job(segmenter, job, SMALL)
+    first = do_job(segmenter, job, SMALL)
     before = Path(job.target).read_bytes()
     again = do_job(segmenter, job, SMALL)
-    assert (again.error, again.shares, again.data_share) == ("", told.shares, told.data_share)
+    assert (again.error, again.shares, again.data_share) == ("", first.shares, first.data_share)
     assert Path(job.target).read_bytes() == before
     Path(job.target).write_bytes(source.read_bytes())
     assert "exists" in do_job(segmenter, job, SMALL).error
