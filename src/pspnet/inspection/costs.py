@@ -20,19 +20,23 @@ LOADED_BYTES, ALLOCATOR_BYTES = 25 * 2**20, 16 * 2**20
 # of the heap of a training step, beyond what the simulation has: holes, and what operations take inside. Blocks that are mapped leave
 # none. Without it a process took up to 1.5 times what was foretold (docs/log/encoders.md, benchmarks/forecast_memory.py)
 TRAINING_HOLES = 0.25
+# times the roofline's time: what a training step took on a processor, 1.33 to 2.25 times with four families (docs/log/encoders.md)
+TRAINING_SLOWER = 1.7
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one pass: floating-point operations, the largest memory held at once, and every call."""
+    """Of one pass: floating-point operations, the largest memory held at once, every call, and how many times longer than the
+    roofline such passes took where they were measured."""
 
     flops: int
     memory_bytes: int
     calls: tuple[Call, ...]
+    slower: float = 1.0
 
     def seconds(self, machine: Machine) -> float:
         """Each call takes as long as its arithmetic or its traffic, whichever is longer (the roofline), plus its start."""
-        return sum(
+        return self.slower * sum(
             max(call.flops / machine.flops_per_s[call.kind], call.traffic_bytes / machine.bytes_per_s)
             + machine.seconds_per_call
             for call in self.calls
@@ -99,7 +103,7 @@ def training_cost(
     step = ledger.calls[: len(ledger.calls) // PASSES]
     # the update reads and writes weight, gradient and what is kept
     step.append(Call(DENSE, 0, int(weights * 4 * (3 + 2 * values_per_weight))))
-    return Cost(sum(call.flops for call in step), resident + ledger.heap.peak_bytes, tuple(step))
+    return Cost(sum(call.flops for call in step), resident + ledger.heap.peak_bytes, tuple(step), TRAINING_SLOWER)
 
 
 def _resident_bytes(network: nn.Module) -> int:
