@@ -13,7 +13,7 @@ import typer
 from pspnet.cli.console import console, fail, options_of
 from pspnet.cli.data import group
 from pspnet.cli.options import AboutOption, DeviceOption, ModelArgument
-from pspnet.terminal import PlainConsole, each, minute_lines, progress_bar
+from pspnet.terminal import PlainConsole, duration, each, minute_lines, progress_bar
 
 if TYPE_CHECKING:
     from pspnet.config import RasterConfig
@@ -256,7 +256,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 
         def follow(progress: Progress) -> None:
             left = progress.seconds_left
-            clock = f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02} left" if left < 1e7 else ""
+            clock = f"{duration(left)} left" if left < 1e7 else ""
             bar.update(
                 task,
                 description=progress.stage,

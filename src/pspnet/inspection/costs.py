@@ -18,7 +18,7 @@ PASSES = 3  # in which the allocator's holes are found: the first pass begins wi
 # loads, and freed blocks that the C library's allocator keeps
 LOADED_BYTES, ALLOCATOR_BYTES = 25 * 2**20, 16 * 2**20
 # of the heap of a training step, beyond what the simulation has: holes, and what operations take inside. Blocks that are mapped leave
-# none. Without it a process took up to 1.5 times what was foretold (docs/log/encoders.md, benchmarks/forecast_memory.py)
+# none. Without it a process took up to 1.5 times the estimate (docs/log/encoders.md, benchmarks/forecast_memory.py)
 TRAINING_HOLES = 0.25
 # times the roofline's time: what a training step took on a processor, 1.33 to 2.25 times with four families (docs/log/encoders.md)
 TRAINING_SLOWER = 1.7

@@ -112,7 +112,7 @@ class Reporter:
         state: TrainingState,
         values: Mapping[str, float] | None = None,
     ) -> None:
-        """Hands an event to every callback; nobody is told of the end of what has not started."""
+        """Hands an event to every callback. A run that did not start has no end to tell of."""
         if kind == "start":
             self.callbacks = (TensorBoard(self.folder.tensorboard), *self.given)
         if self.first:
